@@ -1,0 +1,65 @@
+//! The checked shape of a configuration: what `config` produces, and what the crates that run
+//! things consume. Every value here is valid by construction of `config`; defaults are written
+//! once, in the `Default` implementations here.
+
+mod health;
+mod listener;
+mod route;
+mod run;
+mod service;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use listener::{
+    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
+};
+pub use route::{
+    ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
+    WeightedService,
+};
+pub use run::RunSpec;
+pub use service::{
+    EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
+    ServiceSpec,
+};
+
+use crate::{ListenerName, ServiceName};
+
+/// A whole configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spec {
+    pub admin: Option<AdminSpec>,
+    pub access_log: Option<AccessLogSpec>,
+    /// How many workers carry the traffic; `None`: one per available core.
+    pub workers: Option<usize>,
+    /// After SIGTERM, how long requests and streams in flight may go on. Default 30 s.
+    pub stop_grace: StopGrace,
+    pub listeners: BTreeMap<ListenerName, ListenerSpec>,
+    pub services: BTreeMap<ServiceName, ServiceSpec>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopGrace(pub std::time::Duration);
+
+impl Default for StopGrace {
+    fn default() -> Self {
+        StopGrace(std::time::Duration::from_secs(30))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSpec {
+    pub bind: SocketAddr,
+    /// Required as `Authorization: Bearer TOKEN` when set; a non-loopback `bind` demands it.
+    pub token: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogSpec {
+    Stdout,
+    /// Appended to; reopened on SIGUSR1.
+    File(PathBuf),
+}

@@ -1,0 +1,137 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::spec::RouteSpec;
+use crate::{Cidr, ListenerName, ServiceName};
+
+/// An address that accepts, and what becomes of what it accepts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerSpec {
+    pub name: ListenerName,
+    pub bind: SocketAddr,
+    pub protocol: Protocol,
+    /// HTTP only. The most specific route wins, whatever the order; see `route`.
+    pub routes: Vec<RouteSpec>,
+    /// TCP and UDP: where everything goes. HTTP: a catch-all after `routes`.
+    pub service: Option<ServiceName>,
+    pub timeouts: TimeoutSpec,
+    pub limits: LimitSpec,
+    pub http: HttpSpec,
+    pub udp: UdpSpec,
+    /// Accept a PROXY protocol header (v1 or v2); `None`: it is not understood.
+    pub proxy_protocol: Option<AcceptProxyProtocol>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Http,
+    Tcp,
+    Udp,
+}
+
+/// Connections from `from` must begin with a PROXY header; all others must not have one and keep
+/// their own address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptProxyProtocol {
+    pub from: Vec<Cidr>,
+}
+
+/// Downstream time-outs. None of them is zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeoutSpec {
+    /// From the first byte of a request (or from accept) to the end of its head, then 408.
+    /// Default 10 s.
+    pub header: Duration,
+    /// Between requests on a kept-alive connection. Default 60 s.
+    pub keep_alive: Duration,
+    /// No byte moved in either direction: HTTP bodies (408 or reset), TCP and tunnels (closed).
+    /// Default 60 s for HTTP bodies; TCP and tunnels use `stream_idle`.
+    pub idle: Duration,
+    /// TCP streams and upgraded connections. Default 1 h.
+    pub stream_idle: Duration,
+}
+
+impl Default for TimeoutSpec {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Bounds on what clients may make us hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSpec {
+    /// Bytes of request line and headers together, then 431. Default 32 KiB, 1 KiB to 1 MiB.
+    pub header_bytes: usize,
+    /// Header lines, then 431. Default 100, at most 1,000.
+    pub header_count: usize,
+    /// Bytes of the request target, then 414. Default 8 KiB.
+    pub uri_bytes: usize,
+    /// Bytes of a request body, then 413. Default off.
+    pub body_bytes: Option<u64>,
+    /// Connections (UDP: flows) open at once on this listener. Default 100,000; more are refused.
+    pub connections: usize,
+    /// The same per client address. Default off.
+    pub connections_per_client: Option<usize>,
+}
+
+impl Default for LimitSpec {
+    fn default() -> Self {
+        Self {
+            header_bytes: 32 * 1024,
+            header_count: 100,
+            uri_bytes: 8 * 1024,
+            body_bytes: None,
+            connections: 100_000,
+            connections_per_client: None,
+        }
+    }
+}
+
+/// What an HTTP listener tells the application about the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSpec {
+    /// Write `X-Forwarded-For`, `-Proto` and `-Host`. Default true.
+    pub x_forwarded: bool,
+    /// Write `Forwarded` (RFC 7239). Default false.
+    pub forwarded: bool,
+    /// Write `Via` (RFC 9110 section 7.6.3). Default true.
+    pub via: bool,
+    /// The header that carries the request id; made when absent or untrusted. Default
+    /// `x-request-id`; `None`: off.
+    pub request_id: Option<String>,
+    /// Peers whose forwarding headers and request id are believed and extended; those of all
+    /// others are replaced. Default none.
+    pub trusted: Vec<Cidr>,
+}
+
+impl Default for HttpSpec {
+    fn default() -> Self {
+        Self {
+            x_forwarded: true,
+            forwarded: false,
+            via: true,
+            request_id: Some("x-request-id".into()),
+            trusted: Vec::new(),
+        }
+    }
+}
+
+/// How a UDP listener follows its flows (client address and port).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpSpec {
+    /// A flow without a datagram in either direction ends. Default 30 s.
+    pub flow_idle: Duration,
+    /// End a flow after so many replies, e.g. 1 for DNS. Default: only by time.
+    pub replies: Option<u32>,
+}
+
+impl Default for UdpSpec {
+    fn default() -> Self {
+        Self { flow_idle: Duration::from_secs(30), replies: None }
+    }
+}

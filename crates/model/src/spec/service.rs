@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use crate::spec::{HealthSpec, RunSpec};
+use crate::vocabulary::OptionValue;
+use crate::{Endpoint, ServiceName};
+
+/// A named set of endpoints that serve the same thing, and how to use them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSpec {
+    pub name: ServiceName,
+    pub source: EndpointSource,
+    pub policy: PolicySpec,
+    pub health: HealthSpec,
+    pub retry: RetrySpec,
+    pub pool: PoolSpec,
+    /// To connect, then the next endpoint is tried. Default 2 s.
+    pub connect_timeout: Duration,
+    /// From the end of the request to the first byte of the answer, then 504. Default 60 s.
+    pub first_byte_timeout: Duration,
+    /// From the request's head to the last byte of the answer, tunnels excepted, then 504 or a
+    /// reset. Default off.
+    pub total_timeout: Option<Duration>,
+    /// How long requests and streams of a drained or removed endpoint may go on. Default 30 s.
+    pub drain_grace: Duration,
+    /// Begin each upstream connection with a PROXY protocol header. Default off.
+    pub send_proxy_protocol: Option<ProxyProtocolVersion>,
+}
+
+/// Where a service's endpoints come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EndpointSource {
+    Static(Vec<Endpoint>),
+    Run(RunSpec),
+}
+
+/// A policy's name, known to exist, and its options, known to fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicySpec {
+    pub name: String,
+    pub options: Vec<(String, OptionValue)>,
+}
+
+impl Default for PolicySpec {
+    fn default() -> Self {
+        Self { name: "round_robin".into(), options: Vec::new() }
+    }
+}
+
+/// When a failed request is tried on another endpoint. A failed connect is always safe to try
+/// again, counts against `attempts` and not against the budget.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetrySpec {
+    /// Further attempts after the first, each on another endpoint if there is one. Default 2;
+    /// 0 to 10; 0: never.
+    pub attempts: u32,
+    /// Retries as a share of requests (0.2 is 20 %), over about the last ten seconds, with
+    /// `budget_min` a second always allowed. Default 0.2.
+    pub budget: f64,
+    /// Default 10 a second.
+    pub budget_min: u32,
+    /// Bytes of a request body kept for another attempt; a longer body is not replayed. Default
+    /// 64 KiB.
+    pub replay_bytes: usize,
+    /// What is retried for methods that are safe to repeat (RFC 9110 section 9.2.2: GET, HEAD,
+    /// OPTIONS, TRACE, PUT, DELETE). Default: `Reset` alone.
+    pub on: Vec<RetryCondition>,
+    /// Retry all methods alike. Default false: POST and PATCH whose bytes an endpoint may have
+    /// processed are never repeated.
+    pub non_idempotent: bool,
+}
+
+impl Default for RetrySpec {
+    fn default() -> Self {
+        Self {
+            attempts: 2,
+            budget: 0.2,
+            budget_min: 10,
+            replay_bytes: 64 * 1024,
+            on: vec![RetryCondition::Reset],
+            non_idempotent: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryCondition {
+    /// The connection broke, or gave no valid answer, before anything was sent to the client.
+    Reset,
+    /// No first byte in time.
+    FirstByteTimeout,
+    /// This status.
+    Status(u16),
+}
+
+/// Kept-alive connections to each endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// Idle connections kept per endpoint and worker. Default 256; 0: a connection each request.
+    pub idle_max: usize,
+    /// Default 30 s.
+    pub idle_timeout: Duration,
+    /// A connection is not used again once it is older than this, less up to a tenth by chance,
+    /// so that they do not all end at once. Default 10 min.
+    pub age_max: Duration,
+    /// Connections per endpoint, all workers together, in use and idle; requests beyond it go to
+    /// another endpoint, or 503. Default off.
+    pub connections_max: Option<usize>,
+}
+
+impl Default for PoolSpec {
+    fn default() -> Self {
+        Self {
+            idle_max: 256,
+            idle_timeout: Duration::from_secs(30),
+            age_max: Duration::from_secs(600),
+            connections_max: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocolVersion {
+    V1,
+    V2,
+}
+
+impl ServiceSpec {
+    /// All defaults, no endpoints.
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            source: EndpointSource::Static(Vec::new()),
+            policy: PolicySpec::default(),
+            health: HealthSpec::default(),
+            retry: RetrySpec::default(),
+            pool: PoolSpec::default(),
+            connect_timeout: Duration::from_secs(2),
+            first_byte_timeout: Duration::from_secs(60),
+            total_timeout: None,
+            drain_grace: Duration::from_secs(30),
+            send_proxy_protocol: None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the running system says of itself: the JSON of the admin API, and the tables of the
+//! command line. Durations are in the unit that their name ends with.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The state of an endpoint, as operators see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointState {
+    /// New, and not yet checked: gets no traffic.
+    Unproven,
+    Healthy,
+    Unhealthy,
+    /// Finishes what it has and gets nothing new, by an operator's word or because it is leaving.
+    Draining,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    pub id: String,
+    pub address: SocketAddr,
+    pub weight: u16,
+    pub priority: u8,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub zone: Option<String>,
+    pub state: EndpointState,
+    /// Why it is in this state: `connect: connection refused (3 in a row)`.
+    pub reason: String,
+    pub in_flight: u32,
+    pub requests: u64,
+    pub failures: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub latency_us: Option<u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub policy: String,
+    /// Set when we run the replicas ourselves: how many are wanted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub replicas: Option<usize>,
+    pub endpoints: Vec<EndpointStatus>,
+    pub retries: u64,
+    /// Retries that the budget forbade.
+    pub retries_denied: u64,
+    /// Picks that found no endpoint.
+    pub unavailable: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    pub name: String,
+    pub bind: SocketAddr,
+    pub protocol: String,
+    pub routes: usize,
+    pub connections: u64,
+    pub connections_total: u64,
+    pub requests_total: u64,
+}
+
+/// What one listener counted since start; workers' shards already added up.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerMetrics {
+    pub name: String,
+    pub connections_open: u64,
+    pub connections: u64,
+    /// Connections or flows refused by a limit.
+    pub refused: u64,
+    /// HTTP responses by status class: index 1 is 1xx, 5 is 5xx; 0: ended by a reset.
+    pub responses: [u64; 6],
+    /// Requests refused as malformed or over a limit, before any service was chosen.
+    pub malformed: u64,
+    /// Read from clients.
+    pub downstream_bytes_in: u64,
+    /// Written to clients.
+    pub downstream_bytes_out: u64,
+}
+
+/// Latency of one service's requests, from head read to last byte answered.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceMetrics {
+    pub name: String,
+    /// Upper bounds in microseconds (the last is `u64::MAX`) and how many fell at or below each
+    /// but above the one before.
+    pub latency_us: Vec<(u64, u64)>,
+    pub latency_us_sum: u64,
+}
+
+/// All counters at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    pub listeners: Vec<ListenerMetrics>,
+    pub services: Vec<ServiceMetrics>,
+    pub access_log_written: u64,
+    /// Lines dropped because the log could not take them.
+    pub access_log_dropped: u64,
+    pub workers: usize,
+}
