@@ -1,0 +1,97 @@
+//! What changed between two configurations, by name, so that only that is touched.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use model::spec::Spec;
+use model::{ListenerName, ServiceName};
+
+/// Names that are in one of two maps only, or in both with different values; each list in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes<N> {
+    pub added: Vec<N>,
+    pub changed: Vec<N>,
+    pub removed: Vec<N>,
+}
+
+impl<N> Changes<N> {
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.changed.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// What makes `new` out of `old`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub listeners: Changes<ListenerName>,
+    pub services: Changes<ServiceName>,
+    pub admin: bool,
+    pub access_log: bool,
+    pub workers: bool,
+    pub stop_grace: bool,
+}
+
+impl Difference {
+    pub fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+            && self.services.is_empty()
+            && !(self.admin || self.access_log || self.workers || self.stop_grace)
+    }
+}
+
+pub fn difference(old: &Spec, new: &Spec) -> Difference {
+    Difference {
+        listeners: changes(&old.listeners, &new.listeners),
+        services: changes(&old.services, &new.services),
+        admin: old.admin != new.admin,
+        access_log: old.access_log != new.access_log,
+        workers: old.workers != new.workers,
+        stop_grace: old.stop_grace != new.stop_grace,
+    }
+}
+
+fn changes<N: Ord + Clone, V: PartialEq>(
+    old: &BTreeMap<N, V>,
+    new: &BTreeMap<N, V>,
+) -> Changes<N> {
+    let named = |in_it: &BTreeMap<N, V>, keep: &dyn Fn(&N, &V) -> bool| {
+        in_it.iter().filter(|(n, v)| keep(n, v)).map(|(n, _)| n.clone()).collect()
+    };
+    Changes {
+        added: named(new, &|n, _| !old.contains_key(n)),
+        changed: named(new, &|n, v| old.get(n).is_some_and(|o| o != v)),
+        removed: named(old, &|n, _| !new.contains_key(n)),
+    }
+}
+
+/// One line: `service + images, service ~ web, listener - mqtt, admin`.
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        let mut named = |word: &str, sign: &str, name: &str| {
+            parts.push(format!("{word} {sign} {name}"));
+        };
+        let Changes { added, changed, removed } = &self.listeners;
+        for (sign, names) in [("+", added), ("~", changed), ("-", removed)] {
+            names.iter().for_each(|n| named("listener", sign, n.as_str()));
+        }
+        let Changes { added, changed, removed } = &self.services;
+        for (sign, names) in [("+", added), ("~", changed), ("-", removed)] {
+            names.iter().for_each(|n| named("service", sign, n.as_str()));
+        }
+        for (word, differs) in [
+            ("admin", self.admin),
+            ("access_log", self.access_log),
+            ("workers", self.workers),
+            ("stop_grace", self.stop_grace),
+        ] {
+            if differs {
+                parts.push(word.into());
+            }
+        }
+        if parts.is_empty() {
+            return f.write_str("nothing");
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
