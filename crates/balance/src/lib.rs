@@ -1,1 +1,62 @@
+//! Policies: which of the eligible endpoints serves the next request or connection.
+//!
+//! For: one file per policy in `policies/`, one table of them ([`POLICIES`]), and the two traits
+//! between a policy and the `service` crate, which owns endpoints and counters.
+//! Never: protocols, configuration text, clocks, locks or allocation per pick. A policy does not
+//! know whether an endpoint is healthy; it only ever sees eligible ones.
+//! Start with [`Policy`] and [`Picker`], then `policies/round_robin.rs`. To add one, follow
+//! `docs/add-a-policy.md`.
+#![forbid(unsafe_code)]
 
+mod alias;
+mod policies;
+mod usable;
+
+use std::sync::Arc;
+
+use model::{Instant, Load, Rng};
+
+pub use policies::{POLICIES, PolicyEntry, build, infos};
+
+/// What a policy may know of an endpoint when it prepares. Its position in the slice given to
+/// [`Policy::prepare`] is its name in [`Picker::pick`].
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Zero: not to be picked, unless all candidates weigh zero; then they count as equal.
+    pub weight: u16,
+    pub zone: Option<Arc<str>>,
+    /// A hash of the endpoint's identity, the same in every process: hash policies place by it.
+    pub identity_hash: u64,
+}
+
+/// A way to choose. Lives as long as the service's configuration names it, so what should
+/// outlive a change of endpoints (a position, learnt averages) is kept here and shared with the
+/// pickers that it prepares.
+pub trait Policy: Send + Sync {
+    /// Off the request path, each time the eligible endpoints or their weights change. May
+    /// allocate and take its time: milliseconds for 10,000 candidates are fine, seconds are not.
+    fn prepare(&self, candidates: &[Candidate], rng: &mut Rng) -> Box<dyn Picker>;
+}
+
+/// Chooses among the candidates that it was prepared for. Shared by all workers.
+pub trait Picker: Send + Sync {
+    /// The position of the chosen candidate; `None` only if there are no candidates. `loads` has
+    /// one entry per candidate, in the same order. No lock, no allocation. What `exclude` names
+    /// is picked only if nothing else can be.
+    fn pick(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+    ) -> Option<u32>;
+}
+
+/// What a policy may know of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct PickRequest<'a> {
+    pub now: Instant,
+    /// A hash of what requests are to be kept together by, if the policy takes a key.
+    pub key: Option<u64>,
+    /// Positions that this request was already tried on. Short: one per attempt.
+    pub exclude: &'a [u32],
+}

@@ -1,0 +1,175 @@
+//! `least_request`: the endpoint with the fewest requests and connections in flight for its
+//! weight, among two drawn by chance, or among all.
+//!
+//! For when requests or endpoints differ in speed, and for long-lived connections (`full`).
+//! Comparing two random choices is almost as good as comparing all, in constant time, and does
+//! not make several balancers rush to the same idle endpoint at once (Mitzenmacher, "The power
+//! of two choices in randomized load balancing", IEEE TPDS 2001).
+//!
+//! Loads are compared as (in flight + 1) / weight; idle endpoints are all equally good, and ties
+//! go by chance in proportion to the weights, so that the weights also hold while the service is
+//! idle. (HAProxy's `leastconn` treats idle servers alike for the same reason.)
+
+use std::sync::Arc;
+
+use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::{Load, Rng};
+
+use crate::alias::AliasTable;
+use crate::policies::PolicyEntry;
+use crate::usable::Usable;
+use crate::{Candidate, PickRequest, Picker, Policy};
+
+pub(super) const ENTRY: PolicyEntry = PolicyEntry {
+    info: PolicyInfo {
+        name: "least_request",
+        summary: "the fewest in flight for its weight, of two drawn by chance or of all",
+        options: &[
+            OptionInfo {
+                name: "choices",
+                summary: "how many endpoints are drawn and compared",
+                kind: OptionKind::Integer { min: 2, max: CHOICES_MAX as u64 },
+                default: "2",
+            },
+            OptionInfo {
+                name: "full",
+                summary: "compare all endpoints: exact, but its cost grows with their number",
+                kind: OptionKind::Bool,
+                default: "false",
+            },
+        ],
+    },
+    build: |options| {
+        let mut policy = LeastRequest { choices: 2, full: false };
+        for (name, value) in options {
+            match (name.as_str(), value) {
+                ("choices", OptionValue::Integer(choices)) => {
+                    policy.choices = (*choices).clamp(2, CHOICES_MAX as u64) as usize;
+                }
+                ("full", OptionValue::Bool(full)) => policy.full = *full,
+                _ => {}
+            }
+        }
+        Box::new(policy)
+    },
+};
+
+/// More choices than this gain nothing over two that could be measured, and `full` is there.
+const CHOICES_MAX: usize = 16;
+
+/// Draws per wanted choice: repeated and excluded ones are drawn again, but not for ever.
+const DRAWS_PER_CHOICE: usize = 4;
+
+#[derive(Clone, Copy)]
+struct LeastRequest {
+    choices: usize,
+    full: bool,
+}
+
+impl Policy for LeastRequest {
+    fn prepare(&self, candidates: &[Candidate], _: &mut Rng) -> Box<dyn Picker> {
+        let usable = Usable::of(candidates);
+        let table = AliasTable::new(&usable);
+        let weights = candidates.iter().map(|candidate| candidate.weight.max(1)).collect();
+        // Comparing all of a few is no dearer than drawing distinct ones by chance.
+        let full = self.full || usable.len() <= self.choices;
+        Box::new(LeastRequestPicker { choices: self.choices, full, usable, table, weights })
+    }
+}
+
+struct LeastRequestPicker {
+    choices: usize,
+    full: bool,
+    usable: Usable,
+    table: AliasTable,
+    /// By position.
+    weights: Vec<u16>,
+}
+
+impl Picker for LeastRequestPicker {
+    fn pick(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+    ) -> Option<u32> {
+        let best = if self.full {
+            self.best_of_all(request.exclude, loads, rng)
+        } else {
+            self.best_of_drawn(request.exclude, loads, rng)
+        };
+        best.or_else(|| self.usable.after(rng.next_u64(), request.exclude))
+    }
+}
+
+impl LeastRequestPicker {
+    fn best_of_all(&self, exclude: &[u32], loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
+        let mut best: Option<Contender> = None;
+        let mut tied_weight = 0;
+        for (position, weight) in self.usable.entries() {
+            if exclude.contains(position) {
+                continue;
+            }
+            let next = Contender::new(*position, *weight, loads);
+            match best.map(|best| next.compare(best)) {
+                None | Some(std::cmp::Ordering::Less) => {
+                    best = Some(next);
+                    tied_weight = u64::from(*weight);
+                }
+                // Each of the tied ends up chosen in proportion to its weight.
+                Some(std::cmp::Ordering::Equal) => {
+                    tied_weight += u64::from(*weight);
+                    if rng.below(tied_weight) < u64::from(*weight) {
+                        best = Some(next);
+                    }
+                }
+                Some(std::cmp::Ordering::Greater) => {}
+            }
+        }
+        best.map(|best| best.position)
+    }
+
+    fn best_of_drawn(&self, exclude: &[u32], loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
+        let mut drawn = [0; CHOICES_MAX];
+        let mut count = 0;
+        let mut best: Option<Contender> = None;
+        for _ in 0..self.choices * DRAWS_PER_CHOICE {
+            let position = self.table.draw(rng)?;
+            if drawn[..count].contains(&position) || exclude.contains(&position) {
+                continue;
+            }
+            drawn[count] = position;
+            count += 1;
+            // The first drawn wins a tie: it was drawn in proportion to the weights.
+            let next = Contender::new(position, self.weights[position as usize], loads);
+            if best.is_none_or(|best| next.compare(best).is_lt()) {
+                best = Some(next);
+            }
+            if count == self.choices {
+                break;
+            }
+        }
+        best.map(|best| best.position)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Contender {
+    position: u32,
+    weight: u16,
+    /// What it would have with this request; 0 while idle.
+    load: u64,
+}
+
+impl Contender {
+    fn new(position: u32, weight: u16, loads: &[Arc<Load>]) -> Self {
+        let in_flight = loads.get(position as usize).map_or(0, |load| load.in_flight());
+        let load = if in_flight == 0 { 0 } else { u64::from(in_flight) + 1 };
+        Self { position, weight, load }
+    }
+
+    /// Which of the two has less to do for its weight, without dividing.
+    fn compare(self, other: Contender) -> std::cmp::Ordering {
+        (self.load * u64::from(other.weight)).cmp(&(other.load * u64::from(self.weight)))
+    }
+}

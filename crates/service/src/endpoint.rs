@@ -1,0 +1,164 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
+
+use model::{EndpointId, Instant, Load, ServiceName};
+
+use crate::Events;
+
+/// One endpoint as the data path holds it: who and where it is, and its live counters. It lives
+/// from the moment when the endpoint is first seen until the last pick of it is reported, across
+/// all changes that leave the endpoint as it is. The same id at another address is another one.
+pub struct EndpointHandle {
+    pub id: EndpointId,
+    pub address: SocketAddr,
+    /// A number that no other endpoint of this process has, ever: pools are keyed by it, and
+    /// [`crate::Request::exclude`] names endpoints by it.
+    pub key: u64,
+    pub load: Arc<Load>,
+    pub(crate) origin: Arc<Origin>,
+    /// [`STAYS`], or when its streams must end.
+    close_at: AtomicU64,
+    /// A suspicion was posted and not yet judged.
+    suspected: AtomicBool,
+    connections: AtomicUsize,
+}
+
+/// The service that an endpoint belongs to, as far as a report needs it.
+pub(crate) struct Origin {
+    pub(crate) service: ServiceName,
+    pub(crate) events: Arc<dyn Events>,
+    /// Failures in a row that make an endpoint suspect.
+    pub(crate) suspect_after: AtomicU32,
+}
+
+const STAYS: u64 = u64::MAX;
+
+/// Counts up over all services of the process.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
+impl EndpointHandle {
+    pub(crate) fn new(id: EndpointId, address: SocketAddr, origin: Arc<Origin>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            address,
+            key: NEXT_KEY.fetch_add(1, Relaxed),
+            load: Arc::default(),
+            origin,
+            close_at: AtomicU64::new(STAYS),
+            suspected: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        })
+    }
+
+    /// Picks that are not yet reported. Once [`EndpointHandle::is_leaving`] and this is zero, it
+    /// stays zero until an operator undrains the endpoint.
+    pub fn in_flight(&self) -> u32 {
+        self.load.in_flight()
+    }
+
+    /// Drained or removed: it gets nothing new.
+    pub fn is_leaving(&self) -> bool {
+        self.close_at.load(SeqCst) != STAYS
+    }
+
+    /// When requests and streams of a leaving endpoint must end.
+    pub fn close_at(&self) -> Option<Instant> {
+        match self.close_at.load(SeqCst) {
+            STAYS => None,
+            nanos => Some(Instant::from_nanos(nanos)),
+        }
+    }
+
+    /// Connections to it, of all workers, in use and idle.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// Room for one more connection, given back when the slot is dropped; `None` if there are
+    /// `max` already (`pool.connections_max`; `None`: no bound).
+    pub fn reserve_connection(self: &Arc<Self>, max: Option<usize>) -> Option<ConnectionSlot> {
+        let max = max.unwrap_or(usize::MAX);
+        let reserve = |count: usize| (count < max).then_some(count + 1);
+        self.connections.fetch_update(Relaxed, Relaxed, reserve).ok()?;
+        Some(ConnectionSlot { endpoint: self.clone() })
+    }
+
+    /// Keeps the first deadline if it was leaving already. Answers whether it was not.
+    pub(crate) fn leave(&self, close_at: Instant) -> bool {
+        let nanos = close_at.as_nanos().min(STAYS - 1);
+        self.close_at.compare_exchange(STAYS, nanos, SeqCst, SeqCst).is_ok()
+    }
+
+    pub(crate) fn stay(&self) {
+        self.close_at.store(STAYS, SeqCst);
+    }
+
+    /// Whether the suspicion is new.
+    pub(crate) fn suspect(&self) -> bool {
+        !self.suspected.load(Relaxed) && !self.suspected.swap(true, Relaxed)
+    }
+
+    pub(crate) fn judged(&self) {
+        self.suspected.store(false, Relaxed);
+    }
+}
+
+impl std::fmt::Debug for EndpointHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EndpointHandle")
+            .field("id", &self.id)
+            .field("address", &self.address)
+            .field("key", &self.key)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The right to one connection to an endpoint: keep it as long as the connection.
+#[derive(Debug)]
+pub struct ConnectionSlot {
+    endpoint: Arc<EndpointHandle>,
+}
+
+impl ConnectionSlot {
+    pub fn endpoint(&self) -> &Arc<EndpointHandle> {
+        &self.endpoint
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.endpoint.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NoEvents;
+
+    #[test]
+    fn connections_are_bounded_and_given_back() {
+        let origin = Origin {
+            service: "web".into(),
+            events: Arc::new(NoEvents),
+            suspect_after: AtomicU32::new(3),
+        };
+        let address = "127.0.0.1:1".parse().unwrap();
+        let endpoint = EndpointHandle::new("a".into(), address, Arc::new(origin));
+        let first = endpoint.reserve_connection(Some(2)).unwrap();
+        let second = endpoint.reserve_connection(Some(2)).unwrap();
+        assert!(endpoint.reserve_connection(Some(2)).is_none());
+        drop(first);
+        let third = endpoint.reserve_connection(Some(2)).unwrap();
+        let beyond = endpoint.reserve_connection(None).unwrap();
+        assert_eq!(endpoint.connections(), 3);
+        drop((second, third, beyond));
+        assert_eq!(endpoint.connections(), 0);
+        assert!(endpoint.reserve_connection(Some(0)).is_none());
+    }
+}

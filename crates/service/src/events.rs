@@ -1,0 +1,57 @@
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use model::spec::HealthSpec;
+use model::{EndpointId, ServiceName};
+
+use crate::EndpointHandle;
+
+/// What a service tells whoever runs it. Never called while the service's lock is held, so a
+/// callback may call the service; it should only take a note, for workers and the control side
+/// wait for it.
+pub trait Events: Send + Sync {
+    /// From the data path: so many requests failed in a row that [`crate::Service::handle_suspect`]
+    /// should judge. Not repeated for an endpoint until that was called.
+    fn suspect(&self, service: &ServiceName, endpoint: &EndpointId);
+
+    /// From the control side: the endpoint is drained or removed, gets nothing new, and its
+    /// streams must end at [`EndpointHandle::close_at`] (which turns `None` if it is undrained).
+    fn leaving(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>);
+
+    /// From the control side: endpoints or their eligibility changed, or something became due
+    /// earlier: read [`crate::Service::poll_timeout`] again.
+    fn changed(&self, service: &ServiceName);
+}
+
+/// For those who do not listen: tests, simulations, examples.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoEvents;
+
+impl Events for NoEvents {
+    fn suspect(&self, _: &ServiceName, _: &EndpointId) {}
+    fn leaving(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
+    fn changed(&self, _: &ServiceName) {}
+}
+
+/// A health check to be run now; its result goes to [`crate::Service::handle_check`].
+#[derive(Clone, Debug)]
+pub struct DueCheck {
+    pub endpoint: EndpointId,
+    /// Where traffic goes; `spec.target(address)` is where the check goes.
+    pub address: SocketAddr,
+    pub generation: u64,
+    pub spec: Arc<HealthSpec>,
+}
+
+/// The service has no endpoint of this name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownEndpoint(pub String);
+
+impl fmt::Display for UnknownEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no endpoint `{}`", self.0)
+    }
+}
+
+impl std::error::Error for UnknownEndpoint {}

@@ -1,0 +1,76 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use model::{Instant, Outcome};
+
+use crate::EndpointHandle;
+
+/// What a pick depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub now: Instant,
+    /// A hash of what requests are to be kept together by, if the policy takes a key.
+    pub key: Option<u64>,
+    /// [`EndpointHandle::key`]s that this request was already tried on; empty at the first
+    /// attempt. They are picked again only if there is no other; of more than
+    /// [`Request::EXCLUDE_MAX`], only the first count.
+    pub exclude: &'a [u64],
+}
+
+impl Request<'_> {
+    /// More attempts than a configuration can ask for (`retry.attempts` is at most 10).
+    pub const EXCLUDE_MAX: usize = 16;
+}
+
+/// One request or connection that was given to an endpoint, counted in its load until it is
+/// reported. Dropped without a report, it is reported as [`Outcome::Abandoned`].
+#[derive(Debug)]
+#[must_use = "a pick is under way until it is reported"]
+pub struct Pick {
+    endpoint: Arc<EndpointHandle>,
+    reported: bool,
+}
+
+impl Pick {
+    /// Counts it. `None` if the endpoint left meanwhile: whoever drains it may already have seen
+    /// it idle, so nothing may begin there any more.
+    pub(crate) fn begin(endpoint: &Arc<EndpointHandle>) -> Option<Self> {
+        endpoint.load.begin();
+        // Counting comes before looking, and `leave` comes before looking at the count, all
+        // sequentially consistent: at least one side sees the other.
+        let pick = Self { endpoint: endpoint.clone(), reported: false };
+        if endpoint.is_leaving() { None } else { Some(pick) }
+    }
+
+    pub fn endpoint(&self) -> &Arc<EndpointHandle> {
+        &self.endpoint
+    }
+
+    /// How it went. `latency` is that of the answer, if it says something about the endpoint.
+    pub fn report(mut self, outcome: Outcome, latency: Option<Duration>) {
+        self.reported = true;
+        let failures = self.endpoint.load.end(outcome, latency);
+        let origin = &self.endpoint.origin;
+        if failures >= origin.suspect_after.load(Relaxed)
+            && speaks_of_reachability(outcome)
+            && self.endpoint.suspect()
+        {
+            origin.events.suspect(&origin.service, &self.endpoint.id);
+        }
+    }
+}
+
+impl Drop for Pick {
+    fn drop(&mut self) {
+        if !self.reported {
+            self.endpoint.load.end(Outcome::Abandoned, None);
+        }
+    }
+}
+
+/// An endpoint that answers 500 is there, and taking it out would only move the errors; that is
+/// for outlier detection to judge.
+fn speaks_of_reachability(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::ConnectFailed | Outcome::Broken | Outcome::TimedOut)
+}
