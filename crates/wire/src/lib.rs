@@ -1,1 +1,13 @@
+//! Byte formats: slices in, values out.
+//!
+//! Every decoder here reads what the network sent, so each one checks strictly, never panics, and
+//! bounds whatever it keeps. Nothing here owns a socket, a clock or a buffer: results are [`Span`]s
+//! (`http1::Span`) into the caller's bytes, and the caller calls again when it holds more of them.
+//!
+//! Start at [`http1`] (request heads, response heads, chunked bodies) or [`proxy_protocol`].
+//!
+//! [`Span`]: http1::Span
+#![forbid(unsafe_code)]
 
+pub mod http1;
+pub mod proxy_protocol;
