@@ -1,1 +1,52 @@
-fn main() {}
+//! The project's automation, as `cargo xtask VERB`.
+//!
+//! For: checks of the repository that neither the compiler nor clippy makes.
+//! Never: part of what is shipped, and never a place for a second way to build or test; `./test`
+//! is the one door, and calls this.
+//! Start with [`VERBS`], then the table of checks in `tidy.rs`.
+#![forbid(unsafe_code)]
+
+mod source;
+mod tidy;
+mod tree;
+
+use std::process::ExitCode;
+
+struct Verb {
+    name: &'static str,
+    summary: &'static str,
+    run: fn() -> Result<bool, String>,
+}
+
+static VERBS: &[Verb] = &[Verb {
+    name: "tidy",
+    summary: "check layers, tables, purity and habits of the repository; report tastes",
+    run: tidy::run,
+}];
+
+/// Exit status: 0 done, 1 the answer is no or the job failed, 2 bad usage.
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(name), None) = (arguments.next(), arguments.next()) else {
+        return usage();
+    };
+    let Some(verb) = VERBS.iter().find(|verb| verb.name == name) else {
+        return usage();
+    };
+    match (verb.run)() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("xtask {name}: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: cargo xtask VERB");
+    for verb in VERBS {
+        eprintln!("  {:<8} {}", verb.name, verb.summary);
+    }
+    ExitCode::from(2)
+}
