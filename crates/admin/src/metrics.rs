@@ -1,0 +1,246 @@
+//! `/metrics` in the Prometheus text format, version 0.0.4
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//!
+//! Our own writer and no library: the counters live in the data plane's shards and arrive here
+//! as plain numbers, so a library's registry would only be filled from them and then read back.
+
+mod text;
+
+use model::status::{EndpointState, EndpointStatus, ListenerMetrics, Metrics, ServiceStatus};
+
+use crate::Control;
+use crate::process::{self, Process};
+use text::{Kind, Text};
+
+/// Endpoints that are listed one by one, over all services; the rest are counted in
+/// `evenkeel_metrics_endpoints_omitted`. Six series each make about 40 MiB at the limit.
+const ENDPOINTS_MAX: usize = 50_000;
+
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(crate) fn render(control: &dyn Control) -> String {
+    let services = control.services();
+    let metrics = control.metrics();
+    let mut out = Text::default();
+    whole(&mut out, &metrics, control.ready().is_ok());
+    listeners(&mut out, &metrics.listeners);
+    service_counters(&mut out, &services);
+    latency(&mut out, &metrics);
+    endpoints(&mut out, &services);
+    process_values(&mut out, &process::read());
+    out.finish()
+}
+
+fn whole(out: &mut Text, metrics: &Metrics, ready: bool) {
+    out.family("evenkeel_build_info", Kind::Gauge, "Always 1; the label names the version.");
+    out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    out.family("evenkeel_ready", Kind::Gauge, "Whether /readyz says ready.");
+    out.sample(&[], u8::from(ready));
+    out.family("evenkeel_workers", Kind::Gauge, "Threads that carry traffic.");
+    out.sample(&[], metrics.workers);
+    out.family("evenkeel_access_log_lines_total", Kind::Counter, "Lines written.");
+    out.sample(&[], metrics.access_log_written);
+    out.family(
+        "evenkeel_access_log_dropped_total",
+        Kind::Counter,
+        "Lines dropped because the log could not take them.",
+    );
+    out.sample(&[], metrics.access_log_dropped);
+}
+
+fn listeners(out: &mut Text, listeners: &[ListenerMetrics]) {
+    type Value = fn(&ListenerMetrics) -> u64;
+    let families: [(&str, Kind, &str, Value); 7] = [
+        (
+            "evenkeel_listener_connections_open",
+            Kind::Gauge,
+            "Connections (UDP: flows) open now.",
+            |l| l.connections_open,
+        ),
+        ("evenkeel_listener_connections_total", Kind::Counter, "Connections accepted.", |l| {
+            l.connections
+        }),
+        (
+            "evenkeel_listener_refused_total",
+            Kind::Counter,
+            "Connections or flows refused by a limit.",
+            |l| l.refused,
+        ),
+        (
+            "evenkeel_listener_malformed_total",
+            Kind::Counter,
+            "Requests refused as malformed or over a limit, before a service was chosen.",
+            |l| l.malformed,
+        ),
+        (
+            "evenkeel_listener_resets_total",
+            Kind::Counter,
+            "Requests that ended in a reset instead of a whole response.",
+            |l| l.responses[0],
+        ),
+        ("evenkeel_listener_received_bytes_total", Kind::Counter, "Read from clients.", |l| {
+            l.downstream_bytes_in
+        }),
+        ("evenkeel_listener_sent_bytes_total", Kind::Counter, "Written to clients.", |l| {
+            l.downstream_bytes_out
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        for listener in listeners {
+            out.sample(&[("listener", &listener.name)], value(listener));
+        }
+    }
+    out.family("evenkeel_listener_responses_total", Kind::Counter, "HTTP responses by class.");
+    for listener in listeners {
+        for (class, count) in
+            ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&listener.responses[1..])
+        {
+            out.sample(&[("listener", &listener.name), ("class", class)], *count);
+        }
+    }
+}
+
+const STATES: [(EndpointState, &str); 4] = [
+    (EndpointState::Unproven, "unproven"),
+    (EndpointState::Healthy, "healthy"),
+    (EndpointState::Unhealthy, "unhealthy"),
+    (EndpointState::Draining, "draining"),
+];
+
+fn service_counters(out: &mut Text, services: &[ServiceStatus]) {
+    out.family("evenkeel_service_endpoints", Kind::Gauge, "Endpoints by state.");
+    for service in services {
+        let mut counts = [0u64; STATES.len()];
+        for endpoint in &service.endpoints {
+            for (count, (state, _)) in counts.iter_mut().zip(STATES) {
+                *count += u64::from(endpoint.state == state);
+            }
+        }
+        for (count, (_, state)) in counts.iter().zip(STATES) {
+            out.sample(&[("service", &service.name), ("state", state)], *count);
+        }
+    }
+    out.family("evenkeel_service_replicas_wanted", Kind::Gauge, "Replicas that we run ourselves.");
+    for service in services {
+        if let Some(replicas) = service.replicas {
+            out.sample(&[("service", &service.name)], replicas);
+        }
+    }
+    type Value = fn(&ServiceStatus) -> u64;
+    let families: [(&str, &str, Value); 3] = [
+        ("evenkeel_service_retries_total", "Further attempts.", |s| s.retries),
+        ("evenkeel_service_retries_denied_total", "Retries that the budget forbade.", |s| {
+            s.retries_denied
+        }),
+        ("evenkeel_service_unavailable_total", "Picks that found no endpoint.", |s| s.unavailable),
+    ];
+    for (name, help, value) in families {
+        out.family(name, Kind::Counter, help);
+        for service in services {
+            out.sample(&[("service", &service.name)], value(service));
+        }
+    }
+}
+
+fn latency(out: &mut Text, metrics: &Metrics) {
+    out.family(
+        "evenkeel_service_request_duration_seconds",
+        Kind::Histogram,
+        "From the head of a request to the last byte of its answer.",
+    );
+    for service in &metrics.services {
+        let mut sum_of_counts = 0;
+        for (upper, count) in &service.latency_us {
+            sum_of_counts += count;
+            if *upper != u64::MAX {
+                let upper = (*upper as f64 / 1e6).to_string();
+                out.part("_bucket", &[("service", &service.name), ("le", &upper)], sum_of_counts);
+            }
+        }
+        out.part("_bucket", &[("service", &service.name), ("le", "+Inf")], sum_of_counts);
+        let sum = service.latency_us_sum as f64 / 1e6;
+        out.part("_sum", &[("service", &service.name)], sum);
+        out.part("_count", &[("service", &service.name)], sum_of_counts);
+    }
+}
+
+fn endpoints(out: &mut Text, services: &[ServiceStatus]) {
+    type Value = fn(&EndpointStatus) -> Option<f64>;
+    let families: [(&str, Kind, &str, Value); 6] = [
+        ("evenkeel_endpoint_healthy", Kind::Gauge, "1 if it may get traffic, else 0.", |e| {
+            Some(f64::from(u8::from(e.state == EndpointState::Healthy)))
+        }),
+        ("evenkeel_endpoint_weight", Kind::Gauge, "Its weight now.", |e| Some(f64::from(e.weight))),
+        ("evenkeel_endpoint_in_flight", Kind::Gauge, "Requests and streams under way.", |e| {
+            Some(f64::from(e.in_flight))
+        }),
+        (
+            "evenkeel_endpoint_requests_total",
+            Kind::Counter,
+            "Requests and streams sent to it.",
+            |e| Some(e.requests as f64),
+        ),
+        (
+            "evenkeel_endpoint_failures_total",
+            Kind::Counter,
+            "Those of them that spoke against it.",
+            |e| Some(e.failures as f64),
+        ),
+        (
+            "evenkeel_endpoint_latency_seconds",
+            Kind::Gauge,
+            "Moving mean of its latency; absent while nothing was measured.",
+            |e| e.latency_us.map(|us| us as f64 / 1e6),
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        let mut left = ENDPOINTS_MAX;
+        for service in services {
+            let listed = &service.endpoints[..service.endpoints.len().min(left)];
+            left -= listed.len();
+            for endpoint in listed {
+                if let Some(value) = value(endpoint) {
+                    out.sample(&[("service", &service.name), ("endpoint", &endpoint.id)], value);
+                }
+            }
+        }
+    }
+    let all: usize = services.iter().map(|service| service.endpoints.len()).sum();
+    out.family(
+        "evenkeel_metrics_endpoints_omitted",
+        Kind::Gauge,
+        "Endpoints that are not listed here because there are too many.",
+    );
+    out.sample(&[], all.saturating_sub(ENDPOINTS_MAX));
+}
+
+// These names are not ours but those of every Prometheus client library, so that dashboards
+// know them.
+fn process_values(out: &mut Text, process: &Process) {
+    type Value = fn(&Process) -> Option<f64>;
+    let families: [(&str, Kind, &str, Value); 6] = [
+        ("process_resident_memory_bytes", Kind::Gauge, "Memory in use.", |p| {
+            p.resident_bytes.map(|bytes| bytes as f64)
+        }),
+        ("process_open_fds", Kind::Gauge, "Open files and sockets.", |p| {
+            p.open_files.map(|files| files as f64)
+        }),
+        ("process_max_fds", Kind::Gauge, "How many of them are allowed.", |p| {
+            p.open_files_max.map(|files| files as f64)
+        }),
+        ("process_threads", Kind::Gauge, "Threads.", |p| p.threads.map(|threads| threads as f64)),
+        ("process_cpu_seconds_total", Kind::Counter, "User and system time.", |p| p.cpu_seconds),
+        ("process_start_time_seconds", Kind::Gauge, "When it started, since 1970.", |p| p.started),
+    ];
+    for (name, kind, help, value) in families {
+        if let Some(value) = value(process) {
+            out.family(name, kind, help);
+            out.sample(&[], value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
