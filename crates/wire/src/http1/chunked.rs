@@ -248,7 +248,7 @@ fn quoted_end(bytes: &[u8], mut at: usize) -> Result<usize, Halt<ChunkError>> {
 /// corresponding header field name's definition permits". It names message framing, routing,
 /// request modifiers, authentication, response control data, and content format.
 fn is_forbidden_trailer(name: &[u8]) -> bool {
-    const MORE: [&[u8]; 12] = [
+    const MORE: [&[u8]; 16] = [
         b"age",
         b"authorization",
         b"cache-control",
@@ -256,8 +256,12 @@ fn is_forbidden_trailer(name: &[u8]) -> bool {
         b"content-range",
         b"expires",
         b"if-match",
+        b"if-modified-since",
         b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
         b"location",
+        b"pragma",
         b"range",
         b"vary",
         b"www-authenticate",
@@ -268,3 +272,6 @@ fn is_forbidden_trailer(name: &[u8]) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests;

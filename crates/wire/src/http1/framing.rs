@@ -57,8 +57,8 @@ impl TransferCodings {
             let name_end = element.iter().position(|b| !is_token_byte(*b)).unwrap_or(element.len());
             let (name, parameters) = element.split_at(name_end);
             let is_chunked = name.eq_ignore_ascii_case(b"chunked");
-            // RFC 9112 section 7: "the presence of parameters with the chunked coding SHOULD be
-            // treated as an error".
+            // RFC 9112 section 7.1: "The chunked coding does not define any parameters. Their
+            // presence SHOULD be treated as an error."
             if !is_token(name) || (is_chunked && !parameters.is_empty()) {
                 return Err(FieldError::InvalidTransferEncoding);
             }

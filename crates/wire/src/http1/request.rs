@@ -16,7 +16,7 @@ const METHOD_BYTES_MAX: usize = 32;
 /// A parsed request head. Reuse it between requests: its vector is kept, so that parsing allocates
 /// nothing after warm-up. Spans index the buffer that was given to [`parse`](Self::parse), and mean
 /// something only after it returned [`Progress::Complete`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestHead {
     /// Bytes of the head, from a tolerated leading CRLF to the final CRLF. The body starts here.
     pub len: usize,
@@ -90,8 +90,8 @@ impl RequestHead {
     }
 
     /// Reads `method SP request-target SP HTTP-version CRLF`. Single spaces: RFC 9112 section 3
-    /// lets a recipient split at any whitespace, "such leniency can result in security
-    /// vulnerabilities".
+    /// lets a recipient split at any whitespace, and warns that "lenient parsing can result in
+    /// request smuggling security vulnerabilities".
     fn request_line(
         &mut self,
         view: &[u8],
@@ -208,9 +208,9 @@ impl RequestHead {
             };
         };
         let (sent, named) = (field.of(view), target.authority.of(view));
-        // RFC 9112 section 3.2: "If the authority component is present, the client MUST send a
-        // field value for Host that is identical to that authority component". Clients leave the
-        // port out of Host in CONNECT.
+        // RFC 9112 section 3.2: "If the target URI includes an authority component, then a client
+        // MUST send a field value for Host that is identical to that authority component". In
+        // CONNECT some leave the port out.
         let is_same = match target.form {
             TargetForm::Origin | TargetForm::Asterisk => return Ok(field),
             TargetForm::Absolute => sent.eq_ignore_ascii_case(named),
@@ -233,3 +233,6 @@ fn skip_empty_line(view: &[u8]) -> Result<usize, Halt<RequestError>> {
         _ => Ok(0),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ pub struct RequestKind {
 }
 
 /// A parsed response head; reused and read like a [`RequestHead`](super::RequestHead).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
     /// Bytes of the head, including its final CRLF.
     pub len: usize,
@@ -168,3 +168,6 @@ pub(super) fn scan_version(view: &[u8], at: usize) -> Result<Option<Version>, Ha
     }
     if rest.len() < VERSION_BYTES { Err(Halt::Partial) } else { Ok(None) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,8 +31,7 @@ pub(super) struct Target {
 pub(super) fn parse(buf: &[u8], whole: Span, method: &[u8]) -> Result<Target, RequestError> {
     let bytes = whole.of(buf);
     if method == b"CONNECT" {
-        // RFC 9110 section 9.3.6: "A CONNECT request ... the request target consists of only the
-        // host name and port number of the tunnel destination". There is no default port.
+        // RFC 9110 section 9.3.6: "There is no default port; a client MUST send the port number".
         return match host::split_host(bytes) {
             Some((_, port)) if !port.is_empty() => {
                 Ok(Target { form: TargetForm::Authority, authority: whole, ..Target::default() })
@@ -67,7 +66,8 @@ fn absolute(buf: &[u8], whole: Span) -> Result<Target, RequestError> {
     let authority_end = after.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(after.len());
     let authority = &after[..authority_end];
     if memchr::memchr(b'@', authority).is_some() {
-        // RFC 9110 section 4.2.4: "a recipient MUST ... treat [its] presence as an error".
+        // RFC 9110 section 4.2.4: "a recipient SHOULD parse for userinfo and treat its presence as an
+        // error; it is likely being used to obscure the authority".
         return Err(RequestError::UserinfoInAuthority);
     }
     if !host::validate_host(authority) {
@@ -85,7 +85,7 @@ fn absolute(buf: &[u8], whole: Span) -> Result<Target, RequestError> {
     if target.path.is_empty() {
         // RFC 9110 section 4.2.3: "an empty path component is equivalent to an absolute path of
         // '/'". Pointing at the last slash of "://" says so without a copy, and leaves no caller a
-        // chance to send an empty target.
+        // chance to send an empty target. (For OPTIONS it would mean "*"; nobody sends that.)
         target.path = Span::new(authority_start - 1, authority_start);
     }
     Ok(target)
