@@ -37,8 +37,8 @@ impl AliasTable {
         let (mut small, mut large): (Vec<usize>, Vec<usize>) =
             (0..shares.len()).partition(|index| shares[*index] < total);
         while let (Some(poor), Some(rich)) = (small.pop(), large.last().copied()) {
-            columns[poor].own = (u128::from(shares[poor]) * u128::from(WHOLE)
-                / u128::from(total)) as u64;
+            columns[poor].own =
+                (u128::from(shares[poor]) * u128::from(WHOLE) / u128::from(total)) as u64;
             columns[poor].other = columns[rich].position;
             shares[rich] -= total - shares[poor];
             if shares[rich] < total {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use model::{Instant, Load, Rng};
 
-pub use policies::{POLICIES, PolicyEntry, build, infos};
+pub use policies::{Build, POLICIES, PolicyEntry, build, infos};
 
 /// What a policy may know of an endpoint when it prepares. Its position in the slice given to
 /// [`Policy::prepare`] is its name in [`Picker::pick`].
@@ -43,12 +43,7 @@ pub trait Picker: Send + Sync {
     /// The position of the chosen candidate; `None` only if there are no candidates. `loads` has
     /// one entry per candidate, in the same order. No lock, no allocation. What `exclude` names
     /// is picked only if nothing else can be.
-    fn pick(
-        &self,
-        request: &PickRequest<'_>,
-        loads: &[Arc<Load>],
-        rng: &mut Rng,
-    ) -> Option<u32>;
+    fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32>;
 }
 
 /// What a policy may know of the request.

@@ -20,8 +20,11 @@ use crate::Policy;
 #[derive(Clone, Copy)]
 pub struct PolicyEntry {
     pub info: PolicyInfo,
-    pub build: fn(&[(String, OptionValue)]) -> Box<dyn Policy>,
+    pub build: Build,
 }
+
+/// Makes a policy of options that fit its description.
+pub type Build = fn(&[(String, OptionValue)]) -> Box<dyn Policy>;
 
 /// All policies, the default first.
 pub static POLICIES: &[PolicyEntry] = &[

@@ -53,9 +53,13 @@ pub struct Checker {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     /// Nothing under way; the next check starts then.
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     /// A check is under way. If no result came by then, the shell lost it.
-    Checking { lost_at: Instant },
+    Checking {
+        lost_at: Instant,
+    },
     Off,
 }
 

@@ -8,10 +8,18 @@ pub enum Reason {
     NoCheckYet,
     Passed,
     /// Good checks again, but not yet enough of them.
-    Recovering { passed: u32, needed: u32 },
-    Failed { error: Box<str>, in_a_row: u32 },
+    Recovering {
+        passed: u32,
+        needed: u32,
+    },
+    Failed {
+        error: Box<str>,
+        in_a_row: u32,
+    },
     /// Taken out on the evidence of traffic, before a check noticed.
-    Traffic { failures: u32 },
+    Traffic {
+        failures: u32,
+    },
 }
 
 impl fmt::Display for Reason {

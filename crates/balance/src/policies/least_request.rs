@@ -6,9 +6,11 @@
 //! not make several balancers rush to the same idle endpoint at once (Mitzenmacher, "The power
 //! of two choices in randomized load balancing", IEEE TPDS 2001).
 //!
-//! Loads are compared as (in flight + 1) / weight; idle endpoints are all equally good, and ties
-//! go by chance in proportion to the weights, so that the weights also hold while the service is
-//! idle. (HAProxy's `leastconn` treats idle servers alike for the same reason.)
+//! Loads are compared as (in flight + 1/2) / weight: as in Sainte-Laguë's method of sharing out
+//! seats, this favours neither small nor large weights, where (in flight + 1) would keep the
+//! small ones short. Idle endpoints are all equally good, and ties go by chance in proportion to
+//! the weights, so that the weights also hold while the service is idle. (HAProxy's `leastconn`
+//! treats idle servers alike for the same reason.)
 
 use std::sync::Arc;
 
@@ -87,12 +89,7 @@ struct LeastRequestPicker {
 }
 
 impl Picker for LeastRequestPicker {
-    fn pick(
-        &self,
-        request: &PickRequest<'_>,
-        loads: &[Arc<Load>],
-        rng: &mut Rng,
-    ) -> Option<u32> {
+    fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
         let best = if self.full {
             self.best_of_all(request.exclude, loads, rng)
         } else {
@@ -157,19 +154,71 @@ impl LeastRequestPicker {
 struct Contender {
     position: u32,
     weight: u16,
-    /// What it would have with this request; 0 while idle.
+    /// Twice what it has in flight, plus one; 0 while idle.
     load: u64,
 }
 
 impl Contender {
     fn new(position: u32, weight: u16, loads: &[Arc<Load>]) -> Self {
         let in_flight = loads.get(position as usize).map_or(0, |load| load.in_flight());
-        let load = if in_flight == 0 { 0 } else { u64::from(in_flight) + 1 };
+        let load = if in_flight == 0 { 0 } else { u64::from(in_flight) * 2 + 1 };
         Self { position, weight, load }
     }
 
     /// Which of the two has less to do for its weight, without dividing.
     fn compare(self, other: Contender) -> std::cmp::Ordering {
         (self.load * u64::from(other.weight)).cmp(&(other.load * u64::from(self.weight)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Instant;
+
+    /// Which positions can be picked when these are in flight.
+    fn check(
+        options: &[(&str, OptionValue)],
+        weights: &[u16],
+        in_flight: &[u32],
+        possible: &[u32],
+    ) {
+        let options: Vec<(String, OptionValue)> =
+            options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let candidates: Vec<Candidate> = weights
+            .iter()
+            .map(|weight| Candidate { weight: *weight, zone: None, identity_hash: 0 })
+            .collect();
+        let loads: Vec<Arc<Load>> = in_flight.iter().map(|_| Arc::default()).collect();
+        for (load, count) in loads.iter().zip(in_flight) {
+            (0..*count).for_each(|_| load.begin());
+        }
+        let mut rng = Rng::from_seed(1);
+        let picker = (ENTRY.build)(&options).prepare(&candidates, &mut rng);
+        let request = PickRequest { now: Instant::ZERO, key: None, exclude: &[] };
+        let mut seen: Vec<u32> =
+            (0..1000).filter_map(|_| picker.pick(&request, &loads, &mut rng)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, possible, "{weights:?} with {in_flight:?} in flight");
+    }
+
+    #[test]
+    fn the_least_loaded_for_its_weight_wins_and_ties_go_by_chance() {
+        let full = [("full", OptionValue::Bool(true))];
+        check(&full, &[1, 1, 1], &[2, 1, 2], &[1]);
+        check(&full, &[1, 1, 1], &[1, 2, 1], &[0, 2]);
+        check(&full, &[1, 3, 1], &[2, 6, 2], &[1]);
+        check(&full, &[1, 3, 1], &[2, 8, 2], &[0, 2]);
+        check(&full, &[1, 3, 1], &[2, 7, 2], &[0, 1, 2]);
+        check(&full, &[1, 3, 1], &[0, 0, 0], &[0, 1, 2]);
+        check(&full, &[0, 3, 1], &[0, 7, 4], &[1]);
+    }
+
+    #[test]
+    fn of_two_drawn_the_most_loaded_never_wins() {
+        check(&[], &[1, 1, 1], &[5, 1, 2], &[1, 2]);
+        check(&[], &[1, 1], &[5, 1], &[1]);
+        check(&[("choices", OptionValue::Integer(3))], &[1, 1, 1], &[5, 1, 2], &[1]);
     }
 }

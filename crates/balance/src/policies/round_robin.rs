@@ -89,8 +89,10 @@ fn sequence(entries: &[(u32, u16)]) -> Vec<u32> {
     let mut waiting = vec![NOBODY; total as usize];
     let mut next = vec![NOBODY; entries.len()];
     let mut taken = vec![0u64; entries.len()];
-    let mut eligible: BinaryHeap<Reverse<(u64, u32)>> =
-        (0u32..).zip(&weights).map(|(index, weight)| Reverse((deadline(1, *weight), index))).collect();
+    let mut eligible: BinaryHeap<Reverse<(u64, u32)>> = (0u32..)
+        .zip(&weights)
+        .map(|(index, weight)| Reverse((deadline(1, *weight), index)))
+        .collect();
     let mut sequence = Vec::with_capacity(total as usize);
     for turn in 0..total {
         let mut index = waiting[turn as usize];
@@ -145,8 +147,10 @@ mod tests {
 
     fn check(weights: &[u16], expected: &str) {
         let entries: Vec<(u32, u16)> = (0u32..).zip(weights.iter().copied()).collect();
-        let letters: String =
-            sequence(&entries).into_iter().map(|position| (b'a' + position as u8) as char).collect();
+        let letters: String = sequence(&entries)
+            .into_iter()
+            .map(|position| (b'a' + position as u8) as char)
+            .collect();
         assert_eq!(letters, expected, "{weights:?}");
     }
 

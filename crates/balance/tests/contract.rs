@@ -1,0 +1,248 @@
+//! What every policy of the table must do, whatever its idea. A new policy is tested here by
+//! being in the table. Options are tried at their defaults, and each one at its other values.
+#![allow(unsafe_code, reason = "counting allocations needs an allocator of our own")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use balance::{Candidate, POLICIES, PickRequest, Picker};
+use model::vocabulary::{OptionKind, OptionValue};
+use model::{Instant, Load, Outcome, Rng};
+
+/// Counts the allocations of the current thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is handed to the system's allocator; counting touches a thread-local of a
+// type without destructor, which allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is ours.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A picker of each policy and each choice of options, over these weights.
+struct Subject {
+    label: String,
+    picker: Box<dyn Picker>,
+    loads: Vec<Arc<Load>>,
+    rng: Rng,
+}
+
+fn subjects(weights: &[u16]) -> Vec<Subject> {
+    let mut subjects = Vec::new();
+    for entry in POLICIES {
+        let mut variants = vec![Vec::new()];
+        for option in entry.info.options {
+            let name = || option.name.to_owned();
+            match option.kind {
+                OptionKind::Bool => {
+                    let values =
+                        [false, true].map(|value| vec![(name(), OptionValue::Bool(value))]);
+                    variants.extend(values);
+                }
+                OptionKind::Integer { min, max } => {
+                    let values =
+                        [min, max].map(|value| vec![(name(), OptionValue::Integer(value))]);
+                    variants.extend(values);
+                }
+                OptionKind::OneOf(values) => variants.extend(
+                    values.iter().map(|value| vec![(name(), OptionValue::Text((*value).into()))]),
+                ),
+                OptionKind::Float { .. } | OptionKind::Duration | OptionKind::Key => {}
+            }
+        }
+        for options in variants {
+            let candidates: Vec<Candidate> = (0u64..)
+                .zip(weights)
+                .map(|(hash, weight)| Candidate {
+                    weight: *weight,
+                    zone: None,
+                    identity_hash: hash.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                })
+                .collect();
+            let mut rng = Rng::from_seed(42);
+            subjects.push(Subject {
+                label: format!("{} {options:?} over {} weights", entry.info.name, weights.len()),
+                picker: (entry.build)(&options).prepare(&candidates, &mut rng),
+                loads: weights.iter().map(|_| Arc::default()).collect(),
+                rng,
+            });
+        }
+    }
+    subjects
+}
+
+impl Subject {
+    /// With a fresh key each time, so that hash policies spread.
+    fn pick(&mut self, exclude: &[u32]) -> Option<u32> {
+        let key = Some(self.rng.next_u64());
+        let request = PickRequest { now: Instant::ZERO, key, exclude };
+        let picked = self.picker.pick(&request, &self.loads, &mut self.rng);
+        if let Some(position) = picked {
+            assert!((position as usize) < self.loads.len(), "{}: out of range", self.label);
+        }
+        picked
+    }
+
+    /// How often each is picked, with `in_flight` requests under way that end in order.
+    fn shares(&mut self, picks: usize, in_flight: usize) -> Vec<usize> {
+        let mut counts = vec![0; self.loads.len()];
+        let mut open = VecDeque::new();
+        for _ in 0..picks {
+            let position = self.pick(&[]).unwrap() as usize;
+            counts[position] += 1;
+            self.loads[position].begin();
+            open.push_back(position);
+            if open.len() > in_flight {
+                self.loads[open.pop_front().unwrap()].end(Outcome::Success, None);
+            }
+        }
+        counts
+    }
+}
+
+#[test]
+fn nothing_to_pick_from_is_none() {
+    for mut subject in subjects(&[]) {
+        assert_eq!(subject.pick(&[]), None, "{}", subject.label);
+        assert_eq!(subject.pick(&[0]), None, "{}", subject.label);
+    }
+}
+
+#[test]
+fn a_single_one_is_always_picked() {
+    for weight in [0, 1, 65_535] {
+        for mut subject in subjects(&[weight]) {
+            assert_eq!(subject.pick(&[]), Some(0), "{}", subject.label);
+            assert_eq!(subject.pick(&[0]), Some(0), "{}: better than none", subject.label);
+        }
+    }
+}
+
+#[test]
+fn excluded_ones_are_picked_only_if_nothing_else_can_be() {
+    let cases: [&[u16]; 6] =
+        [&[1, 1], &[1, 1, 1], &[65_535, 1, 1], &[3, 0, 2], &[0, 0, 0], &[1; 100]];
+    for weights in cases {
+        for mut subject in subjects(weights) {
+            let mut rng = Rng::from_seed(3);
+            let all_zero = weights.iter().all(|weight| *weight == 0);
+            for round in 0..500 {
+                let exclude: Vec<u32> =
+                    (0..rng.below(5)).map(|_| rng.below(weights.len() as u64) as u32).collect();
+                let others = (0u32..).zip(weights).any(|(position, weight)| {
+                    (*weight > 0 || all_zero) && !exclude.contains(&position)
+                });
+                let picked = subject.pick(&exclude).expect("something is there");
+                assert!(
+                    !others || !exclude.contains(&picked),
+                    "{}, round {round}: {picked} of {weights:?} without {exclude:?}",
+                    subject.label
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_weights_are_picked_only_if_all_are_zero() {
+    for mut subject in subjects(&[0, 2, 0, 1, 0]) {
+        for exclude in [&[][..], &[1], &[1, 3]] {
+            for _ in 0..300 {
+                let picked = subject.pick(exclude).unwrap();
+                assert!([1, 3].contains(&picked), "{}: {picked}", subject.label);
+            }
+        }
+    }
+    for mut subject in subjects(&[0, 0, 0]) {
+        let counts = subject.shares(3000, 0);
+        assert!(counts.iter().all(|count| *count > 500), "{}: {counts:?}", subject.label);
+    }
+}
+
+#[test]
+fn shares_follow_the_weights_idle_and_under_load() {
+    let cases: [&[u16]; 6] =
+        [&[1, 1, 1], &[3, 3, 2], &[1, 10], &[100, 1, 50, 7], &[1; 30], &[65_535, 32_768]];
+    for weights in cases {
+        let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+        // Under load each has on average 20 requests in flight, so that whole numbers of them
+        // can be in proportion to the weights.
+        for in_flight in [0, weights.len() * 20] {
+            for mut subject in subjects(weights) {
+                let picks = 60_000;
+                let counts = subject.shares(picks, in_flight);
+                for (count, weight) in counts.iter().zip(weights) {
+                    let expected = picks as f64 * f64::from(*weight) / total;
+                    // One in twenty of its own share, and one percent of all.
+                    let tolerance = expected * 0.05 + picks as f64 * 0.01;
+                    assert!(
+                        (*count as f64 - expected).abs() < tolerance,
+                        "{}, {in_flight} in flight: {counts:?} for {weights:?}",
+                        subject.label
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_of_all_weights() {
+    let mut rng = Rng::from_seed(9);
+    let weights: Vec<u16> = (0..10_000).map(|_| rng.below(65_536) as u16).collect();
+    for mut subject in subjects(&weights) {
+        for round in 0..2000 {
+            let exclude = [rng.below(10_000) as u32, rng.below(10_000) as u32];
+            let exclude = &exclude[..round % 3];
+            let picked = subject.pick(exclude).unwrap();
+            assert!(!exclude.contains(&picked) && weights[picked as usize] > 0);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_picks() {
+    let weights = [3, 0, 7, 1, 1, 9];
+    for (mut one, mut other) in subjects(&weights).into_iter().zip(subjects(&weights)) {
+        for round in 0..1000u32 {
+            let exclude = [round % 6];
+            let exclude = &exclude[..(round % 2) as usize];
+            assert_eq!(one.pick(exclude), other.pick(exclude), "{}", one.label);
+        }
+    }
+}
+
+#[test]
+fn a_pick_does_not_allocate() {
+    for weights in [&[1, 2, 3][..], &[1; 1000]] {
+        for mut subject in subjects(weights) {
+            subject.pick(&[]);
+            let before = ALLOCATIONS.get();
+            for _ in 0..200 {
+                subject.pick(&[]);
+                subject.pick(&[1, 2]);
+            }
+            assert_eq!(ALLOCATIONS.get(), before, "{}", subject.label);
+        }
+    }
+    // The count counts.
+    let before = ALLOCATIONS.get();
+    drop(std::hint::black_box(Box::new(1)));
+    assert!(ALLOCATIONS.get() > before);
+}
