@@ -1,7 +1,10 @@
 //! What is wrong with a text, where, and what to write instead; and how a person is told.
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
+
+use crate::Source;
 
 /// Whether a defect stops the configuration from being used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +13,14 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong. Its `Display` is what a person reads.
+/// One thing that is wrong. Its `Display` is what a person reads:
+///
+/// ```text
+/// evenkeel.yaml:6:5: error: unknown key `endpionts` in service `web`
+///  6 |     endpionts: [ :5001 ]
+///    |     ^^^^^^^^^
+///    = help: did you mean `endpoints`?
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defect {
     pub severity: Severity,
@@ -22,16 +32,14 @@ pub struct Defect {
     pub column: usize,
     /// Characters that the caret underlines; at least 1.
     pub width: usize,
-    /// The line it stands in, without its end.
+    /// The line it stands in, or the part of a long line around the place.
     pub snippet: String,
+    /// Characters of `snippet` before the place.
+    pub indent: usize,
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
 }
-
-/// Lines longer than this many characters are cut around the caret, so that a hostile or generated
-/// file does not fill the terminal.
-const SNIPPET_CHARS_MAX: usize = 120;
 
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,35 +47,18 @@ impl fmt::Display for Defect {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        let Self { file, line, column, message, .. } = self;
+        let Self { file, line, column, message, snippet, .. } = self;
         write!(f, "{file}:{line}:{column}: {severity}: {message}")?;
         let gutter = " ".repeat(line.to_string().len());
-        let (text, caret) = self.window();
         // A tab is as wide as the terminal says: the caret's line repeats it.
-        let indent: String =
-            text.chars().take(caret).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let room = text.chars().count().saturating_sub(caret).max(1);
-        let carets = "^".repeat(self.width.clamp(1, room));
-        write!(f, "\n {line} | {text}\n {gutter} | {indent}{carets}")?;
+        let same_width = |c| if c == '\t' { '\t' } else { ' ' };
+        let indent: String = snippet.chars().take(self.indent).map(same_width).collect();
+        let carets = "^".repeat(self.width);
+        write!(f, "\n {line} | {snippet}\n {gutter} | {indent}{carets}")?;
         if let Some(help) = &self.help {
             write!(f, "\n {gutter} = help: {help}")?;
         }
         Ok(())
-    }
-}
-
-impl Defect {
-    /// The part of the line to show, and where in it the caret begins.
-    fn window(&self) -> (String, usize) {
-        let caret = self.column.saturating_sub(1);
-        let printable = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-        let start = if self.snippet.chars().count() <= SNIPPET_CHARS_MAX {
-            0
-        } else {
-            caret.saturating_sub(SNIPPET_CHARS_MAX / 2)
-        };
-        let text = self.snippet.chars().skip(start).take(SNIPPET_CHARS_MAX).map(printable);
-        (text.collect::<String>().trim_end().into(), caret - start)
     }
 }
 
@@ -96,3 +87,166 @@ impl fmt::Display for Defects {
 }
 
 impl std::error::Error for Defects {}
+
+/// A place in the text, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// Errors, and warnings, reported for one text, so that a file that is wrong throughout neither fills the
+/// terminal nor takes long; more errors are counted.
+const DEFECTS_MAX: usize = 100;
+
+/// Where defects are gathered while a text is read.
+pub(crate) struct Report<'a> {
+    source: Source<'a>,
+    file: Arc<str>,
+    /// Apart, so that no number of warnings crowds out an error.
+    errors: RefCell<Vec<(Span, Defect)>>,
+    warnings: RefCell<Vec<(Span, Defect)>>,
+    errors_hidden: Cell<usize>,
+}
+
+impl<'a> Report<'a> {
+    pub(crate) fn new(source: Source<'a>) -> Self {
+        let file = source.name.into();
+        Self {
+            source,
+            file,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            errors_hidden: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn error(&self, span: Span, message: impl Into<String>) {
+        self.add(Severity::Error, span, message.into(), None);
+    }
+
+    pub(crate) fn error_help(
+        &self,
+        span: Span,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.add(Severity::Error, span, message.into(), Some(help.into()));
+    }
+
+    pub(crate) fn warning(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Severity::Warning, span, message.into(), Some(help.into()));
+    }
+
+    /// The line of a place, from 1.
+    pub(crate) fn line(&self, span: Span) -> usize {
+        Place::of(self.source.text, span).line
+    }
+
+    /// The place of byte `at` of a scalar whose text is `text`, if it is written there as it is
+    /// (in quotes or not), else the scalar's own place.
+    pub(crate) fn inside(&self, span: Span, text: &str, at: usize) -> Span {
+        let written = self.source.text.get(span.start as usize..span.end as usize);
+        match written.and_then(|written| written.find(text)) {
+            Some(offset) => {
+                let start = span.start + (offset + at.min(text.len())) as u32;
+                Span { start, end: start }
+            }
+            None => span,
+        }
+    }
+
+    /// Whether more errors would only be counted: costly suggestions can be left out.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.borrow().len() >= DEFECTS_MAX
+    }
+
+    fn add(&self, severity: Severity, span: Span, message: String, help: Option<String>) {
+        let mut found = match severity {
+            Severity::Error => self.errors.borrow_mut(),
+            Severity::Warning => self.warnings.borrow_mut(),
+        };
+        if found.len() < DEFECTS_MAX {
+            found.push((span, self.defect(severity, span, message, help)));
+        } else if severity == Severity::Error {
+            self.errors_hidden.set(self.errors_hidden.get() + 1);
+        }
+    }
+
+    fn defect(
+        &self,
+        severity: Severity,
+        span: Span,
+        message: String,
+        help: Option<String>,
+    ) -> Defect {
+        let place = Place::of(self.source.text, span);
+        Defect {
+            severity,
+            file: Arc::clone(&self.file),
+            line: place.line,
+            column: place.column,
+            width: place.width,
+            snippet: place.snippet,
+            indent: place.indent,
+            message,
+            help,
+        }
+    }
+
+    /// The warnings if there is no error, else everything; in the order of the text.
+    pub(crate) fn finish(self) -> Result<Vec<Defect>, Defects> {
+        let mut found = self.errors.take();
+        if let (hidden @ 1.., Some((_, last))) = (self.errors_hidden.get(), found.last_mut()) {
+            last.message += &format!(" (and {hidden} more errors)");
+        }
+        let failed = !found.is_empty();
+        found.append(&mut self.warnings.take());
+        found.sort_by_key(|(span, _)| *span);
+        let defects: Vec<Defect> = found.into_iter().map(|(_, defect)| defect).collect();
+        if failed { Err(Defects(defects)) } else { Ok(defects) }
+    }
+}
+
+/// A span as a person sees it.
+struct Place {
+    line: usize,
+    column: usize,
+    width: usize,
+    snippet: String,
+    indent: usize,
+}
+
+/// Characters shown on either side of the place in a line; a longer line is cut.
+const SNIPPET_SIDE_CHARS: usize = 80;
+
+impl Place {
+    fn of(text: &str, span: Span) -> Self {
+        let start = floor_char_boundary(text, span.start as usize);
+        let end = floor_char_boundary(text, span.end as usize).max(start);
+        let (before, after) = text.split_at(start);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let line_before = &before[line_start..];
+        let line_after = after.split('\n').next().unwrap_or("").trim_end();
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let column = line_before.chars().count() + 1;
+
+        let indent = line_before.chars().count().min(SNIPPET_SIDE_CHARS);
+        let shown_before = line_before.chars().skip(column - 1 - indent);
+        let printable = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+        let shown_after: String = line_after.chars().take(SNIPPET_SIDE_CHARS).collect();
+        let width = text[start..end].chars().take_while(|c| !matches!(c, '\n' | '\r')).count();
+        let width = width.clamp(1, shown_after.chars().count().max(1));
+        let snippet = shown_before.chain(shown_after.chars()).map(printable).collect();
+        Self { line, column, width, snippet, indent }
+    }
+}
+
+/// The last boundary of a character at or before `at`.
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}

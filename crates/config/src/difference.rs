@@ -50,10 +50,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
     }
 }
 
-fn changes<N: Ord + Clone, V: PartialEq>(
-    old: &BTreeMap<N, V>,
-    new: &BTreeMap<N, V>,
-) -> Changes<N> {
+fn changes<N: Ord + Clone, V: PartialEq>(old: &BTreeMap<N, V>, new: &BTreeMap<N, V>) -> Changes<N> {
     let named = |in_it: &BTreeMap<N, V>, keep: &dyn Fn(&N, &V) -> bool| {
         in_it.iter().filter(|(n, v)| keep(n, v)).map(|(n, _)| n.clone()).collect()
     };

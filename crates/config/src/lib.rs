@@ -5,15 +5,32 @@
 //! reference manual). This is the only crate that knows YAML.
 //! Never: reads files, resolves host names, or starts anything. Input is hostile: size, depth and
 //! aliases are bounded, and nothing here panics.
-//! Start with [`parse`], then `tree` (text to nodes), `table` (which keys there are) and `decode`
+//! Start with [`parse`], then `tree` (text to nodes), `keys` (which keys there are) and `decode`
 //! (nodes to the specification).
 #![forbid(unsafe_code)]
 
+mod address;
+mod decode;
 mod defect;
 mod difference;
+mod fields;
+mod keys;
+mod reference;
+mod schema;
+mod suggest;
+mod table;
+mod tree;
+mod units;
 
+#[cfg(test)]
+mod tests;
+
+pub use address::{parse_bind, parse_endpoint_address};
 pub use defect::{Defect, Defects, Severity};
 pub use difference::{Changes, Difference, difference};
+pub use reference::reference_markdown;
+pub use schema::json_schema;
+pub use units::{parse_bytes, parse_duration};
 
 use model::spec::Spec;
 use model::vocabulary::Vocabulary;
@@ -37,38 +54,10 @@ pub struct Checked {
 /// Reads and checks a configuration. All defects are reported at once where possible; a text that
 /// is not YAML at all has one.
 pub fn parse(source: &Source<'_>, vocabulary: &Vocabulary) -> Result<Checked, Defects> {
-    let _ = (source, vocabulary);
-    Ok(Checked { spec: Spec::default(), warnings: Vec::new() })
-}
-
-/// The format as JSON Schema, draft 2020-12.
-pub fn json_schema(vocabulary: &Vocabulary) -> serde_json::Value {
-    let _ = vocabulary;
-    serde_json::Value::Null
-}
-
-/// The format as a reference manual: every key, its meaning and its default.
-pub fn reference_markdown(vocabulary: &Vocabulary) -> String {
-    let _ = vocabulary;
-    String::new()
-}
-
-/// `250ms`, `2s`, `1m`, `1h`, `1d`, `1m30s`.
-pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    Err(text.into())
-}
-
-/// `4096`, `32KiB`, `1MB`.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    Err(text.into())
-}
-
-/// Where to listen: `:8080` (every address), `127.0.0.1:8080`, `[::]:80`, `localhost:80`, `8080`.
-pub fn parse_bind(text: &str) -> Result<std::net::SocketAddr, String> {
-    Err(text.into())
-}
-
-/// Where to send: `127.0.0.1:5001`, `:5001` or `5001` (this machine), `[::1]:80`.
-pub fn parse_endpoint_address(text: &str) -> Result<std::net::SocketAddr, String> {
-    Err(text.into())
+    let report = defect::Report::new(*source);
+    let root = tree::read(source.text, &report);
+    let spec = root.map(|root| decode::file(&root, &report, vocabulary));
+    let warnings = report.finish()?;
+    // Without a tree there was a defect, so the specification is there.
+    Ok(Checked { spec: spec.unwrap_or_default(), warnings })
 }

@@ -1,0 +1,209 @@
+//! The tree to the specification: what each section means, and what must hold between them.
+//!
+//! For: one function per section, named after it; each reads every key of its table.
+//! Never: stops at the first defect; a value that is wrong is reported and its default taken, so
+//! that the rest is still checked.
+//! Start with [`file`].
+
+mod bind;
+mod endpoint;
+mod header;
+mod health;
+mod listener;
+mod pattern;
+mod policy;
+mod route;
+mod run;
+mod service;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use model::ServiceName;
+use model::spec::{AccessLogSpec, AdminSpec, Spec};
+use model::vocabulary::Vocabulary;
+
+use crate::address::parse_bind;
+use crate::defect::{Report, Span};
+use crate::fields::{Fields, scalar, wrong_kind};
+use crate::keys;
+use crate::suggest;
+use crate::tree::{Entry, Node, Value, quoted};
+
+pub(crate) use policy::expected as option_expected;
+
+use bind::{Bind, Binds, Transport};
+
+/// What the sections of one file share.
+struct Context<'a> {
+    report: &'a Report<'a>,
+    vocabulary: &'a Vocabulary,
+    /// The services that the file defines, and whether something sends to them.
+    services: BTreeMap<&'a str, DefinedService>,
+    binds: Binds,
+    /// Regular expressions read so far.
+    expressions: Cell<usize>,
+}
+
+struct DefinedService {
+    span: Span,
+    used: Cell<bool>,
+}
+
+/// The address of the admin API when `admin` names none: this machine only.
+const ADMIN_BIND: &str = "127.0.0.1:9900";
+
+pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) -> Spec {
+    let fields = Fields::open(report, &keys::FILE, "the file", root, Span::default());
+    let services = fields.map("services");
+    let context = Context {
+        report,
+        vocabulary,
+        services: defined(services),
+        binds: Binds::default(),
+        expressions: Cell::new(0),
+    };
+    let mut spec = Spec { admin: admin(&fields, &context), ..Spec::default() };
+    spec.access_log = access_log(&fields, report);
+    let mut workers = 0;
+    fields.integer("workers", &mut workers);
+    spec.workers = (workers > 0).then_some(workers);
+    fields.duration("stop_grace", &mut spec.stop_grace.0);
+    for entry in fields.map("listeners") {
+        if name(&context, entry, "listener")
+            && let Some(listener) = listener::listener(entry, &context)
+        {
+            spec.listeners.insert(listener.name.clone(), listener);
+        }
+    }
+    for entry in services {
+        if name(&context, entry, "service") {
+            let service = service::service(entry, &context);
+            spec.services.insert(service.name.clone(), service);
+        }
+    }
+    context.binds.check(report);
+    for (name, service) in &context.services {
+        if !service.used.get() {
+            report.warning(
+                service.span,
+                format!("nothing sends to service {}", quoted(name)),
+                "name it as the `service` of a listener or a route, or remove it",
+            );
+        }
+    }
+    spec
+}
+
+fn defined<'a>(entries: &'a [Entry]) -> BTreeMap<&'a str, DefinedService> {
+    let service =
+        |entry: &'a Entry| DefinedService { span: entry.key_span, used: Cell::new(false) };
+    entries.iter().map(|entry| (&*entry.key, service(entry))).collect()
+}
+
+impl Context<'_> {
+    /// A reference to a service; reported if there is none of that name.
+    fn service(&self, name: &str, span: Span) -> ServiceName {
+        match self.services.get(name) {
+            Some(service) => service.used.set(true),
+            None if self.report.is_full() => self.report.error(span, ""),
+            None => {
+                let help = suggest::help(name, self.services.keys().copied(), "services");
+                let message = format!("there is no service {}", quoted(name));
+                self.report.error_help(span, message, help);
+            }
+        }
+        ServiceName::new(name)
+    }
+}
+
+/// Whether a listener or service can be called so. Names appear in metrics, URLs and commands.
+fn name(context: &Context<'_>, entry: &Entry, what: &str) -> bool {
+    const NAME_BYTES_MAX: usize = 100;
+    let name = &*entry.key;
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let rest = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let fits = first && rest && name.len() <= NAME_BYTES_MAX;
+    if !fits {
+        context.report.error_help(
+            entry.key_span,
+            format!("{} cannot be the name of a {what}", quoted(name)),
+            format!(
+                "use up to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`, and begin with a \
+                 letter or digit"
+            ),
+        );
+    }
+    if entry.value.is_null() {
+        context.report.error_help(
+            entry.key_span,
+            format!("{what} {} is empty", quoted(name)),
+            format!("indent its keys below it, or remove {}", quoted(name)),
+        );
+    }
+    fits && !entry.value.is_null()
+}
+
+fn admin(file: &Fields<'_>, context: &Context<'_>) -> Option<AdminSpec> {
+    let fields = file.section("admin", &keys::ADMIN)?;
+    let default = (parse_bind(ADMIN_BIND).ok()?, fields.span);
+    let bind = fields.parsed("bind", parse_bind);
+    let token = fields.text("token");
+    if let Some((text, span)) = token
+        && (text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        context.report.error_help(
+            span,
+            "`token` must be visible ASCII characters without spaces",
+            "for example the output of `openssl rand -hex 16`",
+        );
+    }
+    let (bind, span) = bind.unwrap_or(default);
+    context.binds.add(Bind {
+        owner: "`admin`".into(),
+        address: bind,
+        span,
+        transport: Transport::Tcp,
+    });
+    if !bind.ip().to_canonical().is_loopback() && token.is_none() {
+        context.report.error_help(
+            span,
+            format!("the admin API on {bind} would be open to others without a `token`"),
+            "add `token: SECRET` to `admin`, or bind 127.0.0.1",
+        );
+    }
+    Some(AdminSpec { bind, token: token.map(|(text, _)| text.into()) })
+}
+
+fn access_log(file: &Fields<'_>, report: &Report<'_>) -> Option<AccessLogSpec> {
+    let entry = file.entry("access_log")?;
+    let path = match &entry.value.value {
+        Value::Map(_) => {
+            let fields = file.section("access_log", &keys::ACCESS_LOG)?;
+            fields.text("file")?
+        }
+        _ => {
+            let text = scalar(&entry.value).unwrap_or("");
+            if text == "stdout" {
+                return Some(AccessLogSpec::Stdout);
+            }
+            let Some(path) = text.strip_prefix("FILE ").or(text.strip_prefix("file ")) else {
+                let kind = keys::FILE.key("access_log")?.kind;
+                wrong_kind(report, "access_log", &kind, &entry.value);
+                return None;
+            };
+            (path.trim_start(), entry.value.span)
+        }
+    };
+    path_of("file", path, report).map(AccessLogSpec::File)
+}
+
+/// A path of the file system.
+fn path_of(key: &str, (text, span): (&str, Span), report: &Report<'_>) -> Option<PathBuf> {
+    if text.is_empty() || text.contains('\0') {
+        report.error(span, format!("`{key}` must be a path, not {}", quoted(text)));
+        return None;
+    }
+    Some(PathBuf::from(text))
+}

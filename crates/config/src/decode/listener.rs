@@ -1,0 +1,259 @@
+//! `listeners.NAME`.
+
+use std::collections::BTreeMap;
+
+use model::spec::{
+    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, PathPattern, Protocol, RouteSpec,
+    TimeoutSpec, UdpSpec,
+};
+use model::{Cidr, ListenerName};
+
+use crate::address::parse_bind;
+use crate::defect::Span;
+use crate::fields::{Fields, scalar};
+use crate::keys;
+use crate::tree::{Entry, quoted};
+
+use super::bind::{Bind, Transport};
+use super::{Context, header, route};
+
+/// `None` if it has no address that could be used.
+pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerSpec> {
+    let owner = format!("listener {}", quoted(&entry.key));
+    let fields =
+        Fields::open(context.report, &keys::LISTENER, &owner, &entry.value, entry.key_span);
+    let bind = fields.parsed("bind", parse_bind);
+    let protocol = protocol(&fields, context);
+    let routes = routes(&fields, context);
+    let service = fields.text("service").map(|(name, span)| context.service(name, span));
+    let mut spec = ListenerSpec {
+        name: ListenerName::new(&*entry.key),
+        bind: bind.as_ref().map_or_else(|| ([0, 0, 0, 0], 0).into(), |(bind, _)| *bind),
+        protocol: protocol.unwrap_or(Protocol::Http),
+        routes,
+        service,
+        timeouts: timeouts(&fields),
+        limits: limits(&fields),
+        http: forwarding(&fields, context),
+        udp: udp(&fields),
+        proxy_protocol: proxy_protocol(&fields, context),
+    };
+    if let Some(protocol) = protocol {
+        only_what_the_protocol_has(&fields, protocol, &owner, &spec, context);
+    }
+    if spec.protocol == Protocol::Http {
+        no_two_alike(&fields, &mut spec, context);
+    }
+    let (address, span) = bind?;
+    let transport = match spec.protocol {
+        Protocol::Http | Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+    };
+    context.binds.add(Bind { owner, address, span, transport });
+    Some(spec)
+}
+
+/// `None` if it is wrong: then nothing that depends on it is checked.
+fn protocol(fields: &Fields<'_>, context: &Context<'_>) -> Option<Protocol> {
+    let Some(entry) = fields.entry("protocol") else { return Some(Protocol::Http) };
+    if scalar(&entry.value) == Some("tls") {
+        context.report.error_help(
+            entry.value.span,
+            "protocol `tls` is not available in this version",
+            "use `tcp` to pass TLS through to one service",
+        );
+        return None;
+    }
+    match fields.word("protocol")?.0 {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => Some(Protocol::Http),
+    }
+}
+
+fn only_what_the_protocol_has(
+    fields: &Fields<'_>,
+    protocol: Protocol,
+    owner: &str,
+    spec: &ListenerSpec,
+    context: &Context<'_>,
+) {
+    let (word, foreign): (&str, &[&str]) = match protocol {
+        Protocol::Http => ("http", &["udp"]),
+        Protocol::Tcp => ("tcp", &["routes", "forwarding", "udp"]),
+        Protocol::Udp => ("udp", &["routes", "forwarding", "proxy_protocol"]),
+    };
+    for key in foreign {
+        if let Some(entry) = fields.entry(key) {
+            let message = format!("{owner} has protocol `{word}`, where `{key}` has no meaning");
+            let help = match *key {
+                "routes" => "write `service: NAME`, or `protocol: http`".into(),
+                _ => format!("remove `{key}`"),
+            };
+            context.report.error_help(entry.key_span, message, help);
+        }
+    }
+    let leads_somewhere = spec.service.is_some() || fields.entry("service").is_some();
+    match protocol {
+        Protocol::Http if !leads_somewhere && fields.entry("routes").is_none() => {
+            context.report.error_help(
+                fields.span,
+                format!("{owner} leads nowhere"),
+                "add `service: NAME`, or `routes`",
+            );
+        }
+        Protocol::Http if !leads_somewhere && spec.routes.is_empty() => {
+            let no_items = fields.list("routes").is_some_and(<[_]>::is_empty);
+            if no_items {
+                context.report.error_help(
+                    fields.key_span("routes"),
+                    format!("{owner} leads nowhere: its `routes` are empty"),
+                    "add a route such as `- { path: /*, service: NAME }`, or `service: NAME`",
+                );
+            }
+        }
+        Protocol::Tcp | Protocol::Udp if !leads_somewhere => {
+            context.report.error_help(
+                fields.span,
+                format!("{owner} has no `service`"),
+                format!(
+                    "add `service: NAME`: with protocol `{word}` everything goes to one service"
+                ),
+            );
+        }
+        _ => {}
+    }
+}
+
+fn routes(fields: &Fields<'_>, context: &Context<'_>) -> Vec<RouteSpec> {
+    let items = fields.list("routes").unwrap_or_default();
+    items.iter().filter_map(|node| route::route(node, context)).collect()
+}
+
+/// Two routes that match the same requests: one of them would never be used.
+fn no_two_alike(fields: &Fields<'_>, spec: &mut ListenerSpec, context: &Context<'_>) {
+    let items = fields.list("routes").unwrap_or_default();
+    // A route that is missing was reported already; places would no longer fit.
+    if items.len() != spec.routes.len() {
+        return;
+    }
+    let mut seen: BTreeMap<String, Span> = BTreeMap::new();
+    for (route, node) in spec.routes.iter().zip(items) {
+        if let Some(first) = seen.insert(matchers(route), node.span) {
+            seen.insert(matchers(route), first);
+            context.report.error_help(
+                node.span,
+                format!(
+                    "this route matches the same requests as the one in line {}",
+                    context.report.line(first)
+                ),
+                "remove one, or make one of them match less",
+            );
+        }
+    }
+    if let Some(service) = fields.entry("service")
+        && let Some(first) = seen.get(&matchers(&RouteSpec::catch_all("".into())))
+    {
+        context.report.error_help(
+            service.key_span,
+            format!(
+                "the route in line {} matches every request already, so `service` has no effect",
+                context.report.line(*first)
+            ),
+            "remove one of the two",
+        );
+    }
+}
+
+/// What a route matches, as text that is equal for equal matchers whatever their order.
+fn matchers(route: &RouteSpec) -> String {
+    let sorted = |list: &[(String, model::spec::TextMatch)]| {
+        let mut list: Vec<String> = list.iter().map(|pair| format!("{pair:?}")).collect();
+        list.sort();
+        list
+    };
+    let mut methods = route.methods.clone();
+    methods.sort();
+    methods.dedup();
+    // `/*` is every path.
+    let path = route.path.as_ref().filter(|p| **p != PathPattern::Prefix(String::new()));
+    let lists = (sorted(&route.headers), sorted(&route.query), sorted(&route.cookies));
+    format!("{:?}", (&route.host, path, methods, lists))
+}
+
+fn timeouts(fields: &Fields<'_>) -> TimeoutSpec {
+    let mut spec = TimeoutSpec::default();
+    if let Some(fields) = fields.section("timeouts", &keys::LISTENER_TIMEOUTS) {
+        fields.duration("header", &mut spec.header);
+        fields.duration("keep_alive", &mut spec.keep_alive);
+        fields.duration("idle", &mut spec.idle);
+        fields.duration("stream_idle", &mut spec.stream_idle);
+    }
+    spec
+}
+
+fn limits(fields: &Fields<'_>) -> LimitSpec {
+    let mut spec = LimitSpec::default();
+    if let Some(fields) = fields.section("limits", &keys::LIMITS) {
+        fields.bytes("header_bytes", &mut spec.header_bytes);
+        fields.integer("header_count", &mut spec.header_count);
+        fields.bytes("uri_bytes", &mut spec.uri_bytes);
+        fields.bytes_or_off("body_bytes", &mut spec.body_bytes);
+        fields.integer("connections", &mut spec.connections);
+        fields.integer_or_off("connections_per_client", &mut spec.connections_per_client);
+    }
+    spec
+}
+
+fn forwarding(fields: &Fields<'_>, context: &Context<'_>) -> HttpSpec {
+    let mut spec = HttpSpec::default();
+    if let Some(fields) = fields.section("forwarding", &keys::FORWARDING) {
+        fields.bool("x_forwarded", &mut spec.x_forwarded);
+        fields.bool("forwarded", &mut spec.forwarded);
+        fields.bool("via", &mut spec.via);
+        match fields.text("request_id") {
+            Some(("off", _)) => spec.request_id = None,
+            Some((name, span)) => spec.request_id = header::free_name(name, span, context),
+            None => {}
+        }
+        spec.trusted = networks(&fields, "trusted", context);
+    }
+    spec
+}
+
+fn udp(fields: &Fields<'_>) -> UdpSpec {
+    let mut spec = UdpSpec::default();
+    if let Some(fields) = fields.section("udp", &keys::UDP) {
+        fields.duration("flow_idle", &mut spec.flow_idle);
+        fields.integer_or_off("replies", &mut spec.replies);
+    }
+    spec
+}
+
+fn proxy_protocol(fields: &Fields<'_>, context: &Context<'_>) -> Option<AcceptProxyProtocol> {
+    let fields = fields.section("proxy_protocol", &keys::ACCEPT_PROXY_PROTOCOL)?;
+    let from = networks(&fields, "from", context);
+    if fields.list("from").is_some_and(<[_]>::is_empty) {
+        context.report.error_help(
+            fields.key_span("from"),
+            "`from` lists no network, so no header would be accepted",
+            "write `from: [ 10.0.0.0/8 ]`, or remove `proxy_protocol`",
+        );
+    }
+    Some(AcceptProxyProtocol { from })
+}
+
+fn networks(fields: &Fields<'_>, key: &str, context: &Context<'_>) -> Vec<Cidr> {
+    let mut networks = Vec::new();
+    for node in fields.list(key).unwrap_or_default() {
+        match scalar(node).unwrap_or("").parse::<Cidr>() {
+            Ok(network) => networks.push(network),
+            Err(_) => context.report.error_help(
+                node.span,
+                format!("`{key}` must list networks, not {}", node.describe()),
+                "write 10.0.0.0/8, ::1/128 or one address",
+            ),
+        }
+    }
+    networks
+}

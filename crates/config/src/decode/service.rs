@@ -1,0 +1,139 @@
+//! `services.NAME`.
+
+use std::path::PathBuf;
+
+use model::ServiceName;
+use model::spec::{
+    EndpointSource, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec, ServiceSpec,
+};
+
+use crate::fields::{Fields, integer, scalar, wrong_kind};
+use crate::keys;
+use crate::table::Kind;
+use crate::tree::{Entry, Value, quoted};
+
+use super::{Context, endpoint, health, path_of, policy, run};
+
+pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
+    let owner = format!("service {}", quoted(&entry.key));
+    let fields = Fields::open(context.report, &keys::SERVICE, &owner, &entry.value, entry.key_span);
+    let mut spec = ServiceSpec::new(ServiceName::new(&*entry.key));
+    spec.source = source(&fields, entry, &owner, context);
+    spec.policy = policy::policy(&fields, context);
+    spec.health = health::health(&fields, context);
+    spec.retry = retry(&fields, context);
+    spec.pool = pool(&fields);
+    if let Some(fields) = fields.section("timeouts", &keys::SERVICE_TIMEOUTS) {
+        fields.duration("connect", &mut spec.connect_timeout);
+        fields.duration("first_byte", &mut spec.first_byte_timeout);
+        fields.duration_or_off("total", &mut spec.total_timeout);
+    }
+    fields.duration("drain_grace", &mut spec.drain_grace);
+    spec.send_proxy_protocol = match fields.word("proxy_protocol") {
+        Some(("v1", _)) => Some(ProxyProtocolVersion::V1),
+        Some(("v2", _)) => Some(ProxyProtocolVersion::V2),
+        _ => None,
+    };
+    spec
+}
+
+/// Exactly one of `endpoints` and `run`.
+fn source(
+    fields: &Fields<'_>,
+    entry: &Entry,
+    owner: &str,
+    context: &Context<'_>,
+) -> EndpointSource {
+    let endpoints = endpoint::endpoints(fields, owner, context);
+    let run = fields.section("run", &keys::RUN);
+    let both = fields.entry("endpoints").zip(fields.entry("run"));
+    if let Some((_, run)) = both {
+        context.report.error_help(
+            run.key_span,
+            format!("{owner} has both `endpoints` and `run`"),
+            "keep one of the two",
+        );
+    }
+    let given = ["endpoints", "run", "discover"];
+    let Value::Map(entries) = &entry.value.value else {
+        return EndpointSource::Static(endpoints);
+    };
+    if !entries.iter().any(|entry| given.contains(&&*entry.key)) {
+        context.report.error_help(
+            entry.key_span,
+            format!("{owner} has no endpoints"),
+            "add `endpoints: [ 127.0.0.1:5001 ]`, or `run: { command: COMMAND }`",
+        );
+    }
+    match run {
+        None => EndpointSource::Static(endpoints),
+        Some(fields) => {
+            let cwd: Option<PathBuf> =
+                fields.text("cwd").and_then(|path| path_of("cwd", path, context.report));
+            EndpointSource::Run(run::run(&fields, cwd, context))
+        }
+    }
+}
+
+fn retry(fields: &Fields<'_>, context: &Context<'_>) -> RetrySpec {
+    let mut spec = RetrySpec::default();
+    let Some(entry) = fields.entry("retry") else { return spec };
+    match scalar(&entry.value) {
+        Some("off") => {
+            spec.attempts = 0;
+            return spec;
+        }
+        Some(_) => {
+            let kind = keys::SERVICE.key("retry").map_or(Kind::Bool, |key| key.kind);
+            wrong_kind(context.report, "retry", &kind, &entry.value);
+            return spec;
+        }
+        None => {}
+    }
+    let Some(fields) = fields.section("retry", &keys::RETRY) else { return spec };
+    fields.integer("attempts", &mut spec.attempts);
+    fields.share("budget", &mut spec.budget);
+    fields.integer("budget_min", &mut spec.budget_min);
+    fields.bytes("replay_bytes", &mut spec.replay_bytes);
+    fields.bool("non_idempotent", &mut spec.non_idempotent);
+    if let Some(on) = retry_conditions(&fields, context) {
+        spec.on = on;
+    }
+    spec
+}
+
+fn retry_conditions(fields: &Fields<'_>, context: &Context<'_>) -> Option<Vec<RetryCondition>> {
+    let nodes = fields.list("on")?;
+    let kind = keys::RETRY.key("on")?.kind;
+    let item = kind.alternatives().first()?;
+    let mut conditions = Vec::new();
+    for node in nodes {
+        let condition = match scalar(node) {
+            Some("reset") => Some(RetryCondition::Reset),
+            Some("first_byte_timeout") => Some(RetryCondition::FirstByteTimeout),
+            Some(text) => item
+                .alternatives()
+                .iter()
+                .find_map(|kind| integer(kind, text))
+                .map(RetryCondition::Status),
+            None => None,
+        };
+        match condition {
+            Some(condition) if conditions.contains(&condition) => {}
+            Some(condition) => conditions.push(condition),
+            None => wrong_kind(context.report, "on", item, node),
+        }
+    }
+    Some(conditions)
+}
+
+fn pool(fields: &Fields<'_>) -> PoolSpec {
+    let mut spec = PoolSpec::default();
+    if let Some(fields) = fields.section("pool", &keys::POOL) {
+        fields.integer("idle_max", &mut spec.idle_max);
+        fields.duration("idle_timeout", &mut spec.idle_timeout);
+        fields.duration("age_max", &mut spec.age_max);
+        fields.integer_or_off("connections_max", &mut spec.connections_max);
+    }
+    spec
+}

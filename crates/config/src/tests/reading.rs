@@ -1,0 +1,299 @@
+//! What is read from correct texts.
+
+use std::time::Duration;
+
+use model::spec::{
+    AccessLogSpec, ActionSpec, EndpointSource, HeaderEdit, HealthKind, HostPattern, PathPattern,
+    PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition, StatusSet, TextMatch,
+};
+use model::vocabulary::OptionValue;
+
+use super::good;
+use crate::difference;
+
+const SMALLEST: &str = "\
+listeners:
+  web: { bind: :8080, service: web }
+services:
+  web:
+    endpoints: [ :5001, :5002 ]
+";
+
+#[test]
+fn five_lines_are_enough() {
+    let checked = good(SMALLEST);
+    assert_eq!(checked.warnings, []);
+    let listener = &checked.spec.listeners["web"];
+    assert_eq!(listener.bind, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(listener.protocol, Protocol::Http);
+    let EndpointSource::Static(endpoints) = &checked.spec.services["web"].source else { panic!() };
+    let addresses: Vec<String> = endpoints.iter().map(|e| e.address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:5001", "127.0.0.1:5002"]);
+}
+
+/// The example of the design, without what later versions bring.
+pub(super) const DESIGN: &str = "\
+admin: { bind: 127.0.0.1:9900 }
+listeners:
+  web:
+    bind: 127.0.0.1:8080
+    protocol: http            # http | tcp | udp | tls (passthrough by SNI)
+    routes:
+      - { host: shop.example.com, path: /images/*, service: images }
+      - { service: web }                     # catch-all
+  mqtt:
+    bind: 127.0.0.1:1883
+    protocol: tcp
+    service: broker
+services:
+  web:
+    policy: least_request                    # or { maglev: { key: header:x-user } }
+    endpoints: [ 127.0.0.1:5001, { address: 127.0.0.1:5002, weight: 3, zone: a, priority: 0 } ]
+    health: { http: /healthz, interval: 2s, timeout: 5s, unhealthy_after: 3, healthy_after: 2 }
+    retry: { attempts: 2, budget: 20% }
+  images:
+    policy: { maglev: { key: header:x-user } }
+    endpoints: [ 127.0.0.1:5003 ]
+  broker:
+    run: { command: [python3, app.py], replicas: 3 }     # the runner sets PORT for each replica
+";
+
+#[test]
+fn the_example_of_the_design() {
+    let checked = good(DESIGN);
+    assert_eq!(checked.warnings, []);
+    let spec = checked.spec;
+    let routes = &spec.listeners["web"].routes;
+    assert_eq!(routes[0].host, Some(HostPattern::Exact("shop.example.com".into())));
+    assert_eq!(routes[0].path, Some(PathPattern::Prefix("/images".into())));
+    assert_eq!(spec.services["web"].policy.name, "least_request");
+    assert_eq!(
+        spec.services["images"].policy.options,
+        [("key".into(), OptionValue::Text("header:x-user".into()))]
+    );
+    let EndpointSource::Run(run) = &spec.services["broker"].source else { panic!() };
+    assert_eq!((run.command.join(" ").as_str(), run.replicas), ("python3 app.py", 3));
+}
+
+/// Every key, with a value that is not its default.
+pub(super) const FULL: &str = r#"
+admin: { bind: ":9900", token: secret }
+access_log: { file: /var/log/evenkeel.log }
+workers: 2
+stop_grace: 5s
+listeners:
+  web:
+    bind: "[::1]:8080"
+    service: web
+    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h }
+    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10 }
+    forwarding: { x_forwarded: false, forwarded: true, via: false, request_id: off, trusted: [ 10.0.0.0/8, "::1" ] }
+    proxy_protocol: { from: [ 192.168.0.0/16 ] }
+    routes:
+      - host: "*.Example.com"
+        path: ~ ^/users/([0-9]+)$
+        method: [ get, POST ]
+        headers: { X-Version: "~ ^v[0-9]+$", x-any: "*", x-start: abc*, x-number: 1 }
+        query: { debug: "1" }
+        cookies: { Session: "*" }
+        services: { web: 90, app: 10 }
+        rewrite:
+          path: /u/$1
+          host: internal:8080
+          request_headers: { remove: [ X-Secret ], set: { X-A: b }, add: { x-c: d } }
+          response_headers: { set: { server: evenkeel } }
+      - { path: /old/*, redirect: { to: "https://{host}/new{query}", status: 301 } }
+      - { path: /away, redirect: https://example.org/ }
+      - { path: /maintenance, respond: { status: 503, body: down, content_type: text/html } }
+      - { path: /gone, respond: 410 }
+      - { path: /api/*, service: app, rewrite: { prefix: / } }
+  dns:
+    bind: 5353
+    protocol: udp
+    service: dns
+    udp: { flow_idle: 1s, replies: 1 }
+services:
+  web:
+    policy: { maglev: { key: cookie:id, load: 1.5, decay: 1m, fallback: random } }
+    endpoints:
+      - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
+      - "[::1]:5002"
+    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
+    pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
+    timeouts: { connect: 500ms, first_byte: 1s, total: 1m }
+    drain_grace: 0s
+    proxy_protocol: v2
+  app:
+    health: { tcp: {}, interval: 10s }
+    retry: off
+    run: { command: "evenkeel echo 'a b'", replicas: 0, env: { MODE: production, EMPTY: }, cwd: app, stop_grace: 0, start_timeout: 5s }
+  dns:
+    health: off
+    endpoints: [ 127.0.0.1:53 ]
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let checked = good(FULL);
+    assert_eq!(checked.warnings, []);
+    let spec = checked.spec;
+    let admin = spec.admin.unwrap();
+    assert_eq!(
+        (admin.bind.to_string().as_str(), admin.token.as_deref()),
+        ("0.0.0.0:9900", Some("secret"))
+    );
+    assert_eq!(spec.access_log, Some(AccessLogSpec::File("/var/log/evenkeel.log".into())));
+    assert_eq!((spec.workers, spec.stop_grace.0), (Some(2), Duration::from_secs(5)));
+
+    let web = &spec.listeners["web"];
+    assert_eq!(web.timeouts.stream_idle, Duration::from_secs(7200));
+    assert_eq!(web.limits.header_bytes, 16 << 10);
+    assert_eq!(web.limits.body_bytes, Some(10_000_000));
+    assert_eq!(web.limits.connections, 1000);
+    assert_eq!(web.limits.connections_per_client, Some(10));
+    assert_eq!(web.http.request_id, None);
+    assert!(!web.http.x_forwarded && web.http.forwarded && !web.http.via);
+    assert_eq!(web.http.trusted.len(), 2);
+    assert_eq!(web.proxy_protocol.as_ref().unwrap().from.len(), 1);
+
+    let route = &web.routes[0];
+    assert_eq!(route.host, Some(HostPattern::Suffix("example.com".into())));
+    assert_eq!(route.path, Some(PathPattern::Regex("^/users/([0-9]+)$".into())));
+    assert_eq!(route.methods, ["GET", "POST"]);
+    assert_eq!(
+        route.headers,
+        [
+            ("x-version".into(), TextMatch::Regex("^v[0-9]+$".into())),
+            ("x-any".into(), TextMatch::Present),
+            ("x-start".into(), TextMatch::Prefix("abc".into())),
+            ("x-number".into(), TextMatch::Exact("1".into())),
+        ]
+    );
+    assert_eq!(route.cookies, [("Session".into(), TextMatch::Present)]);
+    let ActionSpec::Forward(split) = &route.action else { panic!() };
+    let split: Vec<(&str, u32)> = split.iter().map(|w| (w.service.as_str(), w.weight)).collect();
+    assert_eq!(split, [("web", 90), ("app", 10)]);
+    assert_eq!(route.rewrite_path, Some(PathRewrite::Replace("/u/$1".into())));
+    assert_eq!(route.rewrite_host.as_deref(), Some("internal:8080"));
+    assert_eq!(
+        route.request_headers,
+        [
+            HeaderEdit::Remove("x-secret".into()),
+            HeaderEdit::Set("x-a".into(), "b".into()),
+            HeaderEdit::Add("x-c".into(), "d".into()),
+        ]
+    );
+    let redirect =
+        |status, location: &str| ActionSpec::Redirect { status, location: location.into() };
+    assert_eq!(web.routes[1].action, redirect(301, "https://{host}/new{query}"));
+    assert_eq!(web.routes[2].action, redirect(302, "https://example.org/"));
+    let respond = |status, body: &str, content_type: &str| ActionSpec::Respond {
+        status,
+        body: body.into(),
+        content_type: content_type.into(),
+    };
+    assert_eq!(web.routes[3].action, respond(503, "down", "text/html"));
+    assert_eq!(web.routes[4].action, respond(410, "", "text/plain; charset=utf-8"));
+    assert_eq!(web.routes[5].rewrite_path, Some(PathRewrite::ReplacePrefix("/".into())));
+
+    let dns = &spec.listeners["dns"];
+    assert_eq!((dns.protocol, dns.udp.replies), (Protocol::Udp, Some(1)));
+    assert_eq!(dns.udp.flow_idle, Duration::from_secs(1));
+}
+
+#[test]
+fn every_key_of_a_service_is_read() {
+    let spec = good(FULL).spec;
+    let web = &spec.services["web"];
+    assert_eq!(web.policy.options.len(), 4);
+    assert_eq!(web.policy.options[2].1, OptionValue::Duration(Duration::from_secs(60)));
+    let EndpointSource::Static(endpoints) = &web.source else { panic!() };
+    assert_eq!(endpoints[0].id.as_str(), "web-a");
+    assert_eq!((endpoints[0].weight.0, endpoints[0].priority), (0, 1));
+    assert_eq!(endpoints[0].zone.as_deref(), Some("eu"));
+    assert_eq!(endpoints[1].id.as_str(), "[::1]:5002");
+    assert_eq!(
+        web.health.kind,
+        HealthKind::Http {
+            path: "/healthz?full=1".into(),
+            method: "HEAD".into(),
+            host: Some("web.internal".into()),
+            headers: vec![("x-check".into(), "yes".into())],
+            expect: StatusSet(vec![(200, 204), (401, 401)]),
+            tls: true,
+        }
+    );
+    assert_eq!((web.health.port, web.health.unhealthy_after), (Some(9000), 1));
+    assert_eq!((web.retry.attempts, web.retry.budget, web.retry.replay_bytes), (3, 0.5, 1 << 20));
+    assert_eq!(
+        web.retry.on,
+        [RetryCondition::Reset, RetryCondition::FirstByteTimeout, RetryCondition::Status(503)]
+    );
+    assert!(web.retry.non_idempotent);
+    assert_eq!((web.pool.idle_max, web.pool.connections_max), (0, Some(100)));
+    assert_eq!(web.connect_timeout, Duration::from_millis(500));
+    assert_eq!(web.total_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(web.drain_grace, Duration::ZERO);
+    assert_eq!(web.send_proxy_protocol, Some(ProxyProtocolVersion::V2));
+
+    let app = &spec.services["app"];
+    assert_eq!(app.health.kind, HealthKind::Tcp);
+    assert_eq!(app.health.interval, Duration::from_secs(10));
+    assert_eq!(app.retry.attempts, 0);
+    let EndpointSource::Run(run) = &app.source else { panic!() };
+    assert_eq!(run.command, ["evenkeel", "echo", "a b"]);
+    assert_eq!(run.env, [("MODE".into(), "production".into()), ("EMPTY".into(), "".into())]);
+    assert_eq!(run.cwd.as_deref(), Some("app".as_ref()));
+    assert_eq!(run.stop_grace, Duration::ZERO);
+    assert_eq!(spec.services["dns"].health.kind, HealthKind::Off);
+}
+
+#[test]
+fn the_access_log_may_be_short() {
+    for (text, expected) in [
+        ("stdout", AccessLogSpec::Stdout),
+        ("FILE /tmp/a b.log", AccessLogSpec::File("/tmp/a b.log".into())),
+        ("{ file: access.log }", AccessLogSpec::File("access.log".into())),
+    ] {
+        let spec = good(&format!("access_log: {text}\n{SMALLEST}")).spec;
+        assert_eq!(spec.access_log, Some(expected), "{text}");
+    }
+}
+
+#[test]
+fn aliases_and_merges_are_written_out() {
+    let spec = good(
+        "listeners: { web: { bind: :80, routes: [ { service: a }, { path: /b, service: b } ] } }\n\
+         services:\n  \
+           a: &base { timeouts: { connect: 1s }, drain_grace: 1s, endpoints: [ :1 ] }\n  \
+           b: { <<: *base, drain_grace: 2s, endpoints: [ :2 ] }\n",
+    )
+    .spec;
+    let b = &spec.services["b"];
+    assert_eq!(b.connect_timeout, Duration::from_secs(1));
+    assert_eq!(b.drain_grace, Duration::from_secs(2));
+}
+
+#[test]
+fn difference_names_what_changed_and_nothing_else() {
+    let old = good(DESIGN).spec;
+    assert!(difference(&old, &old.clone()).is_empty());
+    for (from, to, expected) in [
+        ("weight: 3", "weight: 4", "service ~ web"),
+        ("path: /images/*", "path: /pictures/*", "listener ~ web"),
+        ("  images:\n", "  pictures:\n", "listener ~ web, service + pictures, service - images"),
+        ("9900", "9901", "admin"),
+        ("listeners:", "workers: 3\nstop_grace: 1s\nlisteners:", "workers, stop_grace"),
+        ("listeners:", "access_log: stdout\nlisteners:", "access_log"),
+        ("replicas: 3", "replicas: 4", "service ~ broker"),
+        ("# catch-all", "# everything else", "nothing"),
+    ] {
+        let mut text = DESIGN.replace(from, to);
+        if from.contains("images:") {
+            text = text.replace("service: images", "service: pictures");
+        }
+        assert_ne!(text, DESIGN);
+        assert_eq!(difference(&old, &good(&text).spec).to_string(), expected, "{to}");
+    }
+}

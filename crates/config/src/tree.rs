@@ -1,0 +1,394 @@
+//! YAML text to a tree of nodes that know where they stand.
+//!
+//! For: everything about YAML itself: syntax errors in words, duplicate keys, aliases, merge keys
+//! (`<<`), and the bounds that keep a hostile text small.
+//! Never: knows what a key means, or what type a scalar has; all scalars are text.
+//! Start with [`read`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
+
+use crate::defect::{Report, Span};
+
+/// Bytes of one configuration. 10,000 routes take about 1 MiB.
+pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Maps and lists inside each other; the format itself needs 8.
+const DEPTH_MAX: usize = 32;
+/// Nodes of the tree with all aliases written out, so that a few nested aliases ("billion
+/// laughs") cannot fill the memory. At about 100 bytes each.
+const NODES_MAX: usize = 1_000_000;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) value: Value,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Scalar {
+        text: Box<str>,
+        /// Without quotes.
+        plain: bool,
+    },
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Box<str>,
+    pub(crate) key_span: Span,
+    pub(crate) value: Node,
+}
+
+impl Node {
+    /// Written as nothing, `~` or `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true }
+            if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// What it is, in a sentence: "..., not a list".
+    pub(crate) fn describe(&self) -> String {
+        match &self.value {
+            Value::Scalar { .. } if self.is_null() => "nothing".into(),
+            Value::Scalar { text, .. } => quoted(text),
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "a map of keys".into(),
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        1 + match &self.value {
+            Value::Scalar { .. } => 0,
+            Value::List(items) => items.iter().map(Node::nodes).sum(),
+            Value::Map(entries) => entries.iter().map(|e| 1 + e.value.nodes()).sum(),
+        }
+    }
+}
+
+/// Text in a message: between backticks, cut if long, on one line.
+pub(crate) fn quoted(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let mut shown: String =
+        text.chars().take(CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    format!("`{shown}`")
+}
+
+/// The tree of a text; `None` after a defect that leaves nothing to look at.
+pub(crate) fn read(text: &str, report: &Report<'_>) -> Option<Node> {
+    if text.len() > TEXT_BYTES_MAX {
+        let limit = TEXT_BYTES_MAX / (1024 * 1024);
+        report.error(Span::default(), format!("the text is longer than {limit} MiB"));
+        return None;
+    }
+    let mut options = granit_parser::options! {
+        disallow_directives: true,
+        emit_unresolved_aliases: true,
+        flow_nesting_limit: DEPTH_MAX,
+        block_nesting_limit: DEPTH_MAX,
+    };
+    options.set_emit_comments(false);
+    let mut builder =
+        Builder { report, open: Vec::new(), root: None, anchors: BTreeMap::new(), nodes: 0 };
+    for event in Parser::new_from_str_with_options(text, options) {
+        let step = event.map_err(|error| syntax(&error, text, report)).and_then(|(event, span)| {
+            let offset = |marker: granit_parser::Marker| marker.byte_offset().unwrap_or(0) as u32;
+            let span = Span { start: offset(span.start), end: offset(span.end) };
+            builder.take(event, span)
+        });
+        if step.is_err() {
+            return None;
+        }
+    }
+    if builder.root.is_none() {
+        report.error_help(
+            Span::default(),
+            "the text holds no configuration",
+            "the least is `listeners: { web: { bind: :8080, service: web } }` and \
+             `services: { web: { endpoints: [ :5001 ] } }`",
+        );
+    }
+    builder.root
+}
+
+/// A defect was reported, and reading cannot go on.
+struct Stop;
+
+struct Builder<'a> {
+    report: &'a Report<'a>,
+    open: Vec<Open>,
+    root: Option<Node>,
+    /// Finished nodes that an alias can name, by the parser's number.
+    anchors: BTreeMap<usize, Node>,
+    nodes: usize,
+}
+
+/// A list or map that has begun and not ended.
+struct Open {
+    span: Span,
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, keys: BTreeSet<Box<str>>, key: Option<Node>, merges: Vec<Node> },
+}
+
+impl Builder<'_> {
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        match event {
+            Event::DocumentStart(..) if self.root.is_some() => {
+                self.report.error_help(
+                    span,
+                    "a second YAML document begins here",
+                    "a configuration is one document: remove the `---`",
+                );
+                Err(Stop)
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag.is_some(), span);
+                let plain = style == ScalarStyle::Plain;
+                let value = Value::Scalar { text: text.as_ref().into(), plain };
+                self.put(Node { span, value }, anchor)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                self.refuse_tag(tag.is_some(), span);
+                self.open.push(Open { span, anchor, content: Content::List(Vec::new()) });
+                Ok(())
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                self.refuse_tag(tag.is_some(), span);
+                let content = Content::Map {
+                    entries: Vec::new(),
+                    keys: BTreeSet::new(),
+                    key: None,
+                    merges: Vec::new(),
+                };
+                self.open.push(Open { span, anchor, content });
+                Ok(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(span),
+            Event::Alias(id) => self.alias(id, span),
+            Event::UnresolvedAlias(name) => {
+                self.report.error_help(
+                    span,
+                    format!(
+                        "`*{name}` is an alias in YAML, and no anchor `&{name}` stands before it"
+                    ),
+                    format!("if the text itself is meant, put it in quotes: \"*{name}\""),
+                );
+                let value = Value::Scalar { text: format!("*{name}").into(), plain: false };
+                self.put(Node { span, value }, 0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse_tag(&self, present: bool, span: Span) {
+        if present {
+            self.report.error_help(span, "YAML tags have no meaning here", "remove the `!...`");
+        }
+    }
+
+    fn alias(&mut self, id: usize, span: Span) -> Result<(), Stop> {
+        let Some(node) = self.anchors.get(&id) else {
+            self.report.error(span, "this alias stands inside the very node that it names");
+            return Err(Stop);
+        };
+        // The copy is counted before it is made.
+        let nodes = node.nodes();
+        self.count(nodes, span)?;
+        let node = self.anchors[&id].clone();
+        self.put(node, 0)
+    }
+
+    fn close(&mut self, end: Span) -> Result<(), Stop> {
+        // The parser balances starts and ends; without an open node there is nothing to close.
+        let Some(Open { span, anchor, content }) = self.open.pop() else { return Ok(()) };
+        let span = Span { start: span.start, end: end.end.max(span.end) };
+        let value = match content {
+            Content::List(items) => Value::List(items),
+            Content::Map { mut entries, mut keys, merges, .. } => {
+                for merge in merges {
+                    self.merge(merge, &mut entries, &mut keys);
+                }
+                Value::Map(entries)
+            }
+        };
+        self.put(Node { span, value }, anchor)
+    }
+
+    /// `<<: *base` or `<<: [*a, *b]`: their keys are taken where the map has none of its own.
+    fn merge(&self, merge: Node, entries: &mut Vec<Entry>, keys: &mut BTreeSet<Box<str>>) {
+        match merge.value {
+            Value::Map(merged) => {
+                entries.extend(merged.into_iter().filter(|e| keys.insert(e.key.clone())));
+            }
+            Value::List(items) if items.iter().all(|i| matches!(i.value, Value::Map(_))) => {
+                items.into_iter().for_each(|item| self.merge(item, entries, keys));
+            }
+            _ => self.report.error_help(
+                merge.span,
+                "`<<` merges the keys of another map",
+                "write `<<: *NAME`, where a map above is marked with `&NAME`",
+            ),
+        }
+    }
+
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), Stop> {
+        self.nodes += nodes;
+        if self.nodes <= NODES_MAX {
+            return Ok(());
+        }
+        let message = format!("more than {NODES_MAX} values, with aliases (`*name`) written out");
+        self.report.error(span, message);
+        Err(Stop)
+    }
+
+    /// A node is complete: it becomes a key, a value, an item or the root.
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+        self.count(1, node.span)?;
+        if anchor != 0 {
+            self.count(node.nodes(), node.span)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open { content: Content::List(items), .. }) => items.push(node),
+            Some(Open { content: Content::Map { entries, keys, key, merges }, .. }) => {
+                match key.take() {
+                    None => *key = Some(node),
+                    Some(name) => {
+                        if let Some(entry) = entry(name, node, keys, merges, self.report) {
+                            entries.push(entry);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entry(
+    name: Node,
+    value: Node,
+    keys: &mut BTreeSet<Box<str>>,
+    merges: &mut Vec<Node>,
+    report: &Report<'_>,
+) -> Option<Entry> {
+    let Value::Scalar { text: key, plain } = name.value else {
+        report.error_help(
+            name.span,
+            "a key must be text, not a list or a map",
+            "put it in quotes if it begins with `[` or `{`",
+        );
+        return None;
+    };
+    if plain && &*key == "<<" {
+        merges.push(value);
+        return None;
+    }
+    if !keys.insert(key.clone()) {
+        report.error_help(
+            name.span,
+            format!("{} stands twice in this map", quoted(&key)),
+            "keep one of the two",
+        );
+        return None;
+    }
+    Some(Entry { key, key_span: name.span, value })
+}
+
+/// A syntax error, in the words of the person who wrote the text.
+fn syntax(error: &ScanError, text: &str, report: &Report<'_>) -> Stop {
+    use ErrorKind as E;
+    let start = error.marker().byte_offset().unwrap_or(0).min(text.len());
+    // An error at the very end is shown on the last line that has something on it.
+    let start = if start == text.len() { text.trim_end().len() } else { start };
+    let span = Span { start: start as u32, end: start as u32 };
+    let quote = "put the text in quotes";
+    match error.kind() {
+        E::TabInBlockIndentation
+        | E::TabNotAllowed
+        | E::TabInIndentation
+        | E::TabAtBlockScalarStart
+        | E::TabInPlainScalar => {
+            report.error_help(span, "a tab cannot indent in YAML", "use spaces");
+        }
+        E::UnclosedQuotedScalar => {
+            report.error_help(span, "this quote is never closed", "add the closing quote");
+        }
+        E::UnclosedFlowCollection { open } => {
+            let close = if *open == '[' { ']' } else { '}' };
+            let help = format!("add the `{close}`");
+            report.error_help(span, format!("this `{open}` is never closed"), help);
+        }
+        E::UnexpectedEofFlowSequence
+        | E::UnexpectedEofFlowMapping
+        | E::UnexpectedEofImplicitFlowMapping => {
+            report.error_help(span, "the text ends inside a `[` or `{`", "add the closing bracket");
+        }
+        E::ExpectedFlowMappingSeparator => {
+            report.error_help(
+                span,
+                "a `,` or `}` is missing here",
+                "keys between `{` and `}` are separated by commas",
+            );
+        }
+        E::ExpectedFlowSequenceSeparator => {
+            report.error_help(
+                span,
+                "a `,` or `]` is missing here",
+                "items between `[` and `]` are separated by commas; text that begins with `[`, \
+                 such as \"[::1]:80\", needs quotes",
+            );
+        }
+        E::MissingAnchorOrAliasName => {
+            report.error_help(
+                span,
+                "`*` and `&` begin an alias or an anchor in YAML",
+                format!("{quote}, as in \"*\""),
+            );
+        }
+        E::MappingValueNotAllowed | E::InvalidColonPlacement | E::InvalidMappingValueWhitespace => {
+            report.error_help(
+                span,
+                "a key and its `:` cannot stand here",
+                "put text that holds `: ` in quotes; if a new key is meant, indent it like its \
+                 neighbours",
+            );
+        }
+        E::ExpectedBlockMappingKey
+        | E::InvalidIndentation
+        | E::ExpectedBlockSequenceEntry
+        | E::SimpleKeyExpected
+        | E::InvalidSimpleKey => {
+            report.error_help(
+                span,
+                "this line fits none of the lines above",
+                "write `key: value`, and indent keys of one map alike",
+            );
+        }
+        E::UnexpectedCharacter { character } => {
+            let message = format!("no text can begin with `{}`", character.escape_default());
+            report.error_help(span, message, quote);
+        }
+        E::RecursionLimitExceeded => {
+            let message = format!("more than {DEPTH_MAX} maps or lists inside each other");
+            report.error(span, message);
+        }
+        E::DirectiveDisallowed => {
+            report.error_help(span, "YAML directives have no meaning here", "remove the line");
+        }
+        _ => report.error(span, format!("no valid YAML: {}", error.info())),
+    }
+    Stop
+}
