@@ -1,0 +1,606 @@
+//! The control side of a service: who its endpoints are and which of them are eligible.
+//!
+//! For: the rules. Every change marks what it did in [`Pending`], and [`Control::settle`] then
+//! publishes one new snapshot for all of it.
+//! Never: the data path; workers see only what is published.
+//! Start with [`Control::settle`] and [`Control::set_endpoints`].
+//!
+//! * Eligible are the healthy, undrained endpoints of the lowest priority number that has any.
+//! * An endpoint is known by id and address; one that is named again unchanged keeps all state.
+//! * Make before break: when a new list leaves nothing healthy but names endpoints that are still
+//!   unproven, healthy removed ones stand by, and serve until one is proven or the grace is over.
+//! * Evidence from traffic never takes out the last eligible endpoint; failed checks may.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use balance::{Candidate, Policy};
+use health::{Checker, State};
+use model::spec::{EndpointSource, HealthKind, HealthSpec, PolicySpec, ServiceSpec};
+use model::status::{EndpointState, EndpointStatus};
+use model::{Endpoint, EndpointId, Instant, Rng, Weight};
+
+use crate::endpoint::Origin;
+use crate::snapshot::Snapshot;
+use crate::{DueCheck, EndpointHandle, UnknownEndpoint};
+
+pub(crate) struct Control {
+    origin: Arc<Origin>,
+    spec: Arc<ServiceSpec>,
+    health: Arc<HealthSpec>,
+    policy: Box<dyn Policy>,
+    rng: Rng,
+    /// By the key of the handle: in the order in which they were first seen.
+    members: BTreeMap<u64, Member>,
+    /// The keys of all members but those that stand by.
+    listed: BTreeMap<EndpointId, u64>,
+    /// The keys of those that stand by: at most one of each id.
+    standby: BTreeMap<EndpointId, u64>,
+    /// When each member needs attention, the earliest first.
+    timers: BTreeSet<(Instant, u64)>,
+    /// Checkers made so far: each has its own range of generations.
+    checkers: u64,
+    pending: Pending,
+    published_at: Instant,
+    /// A snapshot was put off until then.
+    publish_at: Option<Instant>,
+    serving: bool,
+    closed: bool,
+}
+
+struct Member {
+    endpoint: Endpoint,
+    weight: Option<Weight>,
+    standing: Standing,
+    checker: Checker,
+    handle: Arc<EndpointHandle>,
+    /// Its entry in [`Control::timers`], if it is not the far future.
+    timer: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Listed,
+    /// Listed, and drained by an operator.
+    Drained,
+    /// Removed, but the best that there is until a new endpoint is proven.
+    Standby {
+        until: Instant,
+    },
+}
+
+/// What a change did that is not yet visible outside.
+#[derive(Default)]
+struct Pending {
+    stale: Stale,
+    leaving: Vec<Arc<EndpointHandle>>,
+    changed: bool,
+}
+
+/// Whether the published snapshot is out of date.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stale {
+    #[default]
+    No,
+    /// By health: many such changes may come at once, and may be published together.
+    Soon,
+    Now,
+}
+
+/// What [`Control::settle`] leaves to be done outside of the lock.
+#[derive(Default)]
+pub(crate) struct Notices {
+    pub(crate) leaving: Vec<Arc<EndpointHandle>>,
+    pub(crate) changed: bool,
+}
+
+/// New endpoints whose first check starts at once; further ones follow in batches of as many, so
+/// that 10,000 new endpoints do not mean 10,000 connections in one moment.
+const FIRST_CHECKS: usize = 64;
+
+/// Between two such batches: 6,400 first checks a second.
+const FIRST_CHECKS_PAUSE: Duration = Duration::from_millis(10);
+
+/// With more members than this, snapshots for changes of health are put off so that many such
+/// changes cost one: a snapshot costs time in proportion to the members.
+const MEMBERS_EAGER: usize = 256;
+
+/// How long they are put off at most.
+const PUBLISH_PAUSE: Duration = Duration::from_millis(10);
+
+impl Control {
+    pub(crate) fn new(
+        spec: Arc<ServiceSpec>,
+        origin: Arc<Origin>,
+        now: Instant,
+        seed: u64,
+    ) -> Self {
+        let mut control = Self {
+            health: Arc::new(spec.health.clone()),
+            policy: policy(&spec.policy),
+            rng: Rng::from_seed(seed),
+            members: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            standby: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            checkers: 0,
+            pending: Pending::default(),
+            published_at: now,
+            publish_at: None,
+            serving: false,
+            closed: false,
+            spec,
+            origin,
+        };
+        control.set_suspect_after();
+        if let EndpointSource::Static(endpoints) = &control.spec.source {
+            control.set_endpoints(endpoints.clone(), now);
+        }
+        control
+    }
+
+    pub(crate) fn update(&mut self, spec: Arc<ServiceSpec>, now: Instant) {
+        if self.closed || self.spec == spec {
+            return;
+        }
+        let old = std::mem::replace(&mut self.spec, spec);
+        if old.policy != self.spec.policy {
+            self.policy = policy(&self.spec.policy);
+            self.pending.stale = Stale::Now;
+        }
+        if old.health != self.spec.health {
+            self.update_health(now);
+        }
+        if old.source != self.spec.source
+            && let EndpointSource::Static(endpoints) = &self.spec.source
+        {
+            self.set_endpoints(endpoints.clone(), now);
+        }
+    }
+
+    fn update_health(&mut self, now: Instant) {
+        self.health = Arc::new(self.spec.health.clone());
+        self.set_suspect_after();
+        for key in self.listed.values() {
+            let Some(member) = self.members.get_mut(key) else { continue };
+            if member.checker.update(self.health.clone(), now).is_some() {
+                member.proven();
+                self.pending.stale = Stale::Now;
+            }
+            member.handle.judged();
+            member.set_timer(&mut self.timers, member.checker.poll_timeout());
+        }
+        self.pending.changed = true;
+    }
+
+    /// Without checks nothing would bring an endpoint back, so then nothing takes it out either.
+    fn set_suspect_after(&self) {
+        let off = self.health.kind == HealthKind::Off;
+        let suspect_after = if off { u32::MAX } else { self.health.unhealthy_after };
+        self.origin.suspect_after.store(suspect_after, Relaxed);
+    }
+
+    pub(crate) fn set_endpoints(&mut self, endpoints: Vec<Endpoint>, now: Instant) {
+        if self.closed {
+            return;
+        }
+        let before = std::mem::take(&mut self.listed);
+        let mut created = 0;
+        for endpoint in endpoints {
+            if self.listed.contains_key(&endpoint.id) {
+                continue;
+            }
+            let id = endpoint.id.clone();
+            let former = before.get(&id).copied();
+            let key = match self.same_as(&endpoint, former) {
+                Some(key) => self.keep(key, endpoint),
+                None => {
+                    let weight = former.and_then(|key| self.members.get(&key)?.weight);
+                    let batch = (created / FIRST_CHECKS) as u32;
+                    created += 1;
+                    self.create(endpoint, weight, now + FIRST_CHECKS_PAUSE * batch)
+                }
+            };
+            self.listed.insert(id, key);
+        }
+        for (id, key) in before {
+            if self.listed.get(&id) != Some(&key) {
+                self.remove(key, now);
+            }
+        }
+    }
+
+    /// The member that is this endpoint: the listed one of its id, or one that stands by.
+    fn same_as(&self, endpoint: &Endpoint, listed: Option<u64>) -> Option<u64> {
+        let same = |key: &u64| {
+            self.members.get(key).is_some_and(|member| {
+                member.endpoint.id == endpoint.id && member.endpoint.address == endpoint.address
+            })
+        };
+        listed.filter(same).or_else(|| self.standby.get(&endpoint.id).copied().filter(same))
+    }
+
+    fn keep(&mut self, key: u64, endpoint: Endpoint) -> u64 {
+        let Some(member) = self.members.get_mut(&key) else { return key };
+        if matches!(member.standing, Standing::Standby { .. }) {
+            self.standby.remove(&endpoint.id);
+            member.standing = Standing::Listed;
+            member.set_timer(&mut self.timers, member.checker.poll_timeout());
+            self.pending.stale = Stale::Now;
+            self.pending.changed = true;
+        }
+        if member.endpoint != endpoint {
+            member.endpoint = endpoint;
+            self.pending.stale = Stale::Now;
+        }
+        key
+    }
+
+    fn create(&mut self, endpoint: Endpoint, weight: Option<Weight>, first_check: Instant) -> u64 {
+        let handle =
+            EndpointHandle::new(endpoint.id.clone(), endpoint.address, self.origin.clone());
+        let key = handle.key;
+        let checker = Checker::new(self.health.clone(), first_check, self.checkers << 32);
+        self.checkers += 1;
+        let timer = Instant::FAR_FUTURE;
+        let standing = Standing::Listed;
+        let mut member = Member { endpoint, weight, standing, checker, handle, timer };
+        member.set_timer(&mut self.timers, member.checker.poll_timeout());
+        self.members.insert(key, member);
+        self.pending.stale = Stale::Now;
+        self.pending.changed = true;
+        key
+    }
+
+    /// No longer listed. Whether a healthy one stands by or leaves is seen when all is settled.
+    fn remove(&mut self, key: u64, now: Instant) {
+        let Some(member) = self.members.get_mut(&key) else { return };
+        if member.is_healthy() {
+            let until = now + self.spec.drain_grace;
+            member.standing = Standing::Standby { until };
+            member.set_timer(&mut self.timers, until);
+            let former = self.standby.insert(member.endpoint.id.clone(), key);
+            if let Some(former) = former {
+                self.forget(former);
+            }
+        } else {
+            self.forget(key);
+        }
+        self.pending.stale = Stale::Now;
+        self.pending.changed = true;
+    }
+
+    fn forget(&mut self, key: u64) {
+        if let Some(mut member) = self.members.remove(&key) {
+            if self.standby.get(&member.endpoint.id) == Some(&key) {
+                self.standby.remove(&member.endpoint.id);
+            }
+            member.set_timer(&mut self.timers, Instant::FAR_FUTURE);
+            self.pending.leaving.push(member.handle);
+        }
+    }
+
+    pub(crate) fn drain(&mut self, id: &str) -> Result<(), UnknownEndpoint> {
+        let member = self.member_mut(id)?;
+        if member.standing != Standing::Drained {
+            member.standing = Standing::Drained;
+            let handle = member.handle.clone();
+            self.pending.leaving.push(handle);
+            self.pending.stale = Stale::Now;
+            self.pending.changed = true;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn undrain(&mut self, id: &str) -> Result<(), UnknownEndpoint> {
+        let member = self.member_mut(id)?;
+        if member.standing == Standing::Drained {
+            member.standing = Standing::Listed;
+            member.handle.stay();
+            self.pending.stale = Stale::Now;
+            self.pending.changed = true;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_weight(
+        &mut self,
+        id: &str,
+        weight: Option<Weight>,
+    ) -> Result<(), UnknownEndpoint> {
+        let member = self.member_mut(id)?;
+        if member.weight != weight {
+            member.weight = weight;
+            self.pending.stale = Stale::Now;
+            self.pending.changed = true;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.listed.clear();
+        let keys: Vec<u64> = self.members.keys().copied().collect();
+        for key in keys {
+            self.forget(key);
+        }
+        self.pending.stale = Stale::Now;
+        self.pending.changed = true;
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        timer.into_iter().chain(self.publish_at).min()
+    }
+
+    pub(crate) fn due_checks(&mut self, now: Instant) -> Vec<DueCheck> {
+        let mut due = Vec::new();
+        while let Some((at, key)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let Some(member) = self.members.get_mut(&key) else { continue };
+            member.timer = Instant::FAR_FUTURE;
+            if matches!(member.standing, Standing::Standby { .. }) {
+                // Its time is over; `settle` sees to it.
+                self.pending.stale = Stale::Now;
+                continue;
+            }
+            if let Some(check) = member.checker.handle_timeout(now) {
+                due.push(DueCheck {
+                    endpoint: member.endpoint.id.clone(),
+                    address: member.endpoint.address,
+                    generation: check.generation,
+                    spec: member.checker.spec().clone(),
+                });
+            }
+            member.set_timer(&mut self.timers, member.checker.poll_timeout());
+        }
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.pending.stale = Stale::Now;
+        }
+        due
+    }
+
+    pub(crate) fn handle_check(
+        &mut self,
+        id: &EndpointId,
+        generation: u64,
+        result: Result<(), String>,
+        now: Instant,
+    ) {
+        let Some(member) = self.listed.get(id).and_then(|key| self.members.get_mut(key)) else {
+            return;
+        };
+        let transition = member.checker.handle_result(now, generation, result, &mut self.rng);
+        member.set_timer(&mut self.timers, member.checker.poll_timeout());
+        if let Some(transition) = transition {
+            if transition.to == State::Healthy {
+                member.proven();
+            }
+            self.pending.stale = self.pending.stale.max(Stale::Soon);
+            self.pending.changed = true;
+        }
+    }
+
+    pub(crate) fn handle_suspect(&mut self, id: &EndpointId, now: Instant) {
+        let limit = self.origin.suspect_after.load(Relaxed);
+        // One that stands by is only there to be better than nothing.
+        let failing = |key: &u64| {
+            let member = self.members.get(key);
+            member.is_some_and(|member| member.handle.load.failures_in_a_row() >= limit)
+        };
+        if let Some(key) = self.standby.get(id).copied().filter(failing) {
+            self.forget(key);
+            self.pending.stale = Stale::Now;
+            self.pending.changed = true;
+        }
+        let Some(key) = self.listed.get(id).copied() else { return };
+        let another = self.members.iter().any(|(other, member)| {
+            *other != key && member.standing == Standing::Listed && member.is_healthy()
+        });
+        let Some(member) = self.members.get_mut(&key) else { return };
+        let failures = member.handle.load.failures_in_a_row();
+        if failures < limit || !member.is_healthy() {
+            // Recovered meanwhile, drained, or out already: there is nothing to decide. While it
+            // is out, reports of what was in flight shall not raise the suspicion again.
+            if member.checker.state() != State::Unhealthy {
+                member.handle.judged();
+            }
+            return;
+        }
+        if another {
+            member.checker.suspect(now, failures);
+            self.pending.stale = Stale::Now;
+        } else {
+            member.handle.judged();
+            member.checker.check_soon(now);
+        }
+        member.set_timer(&mut self.timers, member.checker.poll_timeout());
+        self.pending.changed = true;
+    }
+
+    /// Makes what changed visible: publishes a snapshot if the last one is out of date, and only
+    /// then marks those that leave, so that a worker that meets one of them finds the new
+    /// snapshot when it looks again.
+    pub(crate) fn settle(&mut self, now: Instant, publish: impl FnOnce(Snapshot)) -> Notices {
+        let mut pending = std::mem::take(&mut self.pending);
+        if pending.stale == Stale::Soon && self.members.len() > MEMBERS_EAGER && self.serving {
+            let at = self.published_at + PUBLISH_PAUSE;
+            if at > now {
+                self.publish_at = Some(at);
+                pending.stale = Stale::No;
+            }
+        }
+        if pending.stale != Stale::No {
+            self.settle_standby(now);
+            pending.leaving.append(&mut self.pending.leaving);
+            publish(self.snapshot());
+            self.published_at = now;
+            self.publish_at = None;
+        }
+        let close_at = now + self.spec.drain_grace;
+        for handle in &pending.leaving {
+            handle.leave(close_at);
+        }
+        Notices { leaving: pending.leaving, changed: pending.changed }
+    }
+
+    /// Those that stand by leave as soon as a listed endpoint is healthy, or none is about to be.
+    fn settle_standby(&mut self, now: Instant) {
+        if self.standby.is_empty() {
+            return;
+        }
+        let listed = || self.members.values().filter(|m| m.standing == Standing::Listed);
+        let needed = !listed().any(Member::is_healthy)
+            && listed().any(|member| member.checker.state() == State::Unproven);
+        for key in self.standby.values().copied().collect::<Vec<u64>>() {
+            let over = self.members.get(&key).is_none_or(
+                |member| !matches!(member.standing, Standing::Standby { until } if until > now),
+            );
+            if over || !needed {
+                self.forget(key);
+            }
+        }
+    }
+
+    fn snapshot(&mut self) -> Snapshot {
+        let serves = |member: &&Member, standby: bool| {
+            member.is_healthy()
+                && match member.standing {
+                    Standing::Listed => !standby,
+                    Standing::Standby { .. } => standby,
+                    Standing::Drained => false,
+                }
+        };
+        let level = |standby: bool| {
+            let healthy = self.members.values().filter(|member| serves(member, standby));
+            let lowest = healthy.map(|member| member.endpoint.priority).min()?;
+            Some((lowest, standby))
+        };
+        let Some((priority, standby)) = level(false).or_else(|| level(true)) else {
+            self.serving = false;
+            return Snapshot::empty();
+        };
+        let mut endpoints = Vec::new();
+        let mut candidates = Vec::new();
+        for member in self.members.values() {
+            if member.endpoint.priority == priority && serves(&member, standby) {
+                endpoints.push(member.handle.clone());
+                candidates.push(Candidate {
+                    weight: member.weight().0,
+                    zone: member.endpoint.zone.clone(),
+                    identity_hash: identity_hash(&member.endpoint.id),
+                });
+            }
+        }
+        self.serving = true;
+        Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng))
+    }
+
+    pub(crate) fn status(&self) -> Vec<EndpointStatus> {
+        self.members.values().map(Member::status).collect()
+    }
+
+    /// Listed, healthy, and not drained.
+    pub(crate) fn healthy(&self) -> usize {
+        self.listed.keys().filter(|id| self.is_healthy(id.as_str())).count()
+    }
+
+    pub(crate) fn is_healthy(&self, id: &str) -> bool {
+        let key = self.listed.get(id);
+        key.and_then(|key| self.members.get(key))
+            .is_some_and(|member| member.standing == Standing::Listed && member.is_healthy())
+    }
+
+    pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
+        Some(self.members.get(self.listed.get(id)?)?.handle.clone())
+    }
+
+    fn member_mut(&mut self, id: &str) -> Result<&mut Member, UnknownEndpoint> {
+        let key = self.listed.get(id);
+        key.and_then(|key| self.members.get_mut(key)).ok_or_else(|| UnknownEndpoint(id.into()))
+    }
+}
+
+impl Member {
+    /// Neither drained nor out. One that stands by was so when it was removed.
+    fn is_healthy(&self) -> bool {
+        self.standing != Standing::Drained && self.checker.state() == State::Healthy
+    }
+
+    fn weight(&self) -> Weight {
+        self.weight.unwrap_or(self.endpoint.weight)
+    }
+
+    /// Checks show it well: what traffic held against it before is settled.
+    fn proven(&self) {
+        self.handle.load.forgive();
+        self.handle.judged();
+    }
+
+    fn set_timer(&mut self, timers: &mut BTreeSet<(Instant, u64)>, at: Instant) {
+        if self.timer == at {
+            return;
+        }
+        let key = self.handle.key;
+        timers.remove(&(self.timer, key));
+        if at != Instant::FAR_FUTURE {
+            timers.insert((at, key));
+        }
+        self.timer = at;
+    }
+
+    fn status(&self) -> EndpointStatus {
+        let checked = self.checker.reason();
+        let (state, reason) = match (self.standing, self.checker.state()) {
+            (Standing::Drained, _) => (EndpointState::Draining, format!("drained; {checked}")),
+            (Standing::Standby { .. }, _) => {
+                let reason = "removed; serves until a new endpoint is proven".to_owned();
+                (EndpointState::Draining, reason)
+            }
+            (Standing::Listed, State::Unproven) => (EndpointState::Unproven, checked.to_string()),
+            (Standing::Listed, State::Healthy) => (EndpointState::Healthy, checked.to_string()),
+            (Standing::Listed, State::Unhealthy) => (EndpointState::Unhealthy, checked.to_string()),
+        };
+        let load = &self.handle.load;
+        EndpointStatus {
+            id: self.endpoint.id.to_string(),
+            address: self.endpoint.address,
+            weight: self.weight().0,
+            priority: self.endpoint.priority,
+            zone: self.endpoint.zone.as_ref().map(|zone| zone.to_string()),
+            state,
+            reason,
+            in_flight: load.in_flight(),
+            requests: load.picks(),
+            failures: load.failures(),
+            latency_us: load.latency().map(|mean| mean.as_micros() as u64),
+        }
+    }
+}
+
+/// The configuration only names policies that exist; the default stands in for one that does not.
+fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
+    balance::build(spec)
+        .or_else(|| balance::build(&PolicySpec::default()))
+        .unwrap_or_else(|| (balance::POLICIES[0].build)(&[]))
+}
+
+/// Places an endpoint for hash policies, the same in every process and version: FNV-1a of the id
+/// (Fowler, Noll and Vo, 64 bits), then the mixing steps of SplitMix64, as FNV alone leaves the
+/// upper bits of similar ids similar.
+fn identity_hash(id: &EndpointId) -> u64 {
+    let fnv = id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let mixed = (fnv ^ (fnv >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {
+    Arc::new(Origin { service: name.clone(), events, suspect_after: AtomicU32::new(u32::MAX) })
+}

@@ -52,9 +52,7 @@ impl Pick {
         self.reported = true;
         let failures = self.endpoint.load.end(outcome, latency);
         let origin = &self.endpoint.origin;
-        if failures >= origin.suspect_after.load(Relaxed)
-            && speaks_of_reachability(outcome)
-            && self.endpoint.suspect()
+        if failures > 0 && failures >= origin.suspect_after.load(Relaxed) && self.endpoint.suspect()
         {
             origin.events.suspect(&origin.service, &self.endpoint.id);
         }
@@ -67,10 +65,4 @@ impl Drop for Pick {
             self.endpoint.load.end(Outcome::Abandoned, None);
         }
     }
-}
-
-/// An endpoint that answers 500 is there, and taking it out would only move the errors; that is
-/// for outlier detection to judge.
-fn speaks_of_reachability(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::ConnectFailed | Outcome::Broken | Outcome::TimedOut)
 }

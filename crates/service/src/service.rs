@@ -1,18 +1,41 @@
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
-use model::spec::ServiceSpec;
+use model::spec::{EndpointSource, ServiceSpec};
 use model::status::ServiceStatus;
 use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 
+use crate::budget::RetryBudget;
+use crate::control::{self, Control};
+use crate::endpoint::Origin;
+use crate::snapshot::Snapshot;
 use crate::{DueCheck, EndpointHandle, Events, Pick, Request, UnknownEndpoint};
 
 /// One service, always in an `Arc`, shared by all workers and the control side.
 pub struct Service {
-    name: ServiceName,
+    origin: Arc<Origin>,
+    snapshot: ArcSwap<Snapshot>,
     settings: ArcSwap<ServiceSpec>,
-    events: Arc<dyn Events>,
+    budget: RetryBudget,
+    /// Retries that the budget allowed, and that it forbade; picks that found nothing.
+    retries: AtomicU64,
+    retries_denied: AtomicU64,
+    unavailable: AtomicU64,
+    control: Mutex<Controlled>,
 }
+
+struct Controlled {
+    control: Control,
+    /// The snapshot before the present one, kept so that it is this side that drops it, not a
+    /// worker that happened to be the last to read it.
+    former: Option<Arc<Snapshot>>,
+}
+
+/// How often a pick looks again when the endpoint that it chose left in the same moment. Each
+/// time there was a newer snapshot to look at, so a second look is rare and a third almost
+/// unheard of.
+const LOOKS_MAX: usize = 8;
 
 impl Service {
     /// Static endpoints are taken from the specification; of a service that runs replicas,
@@ -23,16 +46,25 @@ impl Service {
         now: Instant,
         seed: u64,
     ) -> Arc<Service> {
-        let _ = (now, seed);
-        Arc::new(Self {
-            name: spec.name.clone(),
-            settings: ArcSwap::from_pointee(spec.clone()),
-            events,
-        })
+        let spec = Arc::new(spec.clone());
+        let origin = control::origin(&spec.name, events);
+        let control = Control::new(spec.clone(), origin.clone(), now, seed);
+        let service = Arc::new(Self {
+            origin,
+            snapshot: ArcSwap::from_pointee(Snapshot::empty()),
+            settings: ArcSwap::new(spec),
+            budget: RetryBudget::new(),
+            retries: AtomicU64::new(0),
+            retries_denied: AtomicU64::new(0),
+            unavailable: AtomicU64::new(0),
+            control: Mutex::new(Controlled { control, former: None }),
+        });
+        service.change(now, |_| ());
+        service
     }
 
     pub fn name(&self) -> &ServiceName {
-        &self.name
+        &self.origin.service
     }
 
     // The data path: no lock, no allocation.
@@ -42,41 +74,64 @@ impl Service {
         self.settings.load()
     }
 
-    /// The endpoint for this attempt; `None` if none is eligible.
+    /// The endpoint for this attempt; `None` if none is eligible. A request whose `exclude` is
+    /// empty is counted as a new one by the retry budget.
     pub fn pick(&self, request: &Request<'_>, rng: &mut Rng) -> Option<Pick> {
-        let _ = (request, rng);
+        if request.exclude.is_empty() {
+            self.budget.count_request(request.now);
+        }
+        for _ in 0..LOOKS_MAX {
+            let snapshot = self.snapshot.load();
+            let Some(endpoint) = snapshot.pick(request, rng) else { break };
+            if let Some(pick) = Pick::begin(endpoint) {
+                return Some(pick);
+            }
+        }
+        self.unavailable.fetch_add(1, Relaxed);
         None
     }
 
     /// Whether the budget allows one more retry now; if so, it is counted.
     pub fn admit_retry(&self, now: Instant) -> bool {
-        let _ = now;
-        false
+        let settings = self.settings.load();
+        let admitted = self.budget.admit(settings.retry.budget, settings.retry.budget_min, now);
+        let count = if admitted { &self.retries } else { &self.retries_denied };
+        count.fetch_add(1, Relaxed);
+        admitted
     }
 
     // The control side: short, behind a mutex.
 
-    /// Takes a changed specification in place. What did not change is not touched.
+    /// Takes a changed specification in place. What did not change is not touched. When replicas
+    /// of our own replace static endpoints, these serve until the first
+    /// [`Service::set_endpoints`].
     pub fn update(&self, spec: &ServiceSpec, now: Instant) {
-        let _ = (spec, now);
-        self.events.changed(&self.name);
+        if **self.settings.load() == *spec {
+            return;
+        }
+        self.change(now, |control| {
+            let spec = Arc::new(spec.clone());
+            self.settings.store(spec.clone());
+            control.update(spec, now);
+        });
     }
 
-    /// The endpoints are these now, compared by id.
+    /// The endpoints are these now, compared by id; of several with one id, the first counts.
+    /// The same id at another address is another endpoint. If this leaves no healthy endpoint
+    /// but names unproven ones, healthy removed ones serve until one is proven, at most for
+    /// `drain_grace`.
     pub fn set_endpoints(&self, endpoints: Vec<Endpoint>, now: Instant) {
-        let _ = (endpoints, now);
+        self.change(now, |control| control.set_endpoints(endpoints, now));
     }
 
     /// It gets nothing new, finishes what it has until the grace is over, and stays listed.
     pub fn drain(&self, id: &str, now: Instant) -> Result<(), UnknownEndpoint> {
-        let _ = now;
-        Err(UnknownEndpoint(id.into()))
+        self.change(now, |control| control.drain(id))
     }
 
     /// Takes back [`Service::drain`].
     pub fn undrain(&self, id: &str, now: Instant) -> Result<(), UnknownEndpoint> {
-        let _ = now;
-        Err(UnknownEndpoint(id.into()))
+        self.change(now, |control| control.undrain(id))
     }
 
     /// Overrides the endpoint's configured weight, until `None`.
@@ -86,24 +141,22 @@ impl Service {
         weight: Option<Weight>,
         now: Instant,
     ) -> Result<(), UnknownEndpoint> {
-        let _ = (weight, now);
-        Err(UnknownEndpoint(id.into()))
+        self.change(now, |control| control.set_weight(id, weight))
     }
 
-    /// The service is removed: all its endpoints leave.
+    /// The service is removed: all its endpoints leave, and nothing changes it any more.
     pub fn close(&self, now: Instant) {
-        let _ = now;
+        self.change(now, Control::close);
     }
 
     /// When [`Service::due_checks`] is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.read(Control::poll_timeout)
     }
 
     /// Health checks that are to start now. Also does whatever else is due.
     pub fn due_checks(&self, now: Instant) -> Vec<DueCheck> {
-        let _ = now;
-        Vec::new()
+        self.change(now, |control| control.due_checks(now))
     }
 
     /// The result of a [`DueCheck`], with a text for people if it failed.
@@ -114,38 +167,74 @@ impl Service {
         result: Result<(), String>,
         now: Instant,
     ) {
-        let _ = (id, generation, result, now);
+        self.change(now, |control| control.handle_check(id, generation, result, now));
     }
 
-    /// Judges an endpoint after [`Events::suspect`].
+    /// Judges an endpoint after [`Events::suspect`]. If its failures in a row still stand, it is
+    /// out at once, and is checked at once; the last eligible endpoint is only checked.
     pub fn handle_suspect(&self, id: &EndpointId, now: Instant) {
-        let _ = (id, now);
+        self.change(now, |control| control.handle_suspect(id, now));
     }
 
     pub fn status(&self) -> ServiceStatus {
+        let settings = self.settings.load();
         ServiceStatus {
-            name: self.name.to_string(),
-            policy: String::new(),
-            replicas: None,
-            endpoints: Vec::new(),
-            retries: 0,
-            retries_denied: 0,
-            unavailable: 0,
+            name: self.name().to_string(),
+            policy: settings.policy.name.clone(),
+            replicas: match &settings.source {
+                EndpointSource::Run(run) => Some(run.replicas),
+                EndpointSource::Static(_) => None,
+            },
+            endpoints: self.read(Control::status),
+            retries: self.retries.load(Relaxed),
+            retries_denied: self.retries_denied.load(Relaxed),
+            unavailable: self.unavailable.load(Relaxed),
         }
     }
 
-    /// How many endpoints are healthy and not leaving.
+    /// How many endpoints are healthy and not leaving, of all priorities.
     pub fn healthy(&self) -> usize {
-        0
+        self.read(Control::healthy)
     }
 
+    /// Whether there is an endpoint of this name, healthy and not leaving.
     pub fn is_healthy(&self, id: &str) -> bool {
-        let _ = id;
-        false
+        self.read(|control| control.is_healthy(id))
     }
 
     pub fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
-        let _ = id;
-        None
+        self.read(|control| control.endpoint(id))
+    }
+
+    /// The endpoints that picks now choose from.
+    pub fn eligible(&self) -> Vec<Arc<EndpointHandle>> {
+        self.snapshot.load().endpoints().to_vec()
+    }
+
+    fn read<R>(&self, read: impl FnOnce(&Control) -> R) -> R {
+        // A panic elsewhere left it usable: every change is complete before it is published.
+        let controlled = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&controlled.control)
+    }
+
+    /// Changes something under the lock, publishes it, and tells of it after the lock.
+    fn change<R>(&self, now: Instant, change: impl FnOnce(&mut Control) -> R) -> R {
+        let mut controlled = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let Controlled { control, former } = &mut *controlled;
+        let result = change(control);
+        let notices = control.settle(now, |snapshot| {
+            *former = Some(self.snapshot.swap(Arc::new(snapshot)));
+        });
+        drop(controlled);
+        for endpoint in &notices.leaving {
+            self.origin.events.leaving(self.name(), endpoint);
+        }
+        if notices.changed {
+            self.origin.events.changed(self.name());
+        }
+        result
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,51 @@
+use std::sync::Arc;
+
+use balance::{PickRequest, Picker};
+use model::{Load, Rng};
+use smallvec::SmallVec;
+
+use crate::{EndpointHandle, Request};
+
+/// What the data path reads: the endpoints that are eligible, and the picker prepared for them.
+/// Never changed, only replaced.
+pub(crate) struct Snapshot {
+    /// By ascending key, which is the order in which they were first seen.
+    endpoints: Vec<Arc<EndpointHandle>>,
+    /// Of the endpoint at the same position.
+    loads: Vec<Arc<Load>>,
+    /// Absent if there is nothing to pick.
+    picker: Option<Box<dyn Picker>>,
+}
+
+impl Snapshot {
+    pub(crate) fn empty() -> Self {
+        Self { endpoints: Vec::new(), loads: Vec::new(), picker: None }
+    }
+
+    /// `endpoints` are by ascending key, and `picker` was prepared for them in that order.
+    pub(crate) fn new(endpoints: Vec<Arc<EndpointHandle>>, picker: Box<dyn Picker>) -> Self {
+        debug_assert!(endpoints.is_sorted_by_key(|endpoint| endpoint.key));
+        let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
+        Self { endpoints, loads, picker: Some(picker) }
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
+        &self.endpoints
+    }
+
+    pub(crate) fn pick(
+        &self,
+        request: &Request<'_>,
+        rng: &mut Rng,
+    ) -> Option<&Arc<EndpointHandle>> {
+        let mut exclude: SmallVec<[u32; Request::EXCLUDE_MAX]> = SmallVec::new();
+        for key in request.exclude.iter().take(Request::EXCLUDE_MAX) {
+            if let Ok(position) = self.endpoints.binary_search_by_key(key, |e| e.key) {
+                exclude.push(position as u32);
+            }
+        }
+        let request = PickRequest { now: request.now, key: request.key, exclude: &exclude };
+        let position = self.picker.as_ref()?.pick(&request, &self.loads, rng)?;
+        self.endpoints.get(position as usize)
+    }
+}
