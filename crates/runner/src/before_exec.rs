@@ -1,0 +1,87 @@
+//! What a child does for itself between fork and exec. The only unsafe code of the crate: the
+//! standard library marks `pre_exec` unsafe because after a fork only async-signal-safe calls are
+//! allowed. Both hooks below make nothing but raw system calls; they neither allocate nor lock.
+#![allow(unsafe_code, reason = "pre_exec is unsafe; see the SAFETY comments")]
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::Arc;
+
+use rustix::fd::OwnedFd;
+use rustix::net::SendFlags;
+use rustix::process::{Pid, Signal};
+
+use crate::watchdog::Line;
+
+/// Makes the child die with the thread that spawns it, and makes it tell the watchdog of itself
+/// before it becomes the replica: from its first instruction on somebody is there to end it.
+pub(crate) fn tie_to_us(
+    command: &mut tokio::process::Command,
+    link: Option<Arc<OwnedFd>>,
+    grace_ms: u32,
+) {
+    let parent = rustix::process::getpid();
+    let hook = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+        // The signal is not sent for a parent that died before it was asked for.
+        if rustix::process::getppid() != Some(parent) {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
+        }
+        if let Some(link) = &link {
+            let line = Line::add(rustix::process::getpid(), grace_ms);
+            // A watchdog that is gone or stuck is noticed by the parent, which repeats the line.
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let _ = rustix::net::send(link.as_ref(), line.as_bytes(), flags);
+        }
+        Ok(())
+    };
+    // SAFETY: `hook` makes the system calls prctl, getppid, getpid and sendto through rustix and
+    // formats into an array on its stack. It touches no lock and no heap: the captured values are
+    // a number and a counted file descriptor that it only borrows, and `from_raw_os_error` makes
+    // an error without allocating.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// Moves the child to a session of its own, out of reach of a terminal's Ctrl-C and hang-up.
+pub(crate) fn own_session(command: &mut Command) {
+    let hook = || {
+        let _: Pid = rustix::process::setsid()?;
+        Ok(())
+    };
+    // SAFETY: `hook` makes the single system call setsid, which is async-signal-safe, and
+    // captures nothing.
+    unsafe { command.pre_exec(hook) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::process::Stdio;
+
+    #[test]
+    fn a_session_of_its_own() {
+        let mut command = Command::new("sh");
+        own_session(command.args(["-c", "cut -d' ' -f6 /proc/$$/stat; echo $$"]));
+        let output = command.stdout(Stdio::piped()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (session, pid) = text.trim().split_once('\n').unwrap();
+        assert_eq!(session, pid);
+    }
+
+    #[tokio::test]
+    async fn the_child_announces_itself_before_it_runs() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = tokio::process::Command::new("true");
+        tie_to_us(&mut command, Some(Arc::new(theirs.into())), 1500);
+        let mut child = command.spawn().unwrap();
+        let id = child.id().unwrap();
+        child.wait().await.unwrap();
+        drop(command);
+        let mut line = String::new();
+        (&ours).read_to_string(&mut line).unwrap();
+        assert_eq!(line, format!("+{id} 1500\n"));
+    }
+}
