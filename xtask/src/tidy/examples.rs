@@ -6,7 +6,7 @@ use super::Finding;
 use crate::tree::Tree;
 
 /// Whatever names `examples/NAME` here runs it.
-const TESTS: &str = "crates/evenkeel/tests/";
+const TESTS: &str = "tests/";
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let folders = tree.files.iter().filter_map(|file| {
@@ -32,7 +32,7 @@ mod tests {
             ("examples/README.md", ""),
             ("examples/good/evenkeel.yaml", ""),
             ("examples/bad/evenkeel.yaml", ""),
-            ("crates/evenkeel/tests/e2e/examples.rs", "run(\"examples/good/evenkeel.yaml\")"),
+            ("tests/e2e/examples.rs", "run(\"examples/good/evenkeel.yaml\")"),
         ];
         expect_findings(check, &files, &["examples/bad:0"]);
     }

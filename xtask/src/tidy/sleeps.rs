@@ -7,11 +7,16 @@ use crate::tree::Tree;
 
 /// How the names of functions begin that poll a condition, in a loop with a bound.
 static POLLERS: &[&str] = &["until", "wait", "eventually"];
+/// A file of such functions and what they share.
+const POLLERS_FILE: &str = "wait.rs";
 /// How the names of functions begin that are slow because their test is about slowness.
 static SLOW_ON_PURPOSE: &[&str] = &["slow", "trickle"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
-    let wanted = |path: &str| path.starts_with("tests/") || path.contains("/tests/");
+    let wanted = |path: &str| {
+        let is_test = path.starts_with("tests/") || path.contains("/tests/");
+        is_test && path.rsplit('/').next() != Some(POLLERS_FILE)
+    };
     let mut findings = Vec::new();
     for (path, source) in tree.rust(wanted) {
         for offset in source.words("sleep", "(") {
@@ -54,7 +59,11 @@ mod tests {
             }\n\
             fn wait_a_second() { sleep(x); }\n\
             fn slow_client() { sleep(x); }\n";
-        let files = [("crates/a/tests/e2e/b.rs", sleepy), ("crates/a/src/lib.rs", sleepy)];
+        let files = [
+            ("crates/a/tests/e2e/b.rs", sleepy),
+            ("tests/e2e/wait.rs", sleepy),
+            ("crates/a/src/lib.rs", sleepy),
+        ];
         let expected = [3, 4, 9].map(|line| format!("crates/a/tests/e2e/b.rs:{line}"));
         expect_findings(check, &files, &expected.each_ref().map(String::as_str));
     }
