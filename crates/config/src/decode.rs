@@ -84,7 +84,9 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         }
     }
     context.binds.check(report);
-    for (name, service) in &context.services {
+    // Where a text is wrong, a service may only seem unused.
+    let unused = if report.errors() == 0 { context.services } else { BTreeMap::new() };
+    for (name, service) in &unused {
         if !service.used.get() {
             report.warning(
                 service.span,

@@ -131,7 +131,12 @@ impl<'a> Report<'a> {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.add(Severity::Error, span, message.into(), Some(help.into()));
+        self.add(
+            Severity::Error,
+            span,
+            message.into(),
+            Some(help.into()).filter(|h| !h.is_empty()),
+        );
     }
 
     pub(crate) fn warning(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
@@ -156,6 +161,11 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// How many errors there are so far: equal before and after reading something that is right.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors.borrow().len() + self.errors_hidden.get()
+    }
+
     /// Whether more errors would only be counted: costly suggestions can be left out.
     pub(crate) fn is_full(&self) -> bool {
         self.errors.borrow().len() >= DEFECTS_MAX
@@ -166,6 +176,10 @@ impl<'a> Report<'a> {
             Severity::Error => self.errors.borrow_mut(),
             Severity::Warning => self.warnings.borrow_mut(),
         };
+        // Two readers of one value say the same of it.
+        if found.iter().any(|(other, defect)| *other == span && defect.message == message) {
+            return;
+        }
         if found.len() < DEFECTS_MAX {
             found.push((span, self.defect(severity, span, message, help)));
         } else if severity == Severity::Error {
@@ -217,8 +231,10 @@ struct Place {
     indent: usize,
 }
 
-/// Characters shown on either side of the place in a line; a longer line is cut.
-const SNIPPET_SIDE_CHARS: usize = 80;
+/// Characters of a line that is shown whole.
+const SNIPPET_CHARS_MAX: usize = 160;
+/// Characters shown on either side of the place in a longer line.
+const SNIPPET_SIDE_CHARS: usize = 70;
 
 impl Place {
     fn of(text: &str, span: Span) -> Self {
@@ -231,13 +247,23 @@ impl Place {
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
         let column = line_before.chars().count() + 1;
 
-        let indent = line_before.chars().count().min(SNIPPET_SIDE_CHARS);
-        let shown_before = line_before.chars().skip(column - 1 - indent);
         let printable = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
-        let shown_after: String = line_after.chars().take(SNIPPET_SIDE_CHARS).collect();
+        let line_chars = column - 1 + line_after.chars().count();
+        let (mut shown_before, mut shown_after) =
+            (String::from(line_before), String::from(line_after));
+        if line_chars > SNIPPET_CHARS_MAX {
+            let skip = (column - 1).saturating_sub(SNIPPET_SIDE_CHARS);
+            let cut = if skip > 0 { "..." } else { "" };
+            shown_before = cut.chars().chain(line_before.chars().skip(skip)).collect();
+            shown_after = line_after.chars().take(SNIPPET_SIDE_CHARS).collect();
+            if shown_after.len() < line_after.len() {
+                shown_after.push_str("...");
+            }
+        }
+        let indent = shown_before.chars().count();
         let width = text[start..end].chars().take_while(|c| !matches!(c, '\n' | '\r')).count();
         let width = width.clamp(1, shown_after.chars().count().max(1));
-        let snippet = shown_before.chain(shown_after.chars()).map(printable).collect();
+        let snippet = shown_before.chars().chain(shown_after.chars()).map(printable).collect();
         Self { line, column, width, snippet, indent }
     }
 }

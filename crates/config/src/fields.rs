@@ -50,7 +50,9 @@ impl<'a> Fields<'a> {
         }
         let is_map = matches!(node.value, Value::Map(_));
         for key in section.keys.iter().filter(|key| matches!(key.default, Default::Required)) {
-            if is_map && !entries.iter().any(|entry| &*entry.key == key.name) {
+            let given =
+                |entry: &Entry| &*entry.key == key.name || misspelt(section, entry, key.name);
+            if is_map && !entries.iter().any(given) {
                 report.error_help(
                     span,
                     format!("{what} has no `{}`", key.name),
@@ -93,6 +95,13 @@ impl<'a> Fields<'a> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let entries = self.entries.iter();
         entries.filter(move |e| !e.value.is_null() && names.iter().any(|name| **name == *e.key))
+    }
+
+    /// Whether the key, or an unknown one that was probably meant to be it, is there: saying that
+    /// it is missing would only repeat what is said of that.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let has = |e: &Entry| &*e.key == name || misspelt(self.section, e, name);
+        self.entries.iter().any(has)
     }
 
     /// Where the key stands, for messages about it.
@@ -172,7 +181,8 @@ impl<'a> Fields<'a> {
         match read(text) {
             Ok(value) => Some((value, span)),
             Err(message) => {
-                self.report.error(span, format!("`{name}`: {message}"));
+                let (wrong, help) = message.split_once("; ").unwrap_or((&message, ""));
+                self.report.error_help(span, format!("`{name}`: {wrong}"), help);
                 None
             }
         }
@@ -304,6 +314,12 @@ fn check_key(report: &Report<'_>, section: &'static Section, what: &str, entry: 
     }
 }
 
+/// Whether an entry is unknown and nearest to the key `name`.
+fn misspelt(section: &'static Section, entry: &Entry, name: &str) -> bool {
+    let names = section.available().map(|key| key.name);
+    section.key(&entry.key).is_none() && suggest::nearest(&entry.key, names) == Some(name)
+}
+
 /// The key meant: of this section, or of one directly below.
 fn help_for_key(section: &'static Section, written: &str) -> String {
     let names = section.available().map(|key| key.name);
@@ -422,9 +438,9 @@ pub(crate) fn sample(kind: &Kind) -> String {
         Kind::Share => "20%".into(),
         Kind::Word(word) => (*word).into(),
         Kind::Text(text) => text.example.into(),
-        Kind::Section(section) => match section.keys.first() {
-            Some(key) => format!("{{ {}: {} }}", key.name, sample(&key.kind)),
-            None => "{}".into(),
+        Kind::Section(section) => match (section.example, section.keys.first()) {
+            ("", Some(key)) => format!("{{ {}: {} }}", key.name, sample(&key.kind)),
+            (example, _) => format!("{{ {example} }}"),
         },
         Kind::ListOf(item) => format!("[ {} ]", sample(item)),
         Kind::MapOf(name, value) => format!("{{ {name}: {} }}", sample(value)),

@@ -12,6 +12,8 @@ pub(crate) struct Section {
     /// In the schema and the manual; unique.
     pub(crate) name: &'static str,
     pub(crate) doc: &'static str,
+    /// How it could be written, between braces; empty: its first key alone.
+    pub(crate) example: &'static str,
     pub(crate) keys: &'static [Key],
 }
 

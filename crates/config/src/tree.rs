@@ -316,6 +316,13 @@ fn syntax(error: &ScanError, text: &str, report: &Report<'_>) -> Stop {
     let span = Span { start: start as u32, end: start as u32 };
     let quote = "put the text in quotes";
     match error.kind() {
+        _ if text[..start].ends_with(']') && text[start..].starts_with(':') => {
+            report.error_help(
+                span,
+                "a list ends at the `]`",
+                "put text that begins with `[` in quotes, such as \"[::1]:80\"",
+            );
+        }
         E::TabInBlockIndentation
         | E::TabNotAllowed
         | E::TabInIndentation
@@ -340,7 +347,7 @@ fn syntax(error: &ScanError, text: &str, report: &Report<'_>) -> Stop {
             report.error_help(
                 span,
                 "a `,` or `}` is missing here",
-                "keys between `{` and `}` are separated by commas",
+                "keys between `{` and `}` are separated by commas; text that holds `: ` needs quotes",
             );
         }
         E::ExpectedFlowSequenceSeparator => {

@@ -1,7 +1,6 @@
 //! `services.NAME.endpoints`.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use model::{Endpoint, EndpointId, Weight};
 
@@ -28,31 +27,36 @@ pub(super) fn endpoints(fields: &Fields<'_>, owner: &str, context: &Context<'_>)
     let mut endpoints = Vec::new();
     for node in nodes {
         let Some((endpoint, span)) = endpoint(node, context) else { continue };
-        if !once(&mut addresses, endpoint.address.to_string(), span, "is listed", context) {
-            continue;
+        if let Some(line) = line_before(&mut addresses, endpoint.address, span, context) {
+            context.report.error_help(
+                span,
+                format!("{} is listed in line {line} already", endpoint.address),
+                "remove one; for a larger share use `weight`",
+            );
+        } else if let Some(line) = line_before(&mut ids, endpoint.id.clone(), span, context) {
+            context.report.error_help(
+                span,
+                format!("the endpoint in line {line} has the id `{}` already", endpoint.id),
+                "give each endpoint an `id` of its own, or none",
+            );
         }
-        once(&mut ids, endpoint.id.to_string(), span, "is the id of an endpoint", context);
         endpoints.push(endpoint);
     }
     endpoints
 }
 
-/// Reports a value that was there before.
-fn once<T: Ord + Display + Clone>(
+/// The line in which the value was seen before.
+fn line_before<T: Ord>(
     seen: &mut BTreeMap<T, Span>,
     value: T,
     span: Span,
-    is: &str,
     context: &Context<'_>,
-) -> bool {
-    let Some(first) = seen.get(&value) else {
-        seen.insert(value, span);
-        return true;
-    };
-    let line = context.report.line(*first);
-    let message = format!("{value} {is} in line {line} already");
-    context.report.error_help(span, message, "remove one; use `weight` for a larger share");
-    false
+) -> Option<usize> {
+    if let Some(first) = seen.get(&value) {
+        return Some(context.report.line(*first));
+    }
+    seen.insert(value, span);
+    None
 }
 
 fn endpoint(node: &Node, context: &Context<'_>) -> Option<(Endpoint, Span)> {
@@ -68,7 +72,8 @@ fn endpoint(node: &Node, context: &Context<'_>) -> Option<(Endpoint, Span)> {
         return match parse_endpoint_address(text) {
             Ok(address) => Some((Endpoint::at(address), node.span)),
             Err(message) => {
-                report.error(node.span, message);
+                let (wrong, help) = message.split_once("; ").unwrap_or((&message, ""));
+                report.error_help(node.span, wrong, help);
                 None
             }
         };

@@ -26,7 +26,7 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
     let protocol = protocol(&fields, context);
     let routes = routes(&fields, context);
     let service = fields.text("service").map(|(name, span)| context.service(name, span));
-    let mut spec = ListenerSpec {
+    let spec = ListenerSpec {
         name: ListenerName::new(&*entry.key),
         bind: bind.as_ref().map_or_else(|| ([0, 0, 0, 0], 0).into(), |(bind, _)| *bind),
         protocol: protocol.unwrap_or(Protocol::Http),
@@ -40,9 +40,6 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
     };
     if let Some(protocol) = protocol {
         only_what_the_protocol_has(&fields, protocol, &owner, &spec, context);
-    }
-    if spec.protocol == Protocol::Http {
-        no_two_alike(&fields, &mut spec, context);
     }
     let (address, span) = bind?;
     let transport = match spec.protocol {
@@ -93,9 +90,9 @@ fn only_what_the_protocol_has(
             context.report.error_help(entry.key_span, message, help);
         }
     }
-    let leads_somewhere = spec.service.is_some() || fields.entry("service").is_some();
+    let leads_somewhere = fields.has("service");
     match protocol {
-        Protocol::Http if !leads_somewhere && fields.entry("routes").is_none() => {
+        Protocol::Http if !leads_somewhere && !fields.has("routes") => {
             context.report.error_help(
                 fields.span,
                 format!("{owner} leads nowhere"),
@@ -126,30 +123,16 @@ fn only_what_the_protocol_has(
 }
 
 fn routes(fields: &Fields<'_>, context: &Context<'_>) -> Vec<RouteSpec> {
-    let items = fields.list("routes").unwrap_or_default();
-    items.iter().filter_map(|node| route::route(node, context)).collect()
-}
-
-/// Two routes that match the same requests: one of them would never be used.
-fn no_two_alike(fields: &Fields<'_>, spec: &mut ListenerSpec, context: &Context<'_>) {
-    let items = fields.list("routes").unwrap_or_default();
-    // A route that is missing was reported already; places would no longer fit.
-    if items.len() != spec.routes.len() {
-        return;
-    }
+    // Routes without defects, and where they stand.
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
-    for (route, node) in spec.routes.iter().zip(items) {
-        if let Some(first) = seen.insert(matchers(route), node.span) {
-            seen.insert(matchers(route), first);
-            context.report.error_help(
-                node.span,
-                format!(
-                    "this route matches the same requests as the one in line {}",
-                    context.report.line(first)
-                ),
-                "remove one, or make one of them match less",
-            );
+    let mut routes = Vec::new();
+    for node in fields.list("routes").unwrap_or_default() {
+        let errors = context.report.errors();
+        let Some(route) = route::route(node, context) else { continue };
+        if context.report.errors() == errors {
+            no_two_alike(&mut seen, &route, node.span, context);
         }
+        routes.push(route);
     }
     if let Some(service) = fields.entry("service")
         && let Some(first) = seen.get(&matchers(&RouteSpec::catch_all("".into())))
@@ -163,6 +146,27 @@ fn no_two_alike(fields: &Fields<'_>, spec: &mut ListenerSpec, context: &Context<
             "remove one of the two",
         );
     }
+    routes
+}
+
+/// Two routes that match the same requests: one of them would never be used.
+fn no_two_alike(
+    seen: &mut BTreeMap<String, Span>,
+    route: &RouteSpec,
+    span: Span,
+    context: &Context<'_>,
+) {
+    let matchers = matchers(route);
+    let Some(first) = seen.get(&matchers) else {
+        seen.insert(matchers, span);
+        return;
+    };
+    let line = context.report.line(*first);
+    context.report.error_help(
+        span,
+        format!("this route matches the same requests as the one in line {line}"),
+        "remove one, or make one of them match less",
+    );
 }
 
 /// What a route matches, as text that is equal for equal matchers whatever their order.

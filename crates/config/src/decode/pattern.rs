@@ -77,6 +77,13 @@ pub(super) fn path(text: &str, span: Span, context: &Context<'_>) -> Option<Path
         let help = "percent-encode spaces and other letters, as a request has them".into();
         return refuse(format!("{} can be no request's path", quoted(text)), help);
     }
+    // RFC 3986 section 5.2.4; `%2e` is a dot (section 2.3).
+    let dots =
+        |segment: &str| matches!(&*segment.replace("%2e", ".").replace("%2E", "."), "." | "..");
+    if text.split('/').any(dots) {
+        let help = "write it without them: a request's path is compared after they are resolved";
+        return refuse(format!("{} holds `.` or `..`", quoted(text)), help.into());
+    }
     match text.strip_suffix("/*") {
         Some(prefix) if !prefix.contains('*') => Some(PathPattern::Prefix(prefix.into())),
         None if !text.contains('*') => Some(PathPattern::Exact(text.into())),
@@ -107,6 +114,11 @@ pub(super) fn named(
     for entry in fields.map(key) {
         let name = match key {
             "headers" => header::name(&entry.key, entry.key_span, context),
+            "cookies" if !header::is_token(&entry.key) => {
+                let message = format!("{} cannot be the name of a cookie", quoted(&entry.key));
+                context.report.error(entry.key_span, message);
+                None
+            }
             _ => Some(entry.key.to_string()),
         };
         let value = text_match(&entry.key, &entry.value, context);

@@ -35,7 +35,8 @@ const ACTIONS: [&str; 4] = ["service", "services", "redirect", "respond"];
 fn action(fields: &Fields<'_>, node: &Node, context: &Context<'_>) -> Option<ActionSpec> {
     let mut given = fields.entries(&ACTIONS);
     let Some(first) = given.next() else {
-        if matches!(node.value, Value::Map(_)) {
+        let is_map = matches!(node.value, Value::Map(_));
+        if is_map && !ACTIONS.iter().any(|action| fields.has(action)) {
             context.report.error_help(
                 node.span,
                 "this route does not say what to do",
@@ -194,13 +195,17 @@ fn rewrite(fields: &Fields<'_>, route: &mut RouteSpec, context: &Context<'_>) {
     let path = fields.text("path");
     let prefix = fields.text("prefix");
     for (text, span) in [path, prefix].into_iter().flatten() {
-        if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        let legal = |b: u8| b.is_ascii_graphic() && b != b'?' && b != b'#';
+        if !text.starts_with('/') || !text.bytes().all(legal) {
             context.report.error_help(
                 span,
                 format!("{} cannot be a path", quoted(text)),
-                "begin it with `/`, and percent-encode spaces and other letters",
+                "begin it with `/`, and percent-encode spaces, `?`, `#` and other letters",
             );
         }
+    }
+    if let (Some((text, span)), Some(PathPattern::Regex(expression))) = (path, &route.path) {
+        groups(text, span, expression, context);
     }
     if path.is_some() && prefix.is_some() {
         context.report.error_help(
@@ -209,13 +214,11 @@ fn rewrite(fields: &Fields<'_>, route: &mut RouteSpec, context: &Context<'_>) {
             "keep one of the two",
         );
     }
-    if prefix.is_some()
-        && !matches!(route.path, Some(PathPattern::Exact(_) | PathPattern::Prefix(_)))
-    {
+    if prefix.is_some() && matches!(route.path, Some(PathPattern::Regex(_))) {
         context.report.error_help(
             fields.key_span("prefix"),
-            "`prefix` replaces what `path` matched, and this route has no such `path`",
-            "add `path: /NAME/*`, or use `path` in `rewrite`",
+            "a regular expression matches no prefix that could be replaced",
+            "use `path` in `rewrite`, with `$1` for the first group",
         );
     }
     route.rewrite_path = match (path, prefix) {
@@ -226,6 +229,39 @@ fn rewrite(fields: &Fields<'_>, route: &mut RouteSpec, context: &Context<'_>) {
     route.rewrite_host = header::sent_host(&fields, context);
     route.request_headers = header_edits(&fields, "request_headers", context);
     route.response_headers = header_edits(&fields, "response_headers", context);
+}
+
+/// The `$1`, `$name`, `${1}` and `${name}` of a new path name groups of the expression; `$$` is a
+/// dollar sign.
+fn groups(text: &str, span: Span, expression: &str, context: &Context<'_>) {
+    // It was compiled before.
+    let Ok(regex) = regex::Regex::new(expression) else { return };
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let (name, after) = match after.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').unwrap_or(("", braced)),
+            None => {
+                let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+                after.split_at(after.bytes().take_while(word).count())
+            }
+        };
+        let known = match name.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            Err(_) => regex.capture_names().flatten().any(|group| group == name),
+        };
+        if !known {
+            let message = format!("{} names no group of the route's `path`", quoted(&rest[at..]));
+            let help = "`$1` is the first `(...)`, `${1}` the same before letters and digits, \
+                        `$$` a dollar sign";
+            return context.report.error_help(span, message, help);
+        }
+        rest = after;
+    }
 }
 
 fn header_edits(fields: &Fields<'_>, key: &str, context: &Context<'_>) -> Vec<HeaderEdit> {

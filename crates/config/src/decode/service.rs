@@ -54,11 +54,8 @@ fn source(
             "keep one of the two",
         );
     }
-    let given = ["endpoints", "run", "discover"];
-    let Value::Map(entries) = &entry.value.value else {
-        return EndpointSource::Static(endpoints);
-    };
-    if !entries.iter().any(|entry| given.contains(&&*entry.key)) {
+    let is_map = matches!(entry.value.value, Value::Map(_));
+    if is_map && !["endpoints", "run", "discover"].iter().any(|key| fields.has(key)) {
         context.report.error_help(
             entry.key_span,
             format!("{owner} has no endpoints"),
