@@ -93,7 +93,7 @@ fn heading(section: &Section) -> String {
     if let Some(first) = words.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    words.replace('_', " ")
+    words.replace("Udp", "UDP").replace("Health tcp", "Health by TCP").replace('_', " ")
 }
 
 /// The keys that hold this section: "`timeouts` of a listener".

@@ -124,19 +124,17 @@ impl Key {
     }
 }
 
-/// All sections, each once, parents first.
+/// All sections, each once: a section, then those below it.
 pub(crate) fn sections(root: &'static Section) -> Vec<&'static Section> {
-    let mut found: Vec<&'static Section> = vec![root];
-    let mut at = 0;
-    while let Some(section) = found.get(at) {
-        for key in section.keys {
-            for child in key.kind.sections() {
-                if !found.iter().any(|s| s.name == child.name) {
-                    found.push(child);
-                }
+    fn visit(section: &'static Section, found: &mut Vec<&'static Section>) {
+        if !found.iter().any(|known| known.name == section.name) {
+            found.push(section);
+            for key in section.keys {
+                key.kind.sections().into_iter().for_each(|child| visit(child, found));
             }
         }
-        at += 1;
     }
+    let mut found = Vec::new();
+    visit(root, &mut found);
     found
 }

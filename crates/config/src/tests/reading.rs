@@ -31,6 +31,17 @@ fn five_lines_are_enough() {
     assert_eq!(addresses, ["127.0.0.1:5001", "127.0.0.1:5002"]);
 }
 
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems() {
+    let expected = good(SMALLEST).spec;
+    assert_eq!(good(&SMALLEST.replace('\n', "\r\n")).spec, expected);
+    assert_eq!(good(&format!("\u{feff}{SMALLEST}")).spec, expected);
+    let wrong = SMALLEST.replace("endpoints", "endpoint").replace('\n', "\r\n");
+    let defects = super::read(&wrong).unwrap_err();
+    assert_eq!((defects.0[0].line, defects.0[0].column), (5, 5));
+    assert_eq!(defects.0[0].snippet, "    endpoint: [ :5001, :5002 ]");
+}
+
 /// The example of the design, without what later versions bring.
 pub(super) const DESIGN: &str = "\
 admin: { bind: 127.0.0.1:9900 }
