@@ -19,10 +19,11 @@ use std::time::Duration;
 use balance::{Candidate, Policy};
 use health::{Checker, State};
 use model::spec::{EndpointSource, HealthKind, HealthSpec, PolicySpec, ServiceSpec};
-use model::status::{EndpointState, EndpointStatus};
+use model::status::EndpointStatus;
 use model::{Endpoint, EndpointId, Instant, Rng, Weight};
 
 use crate::endpoint::Origin;
+use crate::member::{Member, Standing};
 use crate::snapshot::Snapshot;
 use crate::{DueCheck, EndpointHandle, UnknownEndpoint};
 
@@ -48,27 +49,6 @@ pub(crate) struct Control {
     publish_at: Option<Instant>,
     serving: bool,
     closed: bool,
-}
-
-struct Member {
-    endpoint: Endpoint,
-    weight: Option<Weight>,
-    standing: Standing,
-    checker: Checker,
-    handle: Arc<EndpointHandle>,
-    /// Its entry in [`Control::timers`], if it is not the far future.
-    timer: Instant,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Listed,
-    /// Listed, and drained by an operator.
-    Drained,
-    /// Removed, but the best that there is until a new endpoint is proven.
-    Standby {
-        until: Instant,
-    },
 }
 
 /// What a change did that is not yet visible outside.
@@ -107,8 +87,9 @@ const FIRST_CHECKS_PAUSE: Duration = Duration::from_millis(10);
 /// changes cost one: a snapshot costs time in proportion to the members.
 const MEMBERS_EAGER: usize = 256;
 
-/// How long they are put off at most.
-const PUBLISH_PAUSE: Duration = Duration::from_millis(10);
+/// How long they are put off at most, for each member: 10 ms for 1,000. Preparing a policy costs
+/// a few microseconds per member, so that this side is busy with it half of the time at worst.
+const PUBLISH_PAUSE: Duration = Duration::from_micros(10);
 
 impl Control {
     pub(crate) fn new(
@@ -428,7 +409,7 @@ impl Control {
     pub(crate) fn settle(&mut self, now: Instant, publish: impl FnOnce(Snapshot)) -> Notices {
         let mut pending = std::mem::take(&mut self.pending);
         if pending.stale == Stale::Soon && self.members.len() > MEMBERS_EAGER && self.serving {
-            let at = self.published_at + PUBLISH_PAUSE;
+            let at = self.published_at + PUBLISH_PAUSE * self.members.len() as u32;
             if at > now {
                 self.publish_at = Some(at);
                 pending.stale = Stale::No;
@@ -492,7 +473,7 @@ impl Control {
                 candidates.push(Candidate {
                     weight: member.weight().0,
                     zone: member.endpoint.zone.clone(),
-                    identity_hash: identity_hash(&member.endpoint.id),
+                    identity_hash: member.identity_hash(),
                 });
             }
         }
@@ -525,80 +506,11 @@ impl Control {
     }
 }
 
-impl Member {
-    /// Neither drained nor out. One that stands by was so when it was removed.
-    fn is_healthy(&self) -> bool {
-        self.standing != Standing::Drained && self.checker.state() == State::Healthy
-    }
-
-    fn weight(&self) -> Weight {
-        self.weight.unwrap_or(self.endpoint.weight)
-    }
-
-    /// Checks show it well: what traffic held against it before is settled.
-    fn proven(&self) {
-        self.handle.load.forgive();
-        self.handle.judged();
-    }
-
-    fn set_timer(&mut self, timers: &mut BTreeSet<(Instant, u64)>, at: Instant) {
-        if self.timer == at {
-            return;
-        }
-        let key = self.handle.key;
-        timers.remove(&(self.timer, key));
-        if at != Instant::FAR_FUTURE {
-            timers.insert((at, key));
-        }
-        self.timer = at;
-    }
-
-    fn status(&self) -> EndpointStatus {
-        let checked = self.checker.reason();
-        let (state, reason) = match (self.standing, self.checker.state()) {
-            (Standing::Drained, _) => (EndpointState::Draining, format!("drained; {checked}")),
-            (Standing::Standby { .. }, _) => {
-                let reason = "removed; serves until a new endpoint is proven".to_owned();
-                (EndpointState::Draining, reason)
-            }
-            (Standing::Listed, State::Unproven) => (EndpointState::Unproven, checked.to_string()),
-            (Standing::Listed, State::Healthy) => (EndpointState::Healthy, checked.to_string()),
-            (Standing::Listed, State::Unhealthy) => (EndpointState::Unhealthy, checked.to_string()),
-        };
-        let load = &self.handle.load;
-        EndpointStatus {
-            id: self.endpoint.id.to_string(),
-            address: self.endpoint.address,
-            weight: self.weight().0,
-            priority: self.endpoint.priority,
-            zone: self.endpoint.zone.as_ref().map(|zone| zone.to_string()),
-            state,
-            reason,
-            in_flight: load.in_flight(),
-            requests: load.picks(),
-            failures: load.failures(),
-            latency_us: load.latency().map(|mean| mean.as_micros() as u64),
-        }
-    }
-}
-
 /// The configuration only names policies that exist; the default stands in for one that does not.
 fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
     balance::build(spec)
         .or_else(|| balance::build(&PolicySpec::default()))
         .unwrap_or_else(|| (balance::POLICIES[0].build)(&[]))
-}
-
-/// Places an endpoint for hash policies, the same in every process and version: FNV-1a of the id
-/// (Fowler, Noll and Vo, 64 bits), then the mixing steps of SplitMix64, as FNV alone leaves the
-/// upper bits of similar ids similar.
-fn identity_hash(id: &EndpointId) -> u64 {
-    let fnv = id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mixed = (fnv ^ (fnv >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {

@@ -54,8 +54,9 @@ impl EndpointHandle {
         })
     }
 
-    /// Picks that are not yet reported. Once [`EndpointHandle::is_leaving`] and this is zero, it
-    /// stays zero until an operator undrains the endpoint.
+    /// Picks that are not yet reported. Once [`EndpointHandle::is_leaving`] and then this is
+    /// zero, nothing begins there until an operator undrains it: a worker that comes too late
+    /// counts itself for a moment, sees that the endpoint is leaving, and chooses another.
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight()
     }

@@ -13,6 +13,7 @@ mod budget;
 mod control;
 mod endpoint;
 mod events;
+mod member;
 mod pick;
 mod service;
 mod snapshot;
