@@ -1,1 +1,33 @@
+//! The data plane: listeners, connection pools, and the forwarding of HTTP/1, TCP and UDP.
+//!
+//! For: moving bytes between clients and endpoints with as few system calls, copies and
+//! allocations as the protocols allow; one single-threaded worker per core, each with its own
+//! sockets, pools and buffers. Also the driver that carries out health checks, since it is made of
+//! the same sockets.
+//! Never: a balancing decision (that is `service`), a text format (that is `config`).
+//! Start with [`Proxy`], then `worker`, `listener`, `http1::connection`; `pump` moves the bytes of
+//! every protocol; `io` is the only place that knows the runtime's sockets.
+#![forbid(unsafe_code)]
 
+mod access_log;
+mod buffer;
+mod clock;
+mod http1;
+mod io;
+mod lifecycle;
+mod listener;
+mod metrics;
+mod pool;
+mod probe;
+mod proxy;
+mod proxy_protocol;
+mod pump;
+mod relay;
+mod splice;
+mod tcp;
+mod tracked;
+mod udp;
+mod upstream;
+mod worker;
+
+pub use proxy::{Proxy, ProxyOptions};

@@ -1,0 +1,159 @@
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use crate::io::Stream;
+
+/// Bytes of one storage block: holds the usual request or response with its head in one read.
+pub(crate) const BLOCK_BYTES: usize = 16 * 1024;
+/// Blocks a worker keeps for the next taker: 4 MiB, about what 256 busy connections need.
+const SPARE_BLOCKS_MAX: usize = 256;
+
+/// The storage blocks that a worker's connections share.
+#[derive(Debug, Default)]
+pub(crate) struct Blocks {
+    spare: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Blocks {
+    fn take(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_else(|| vec![0; BLOCK_BYTES])
+    }
+
+    fn put(&self, block: Vec<u8>) {
+        let mut spare = self.spare.borrow_mut();
+        if block.len() == BLOCK_BYTES && spare.len() < SPARE_BLOCKS_MAX {
+            spare.push(block);
+        }
+    }
+}
+
+/// Bytes on their way from one socket to another. Holds storage only while it holds bytes or is
+/// being filled, so an idle connection costs none.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    blocks: Rc<Blocks>,
+    storage: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub(crate) fn new(blocks: &Rc<Blocks>) -> Self {
+        Self { blocks: blocks.clone(), storage: Vec::new(), start: 0, end: 0 }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.storage[self.start..self.end]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Forgets the first `count` bytes.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Gives the storage back if nothing is in it.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() && !self.storage.is_empty() {
+            self.blocks.put(std::mem::take(&mut self.storage));
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+        self.release();
+    }
+
+    /// Reads once from `stream`; 0 is its end. Holds at most `bound` bytes, growing by doubling
+    /// from one block; when it is full already, answers `OutOfMemory`, which callers prevent by
+    /// consuming or by refusing what is too large.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        bound: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.storage.is_empty() {
+            ready!(stream.poll_readable(cx))?;
+            self.storage = self.blocks.take();
+        }
+        self.make_room(bound)?;
+        match stream.poll_read(cx, &mut self.storage[self.end..]) {
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                Poll::Ready(Ok(count))
+            }
+            other => {
+                self.release();
+                other
+            }
+        }
+    }
+
+    /// Appends what was read by other means. Grows as needed.
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if self.storage.len() < self.end + bytes.len() {
+            self.storage.resize((self.end + bytes.len()).max(BLOCK_BYTES), 0);
+        }
+        self.storage[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    fn make_room(&mut self, bound: usize) -> io::Result<()> {
+        if self.end < self.storage.len() {
+            return Ok(());
+        }
+        if self.start > 0 {
+            self.storage.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            return Ok(());
+        }
+        if self.storage.len() >= bound.max(BLOCK_BYTES) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let larger = (self.storage.len() * 2).min(bound.max(BLOCK_BYTES));
+        self.storage.resize(larger, 0);
+        Ok(())
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_is_given_back_and_used_again() {
+        let blocks = Rc::new(Blocks::default());
+        let mut buffer = Buffer::new(&blocks);
+        buffer.push(b"hello world");
+        buffer.consume(6);
+        assert_eq!(buffer.bytes(), b"world");
+        buffer.consume(100);
+        assert!(buffer.is_empty());
+        buffer.release();
+        assert_eq!(blocks.spare.borrow().len(), 1);
+        assert_eq!(blocks.take().len(), BLOCK_BYTES);
+    }
+}

@@ -1,0 +1,18 @@
+//! HTTP/1: from accepted connections to answered requests.
+//!
+//! `connection` reads requests and decides; `forward` finds an endpoint that answers; `exchange`
+//! carries one request and its response between two sockets; `request_head` and `response_head`
+//! write what each side is to see; `reply` writes our own answers.
+
+mod connection;
+mod date;
+mod exchange;
+mod forward;
+mod record;
+mod reply;
+mod request_head;
+mod response_head;
+mod spare;
+
+pub(crate) use connection::serve;
+pub(crate) use spare::Spares;

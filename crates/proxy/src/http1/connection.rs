@@ -1,0 +1,513 @@
+//! A client's connection: request after request, until one side wants no more.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use model::Instant;
+use route::{Normalised, normalise_path};
+use wire::http1::{Framing, HeadLimits, Progress, RequestHead, RequestError, Version};
+
+use crate::buffer::Buffer;
+use crate::http1::forward::forward;
+use crate::http1::record::Record;
+use crate::http1::reply::{Reply, send};
+use crate::http1::request_head::{self, Sender};
+use crate::http1::spare::Scratch;
+use crate::io::Stream;
+use crate::listener::{Action, Door, ListenerState, Route};
+use crate::proxy_protocol;
+use crate::tracked::Ticket;
+
+/// How long the last bytes of a client that we refused are read and dropped, so that our answer
+/// is not lost to a reset (RFC 9112 section 9.6), and how many of them.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a client's connection does after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Serves the next request.
+    Request,
+    Close,
+    /// Is reset, since what the client got is not the whole.
+    Reset,
+    /// Is already over.
+    Gone,
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Downstream {
+    pub(crate) door: Door,
+    pub(crate) stream: Stream,
+    pub(crate) inbound: Buffer,
+    pub(crate) ticket: Ticket,
+    /// The client's address: by PROXY protocol, or the peer's.
+    pub(crate) client: SocketAddr,
+    /// The address that the client connected to.
+    pub(crate) local: SocketAddr,
+    client_text: String,
+    /// Was the current request's `Expect: 100-continue` answered?
+    pub(crate) continued: bool,
+    pub(crate) finished_at: Instant,
+}
+
+/// Serves a connection that was just accepted.
+pub(crate) async fn serve(door: Door, stream: Stream, peer: SocketAddr) {
+    let ticket = door.worker.tracked.register(door.listener.id);
+    poll_fn(|cx| {
+        ticket.attach(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let mut cache = Cache::new(door.listener.state.clone());
+    let mut down = Downstream {
+        inbound: Buffer::new(&door.worker.blocks),
+        stream,
+        ticket,
+        client: peer,
+        local: door.listener.address,
+        client_text: String::new(),
+        continued: false,
+        finished_at: door.worker.clock.now(),
+        door,
+    };
+    down.ticket.set_deadline(down.finished_at + cache.load().spec.timeouts.header);
+    if let Some(accept) = cache.load().spec.proxy_protocol.clone() {
+        let result = proxy_protocol::accept(
+            &accept,
+            &down.ticket,
+            &mut down.stream,
+            &mut down.inbound,
+            peer,
+        );
+        match result.await {
+            Ok(Some(addresses)) => {
+                down.client = addresses.source;
+                down.local = addresses.destination;
+            }
+            Ok(None) => {}
+            Err(_) => {
+                down.door.counters().malformed.add(1);
+                down.stream.reset_on_close();
+                return;
+            }
+        }
+    }
+    down.client_text = down.client.ip().to_string();
+    let next = down.serve_requests(&mut cache).await;
+    match next {
+        Next::Reset => down.stream.reset_on_close(),
+        Next::Close => down.close().await,
+        Next::Request | Next::Gone => {}
+    }
+}
+
+impl Downstream {
+    async fn serve_requests(
+        &mut self,
+        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
+    ) -> Next {
+        let mut first = true;
+        loop {
+            if self.inbound.is_empty() && !self.wait(cache.load(), first).await {
+                return Next::Gone;
+            }
+            first = false;
+            let mut scratch = self.door.worker.spares.take();
+            let next = self.serve_request(&mut scratch, cache).await;
+            self.door.worker.spares.put(scratch);
+            if next != Next::Request {
+                return next;
+            }
+            if self.ticket.is_closing() {
+                return Next::Close;
+            }
+            self.inbound.release();
+        }
+    }
+
+    /// Waits for the first bytes of a request; false when the connection is over without one.
+    async fn wait(&mut self, state: &ListenerState, first: bool) -> bool {
+        if !first {
+            self.ticket.set_deadline(self.finished_at + state.spec.timeouts.keep_alive);
+        }
+        self.ticket.set_idle(true);
+        let result = poll_fn(|cx| {
+            match self.inbound.poll_fill(cx, &mut self.stream, state.spec.limits.header_bytes) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending if self.ticket.expired() || self.ticket.is_closing() => {
+                    Poll::Ready(Ok(0))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        self.ticket.set_idle(false);
+        match result {
+            Ok(count) if count > 0 => {
+                self.door.counters().bytes_in.add(count as u64);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    async fn serve_request(
+        &mut self,
+        scratch: &mut Scratch,
+        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
+    ) -> Next {
+        let started = self.door.worker.clock.now();
+        self.continued = false;
+        scratch.record.clear();
+        scratch.record.bytes_in = self.inbound.len() as u64;
+        let state = cache.load();
+        let next = match self.read_head(scratch, state, started).await {
+            Ok(()) => self.serve_head(scratch, state, started).await,
+            Err(next) => next,
+        };
+        if self.finished_at < started {
+            self.finished_at = self.door.worker.clock.now();
+        }
+        let record = &scratch.record;
+        self.door.counters().response(record.status);
+        if self.door.worker.log.is_on() {
+            record.write(&self.door, self.client.ip(), self.finished_at.since(started));
+        }
+        next
+    }
+
+    /// Reads until the head is complete; answers what is wrong with it.
+    async fn read_head(
+        &mut self,
+        scratch: &mut Scratch,
+        state: &ListenerState,
+        started: Instant,
+    ) -> Result<(), Next> {
+        let spec = &state.spec;
+        let limits = HeadLimits {
+            bytes: spec.limits.header_bytes,
+            count: spec.limits.header_count,
+            uri_bytes: spec.limits.uri_bytes,
+        };
+        let mut waiting = false;
+        loop {
+            match scratch.request.parse(self.inbound.bytes(), &limits) {
+                Ok(Progress::Complete) => return Ok(()),
+                Ok(Progress::Partial) => {}
+                Err(e) => return Err(self.refuse_head(scratch, e).await),
+            }
+            if !waiting {
+                self.ticket.set_deadline(started + spec.timeouts.header);
+                waiting = true;
+            }
+            let filled = poll_fn(|cx| {
+                let bound = limits.bytes + 1;
+                match self.inbound.poll_fill(cx, &mut self.stream, bound) {
+                    Poll::Ready(result) => Poll::Ready(result),
+                    Poll::Pending if self.ticket.expired() => {
+                        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
+            })
+            .await;
+            match filled {
+                Ok(0) => {
+                    scratch.record.failed(0, "client gone");
+                    return Err(Next::Gone);
+                }
+                Ok(count) => self.count_in(&mut scratch.record, count as u64),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                    return Err(self.refuse(scratch, 408, "head took too long").await);
+                }
+                Err(e) if e.kind() == io::ErrorKind::OutOfMemory => {
+                    return Err(self.refuse(scratch, 431, "head too large").await);
+                }
+                Err(_) => {
+                    scratch.record.failed(0, "client gone");
+                    return Err(Next::Gone);
+                }
+            }
+        }
+    }
+
+    async fn refuse_head(&mut self, scratch: &mut Scratch, e: RequestError) -> Next {
+        self.refuse(scratch, e.status(), e.reason()).await
+    }
+
+    async fn serve_head(
+        &mut self,
+        scratch: &mut Scratch,
+        state: &ListenerState,
+        started: Instant,
+    ) -> Next {
+        let spec = &state.spec;
+        if self.door.worker.log.is_on() {
+            scratch.record.note_head(self.inbound.bytes(), &scratch.request);
+        }
+        if scratch.request.is_connect {
+            return self.refuse(scratch, 405, "CONNECT").await;
+        }
+        if let (Framing::Length(length), Some(most)) =
+            (&scratch.request.framing, spec.limits.body_bytes)
+            && *length > most
+        {
+            return self.refuse(scratch, 413, "body too large").await;
+        }
+        let path = scratch.request.path.of(self.inbound.bytes());
+        let path = std::str::from_utf8(path).unwrap_or_default();
+        let changed = match normalise_path(path, &mut scratch.path) {
+            Normalised::Same => false,
+            Normalised::Changed => true,
+            Normalised::Escapes => {
+                return self.refuse(scratch, 400, "path above the root").await;
+            }
+        };
+        let route = {
+            let view = View {
+                bytes: self.inbound.bytes(),
+                head: &scratch.request,
+                path: changed.then_some(scratch.path.as_slice()),
+            };
+            state.table.find(&view).and_then(|index| state.routes.get(index))
+        };
+        let Some(route) = route else {
+            return self.answer(scratch, &Reply::status(404)).await;
+        };
+        match &route.action {
+            Action::Forward { split, targets } => {
+                let chosen = split.pick(&mut self.door.worker.rng.borrow_mut());
+                let Some(target) = targets.get(chosen) else {
+                    return self.fail(scratch, 503, "no service").await;
+                };
+                self.write_outbound(scratch, state, route, changed);
+                forward(self, scratch, state, route, target, started).await
+            }
+            Action::Redirect { status, location } => {
+                let mut to = Vec::new();
+                let bytes = self.inbound.bytes();
+                let text = |span: wire::http1::Span| {
+                    std::str::from_utf8(span.of(bytes)).unwrap_or_default()
+                };
+                let head = &scratch.request;
+                let path = match changed {
+                    true => std::str::from_utf8(&scratch.path).unwrap_or_default(),
+                    false => text(head.path),
+                };
+                let (host, query) = (text(head.authority), text(head.query));
+                route::location(location, "http", host, path, query, &mut to);
+                let reply = Reply {
+                    header: Some(("location", &to)),
+                    ..Reply::status(*status)
+                };
+                self.answer(scratch, &reply).await
+            }
+            Action::Respond { status, body, content_type } => {
+                let reply = Reply {
+                    content_type,
+                    body: body.as_bytes(),
+                    ..Reply::status(*status)
+                };
+                self.answer(scratch, &reply).await
+            }
+        }
+    }
+
+    /// Writes the head that the endpoint is to see into `scratch.outbound`.
+    fn write_outbound(
+        &self,
+        scratch: &mut Scratch,
+        state: &ListenerState,
+        route: &Route,
+        changed: bool,
+    ) {
+        let bytes = self.inbound.bytes();
+        let head = &scratch.request;
+        let mut path = if changed { &scratch.path } else { head.path.of(bytes) };
+        if let Some(rewriter) = &route.rewriter {
+            let text = std::str::from_utf8(path).unwrap_or_default();
+            if rewriter.path(text, &mut scratch.rewritten) {
+                path = &scratch.rewritten;
+            }
+        }
+        let local;
+        let host = match &route.rewrite_host {
+            Some(host) => host.as_bytes(),
+            None if head.authority.is_empty() => {
+                // HTTP/1.0 without a Host; HTTP/1.1 demands one.
+                local = self.local.to_string();
+                local.as_bytes()
+            }
+            None => head.authority.of(bytes),
+        };
+        let http = &state.spec.http;
+        let sender = Sender {
+            address: self.client.ip(),
+            text: &self.client_text,
+            trusted: http.trusted.iter().any(|net| net.contains(self.client.ip())),
+        };
+        let target = request_head::Target {
+            path,
+            query: head.has_query.then(|| head.query.of(bytes)),
+            host,
+        };
+        let mut rng = self.door.worker.rng.borrow_mut();
+        let out = &mut scratch.outbound;
+        request_head::write(out, bytes, head, &target, route, http, &sender, &mut rng);
+        if self.door.worker.log.is_on()
+            && let Some(name) = &http.request_id
+        {
+            scratch.record.note_request_id(out, name);
+        }
+    }
+
+    /// Our own answer to a well-formed request. The connection is kept if the request's body, if
+    /// any, is already here.
+    pub(crate) async fn answer(&mut self, scratch: &mut Scratch, reply: &Reply<'_>) -> Next {
+        let head = &scratch.request;
+        let body = match head.framing {
+            Framing::None => Some(0),
+            Framing::Length(length) => usize::try_from(length).ok(),
+            _ => None,
+        };
+        let message = body.and_then(|body| head.len.checked_add(body));
+        let passed = message.filter(|message| *message <= self.inbound.len());
+        let keep = passed.is_some() && head.keep_alive && !self.ticket.is_closing();
+        let reply = Reply {
+            close: !keep,
+            head_only: head.is_head,
+            keep_alive_http10: head.version == Version::Http10,
+            ..*reply
+        };
+        reply.write(&mut scratch.reply);
+        scratch.record.status = reply.status;
+        if !self.send(scratch).await {
+            return Next::Reset;
+        }
+        match passed {
+            Some(message) if keep => {
+                self.inbound.consume(message);
+                Next::Request
+            }
+            _ => Next::Close,
+        }
+    }
+
+    /// The service could not answer.
+    pub(crate) async fn fail(
+        &mut self,
+        scratch: &mut Scratch,
+        status: u16,
+        error: &'static str,
+    ) -> Next {
+        scratch.record.error = Some(error);
+        self.answer(scratch, &Reply::status(status)).await
+    }
+
+    /// The request is not acceptable: it is answered, and nothing after it is looked at.
+    pub(crate) async fn refuse(
+        &mut self,
+        scratch: &mut Scratch,
+        status: u16,
+        error: &'static str,
+    ) -> Next {
+        self.door.counters().malformed.add(1);
+        scratch.record.failed(status, error);
+        Reply::status(status).write(&mut scratch.reply);
+        if self.send(scratch).await { Next::Close } else { Next::Reset }
+    }
+
+    async fn send(&mut self, scratch: &mut Scratch) -> bool {
+        // A client that does not take a few hundred bytes within the time to linger is gone.
+        self.ticket.set_deadline(self.door.worker.clock.now() + LINGER);
+        let sent = send(&mut self.stream, &self.ticket, &scratch.reply).await.is_ok();
+        if sent {
+            self.count_out(&mut scratch.record, scratch.reply.len() as u64);
+        }
+        sent
+    }
+
+    pub(crate) fn count_in(&self, record: &mut Record, bytes: u64) {
+        record.bytes_in += bytes;
+        self.door.counters().bytes_in.add(bytes);
+    }
+
+    pub(crate) fn count_out(&self, record: &mut Record, bytes: u64) {
+        record.bytes_out += bytes;
+        self.door.counters().bytes_out.add(bytes);
+    }
+
+    /// Ends our direction, then reads what still comes for a moment: closing with unread bytes
+    /// would reset the connection under the answer.
+    async fn close(&mut self) {
+        self.inbound.clear();
+        self.ticket.set_deadline(self.door.worker.clock.now() + LINGER);
+        let mut dropped = 0;
+        let mut shut = false;
+        poll_fn(|cx| {
+            if !shut {
+                match self.stream.poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            loop {
+                match self.inbound.poll_fill(cx, &mut self.stream, LINGER_BYTES_MAX) {
+                    Poll::Ready(Ok(count)) if count > 0 && dropped < LINGER_BYTES_MAX => {
+                        dropped += count;
+                        self.inbound.consume(count);
+                    }
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if self.ticket.expired() => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// A request as routes see it.
+struct View<'a> {
+    bytes: &'a [u8],
+    head: &'a RequestHead,
+    /// In normal form, if it was sent in another.
+    path: Option<&'a [u8]>,
+}
+
+impl route::Request for View<'_> {
+    fn method(&self) -> &str {
+        text(self.head.method.of(self.bytes))
+    }
+    fn host(&self) -> &str {
+        text(self.head.authority.of(self.bytes))
+    }
+    fn path(&self) -> &str {
+        text(self.path.unwrap_or_else(|| self.head.path.of(self.bytes)))
+    }
+    fn query(&self) -> &str {
+        text(self.head.query.of(self.bytes))
+    }
+    fn header<'a>(&'a self, lower_name: &str, visit: &mut dyn FnMut(&'a [u8]) -> bool) {
+        for header in &self.head.headers {
+            if header.name.of(self.bytes).eq_ignore_ascii_case(lower_name.as_bytes())
+                && visit(header.value.of(self.bytes))
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Heads hold only ASCII where routes look, `wire` made sure of it.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}

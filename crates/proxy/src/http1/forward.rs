@@ -1,0 +1,389 @@
+//! From a routed request to an endpoint that answers it: picking, connecting, and trying again.
+
+use std::sync::Arc;
+
+use model::spec::{RetryCondition, ServiceSpec};
+use model::{Instant, Outcome};
+use service::{EndpointHandle, Pick, Request};
+use smallvec::SmallVec;
+use wire::http1::{RequestHead, RequestKind};
+
+use crate::buffer::Buffer;
+use crate::http1::connection::{Downstream, Next};
+use crate::http1::exchange::{End, Exchange, Fault, State, Terms};
+use crate::http1::record::Record;
+use crate::http1::request_head;
+use crate::http1::spare::Scratch;
+use crate::listener::{ListenerState, Route, Target};
+use crate::pump::Pump;
+use crate::relay::{RelayEnd, relay};
+use crate::upstream::{Announce, DialError, Upstream, dial};
+
+/// What one attempt led to.
+enum Attempt {
+    Over(Next),
+    /// Nothing reached the client; another endpoint may do better. The status is the answer if
+    /// there is no other.
+    Again { status: u16, error: &'static str },
+}
+
+/// A request under way to a service.
+struct Forward<'a> {
+    down: &'a mut Downstream,
+    state: &'a ListenerState,
+    route: &'a Route,
+    target: &'a Target,
+    settings: Arc<ServiceSpec>,
+    started: Instant,
+    upload: Pump,
+    /// Keys of the endpoints that failed it.
+    tried: SmallVec<[u64; 4]>,
+    attempts_left: u32,
+    /// A kept-alive connection was stale: the next attempt makes its own.
+    fresh_only: bool,
+    announce: Option<Announce>,
+}
+
+/// Sends the request whose head was written to `scratch.outbound` to `target`, and its answer to
+/// the client.
+pub(crate) async fn forward(
+    down: &mut Downstream,
+    scratch: &mut Scratch,
+    state: &ListenerState,
+    route: &Route,
+    target: &Target,
+    started: Instant,
+) -> Next {
+    let settings = arc_swap::Guard::into_inner(target.service.settings());
+    let mut upload = Pump::message(&scratch.request.framing, scratch.request.len);
+    if let Some(most) = state.spec.limits.body_bytes {
+        upload.limit_payload(most);
+    }
+    upload.keep(settings.retry.replay_bytes);
+    // What is already here must be well-formed before any of it is passed on.
+    if let Err(e) = upload.scan(&down.inbound) {
+        return match e {
+            crate::pump::PumpError::TooLarge => down.refuse(scratch, 413, "body too large").await,
+            _ => down.refuse(scratch, 400, "malformed body").await,
+        };
+    }
+    scratch.record.service = Some(target.service.name().clone());
+    let announce = settings.send_proxy_protocol.map(|version| Announce {
+        version,
+        client: down.client,
+        local: down.local,
+    });
+    let mut forward = Forward {
+        attempts_left: settings.retry.attempts,
+        down,
+        state,
+        route,
+        target,
+        settings,
+        started,
+        upload,
+        tried: SmallVec::new(),
+        fresh_only: false,
+        announce,
+    };
+    forward.run(scratch).await
+}
+
+impl Forward<'_> {
+    async fn run(&mut self, scratch: &mut Scratch) -> Next {
+        let mut last = (503, "no endpoint");
+        loop {
+            let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
+            let request = Request { now, key: None, exclude: &self.tried };
+            let pick = {
+                let mut rng = self.down.door.worker.rng.borrow_mut();
+                self.target.service.pick(&request, &mut rng)
+            };
+            let Some(pick) = pick else {
+                return self.down.fail(scratch, last.0, last.1).await;
+            };
+            scratch.record.attempts += 1;
+            scratch.record.endpoint = Some(pick.endpoint().id.clone());
+            match self.attempt(scratch, pick, now).await {
+                Attempt::Over(next) => return next,
+                Attempt::Again { status, error } => {
+                    last = (status, error);
+                    if self.attempts_left == 0 {
+                        return self.down.fail(scratch, status, error).await;
+                    }
+                    self.attempts_left -= 1;
+                    self.upload.restart();
+                    scratch.reply.clear();
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.down.door.worker.clock.now()
+    }
+
+    async fn attempt(&mut self, scratch: &mut Scratch, pick: Pick, now: Instant) -> Attempt {
+        let endpoint = pick.endpoint().clone();
+        self.down.ticket.set_endpoint(endpoint.key, endpoint.close_at());
+        let (mut upstream, reused) =
+            match self.connection(&endpoint, &scratch.request, now).await {
+                Ok(connection) => connection,
+                Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
+            };
+        let mut from_up = Buffer::new(&self.down.door.worker.blocks);
+        let (end, state, bytes_out) =
+            self.exchange(scratch, &mut upstream, &mut from_up).await;
+        self.down.count_in(&mut scratch.record, self.upload.read() + state.bytes_in);
+        self.down.count_out(&mut scratch.record, bytes_out);
+        self.down.ticket.set_endpoint(0, None);
+        let latency = state.answered_at.map(|at| at.since(now));
+        match end {
+            End::Complete { keep_upstream, keep_downstream } => {
+                let outcome = status_outcome(scratch.response.status);
+                pick.report(outcome, latency);
+                let now = self.now();
+                if keep_upstream && self.announce.is_none() {
+                    let pools = &self.down.door.worker.pools;
+                    pools.checkin(&endpoint, upstream, &self.settings.pool, now);
+                }
+                self.down.inbound.consume(self.upload.end());
+                scratch.record.status = scratch.response.status;
+                let worker = self.down.door.worker.index;
+                self.target.latencies[worker].observe(now.since(self.started));
+                self.down.finished_at = now;
+                Attempt::Over(if keep_downstream { Next::Request } else { Next::Close })
+            }
+            End::Tunnel => {
+                self.down.inbound.consume(self.upload.end());
+                scratch.record.status = scratch.response.status;
+                self.down.ticket.set_endpoint(endpoint.key, endpoint.close_at());
+                let idle = self.state.spec.timeouts.stream_idle;
+                let (end, bytes) = relay(
+                    self.down.door.worker.clock,
+                    &self.down.ticket,
+                    idle,
+                    (&mut self.down.stream, &mut self.down.inbound),
+                    (&mut upstream.stream, &mut from_up),
+                )
+                .await;
+                self.down.count_in(&mut scratch.record, bytes.to_upstream);
+                self.down.count_out(&mut scratch.record, bytes.to_downstream);
+                let outcome = match end {
+                    RelayEnd::UpstreamBroke => Outcome::Broken,
+                    RelayEnd::DownstreamBroke | RelayEnd::Closed => Outcome::Abandoned,
+                    RelayEnd::Finished | RelayEnd::Idle => Outcome::Success,
+                };
+                pick.report(outcome, latency);
+                Attempt::Over(Next::Gone)
+            }
+            End::Failed(fault) => {
+                let committed = bytes_out > 0;
+                self.failed(scratch, pick, &endpoint, fault, reused, &state, committed).await
+            }
+        }
+    }
+
+    /// An idle connection, or a new one. What must not be sent twice goes only on connections
+    /// that the kernel says are still open.
+    async fn connection(
+        &self,
+        endpoint: &Arc<EndpointHandle>,
+        request: &RequestHead,
+        now: Instant,
+    ) -> Result<(Upstream, bool), DialError> {
+        let worker = &self.down.door.worker;
+        if !self.fresh_only
+            && self.announce.is_none()
+            && let Some(upstream) = worker.pools.checkout(endpoint, now, !request.idempotent)
+        {
+            return Ok((upstream, true));
+        }
+        let settings = &self.settings;
+        let upstream = dial(
+            worker,
+            &self.down.ticket,
+            endpoint,
+            settings.connect_timeout,
+            settings.pool.connections_max,
+            settings.pool.age_max,
+            self.announce,
+        )
+        .await?;
+        Ok((upstream, false))
+    }
+
+    async fn exchange(
+        &mut self,
+        scratch: &mut Scratch,
+        upstream: &mut Upstream,
+        from_up: &mut Buffer,
+    ) -> (End, State, u64) {
+        let request = &scratch.request;
+        let can_retry = self.attempts_left > 0 && self.upload.can_restart();
+        let retry_status: SmallVec<[u16; 4]> = match can_retry && self.is_repeatable(request) {
+            true => self.settings.retry.on.iter().filter_map(retry_status).collect(),
+            false => SmallVec::new(),
+        };
+        scratch.reply.clear();
+        let begin = self.now();
+        let total_at = match self.settings.total_timeout {
+            Some(total) => self.started + total,
+            None => Instant::FAR_FUTURE,
+        };
+        let mut exchange = Exchange {
+            clock: self.down.door.worker.clock,
+            ticket: &self.down.ticket,
+            terms: Terms {
+                client: request.version,
+                kind: RequestKind { is_head: request.is_head, is_connect: request.is_connect },
+                upgrade: request_head::upgrade(self.down.inbound.bytes(), request).is_some(),
+                keep_alive: request.keep_alive,
+                expects: request.expect_continue && !self.down.continued,
+                response_edits: &self.route.response_headers,
+                retry_status: &retry_status,
+                first_byte: self.settings.first_byte_timeout,
+                idle: self.state.spec.timeouts.idle,
+                total_at,
+            },
+            down: &mut self.down.stream,
+            inbound: &mut self.down.inbound,
+            up: &mut upstream.stream,
+            from_up,
+            outbound: &scratch.outbound,
+            upload: &mut self.upload,
+            response: &mut scratch.response,
+            reply: &mut scratch.reply,
+            progress: State::default(),
+        };
+        let end = exchange.run(begin).await;
+        let bytes_out = exchange.bytes_out();
+        let asked = request.expect_continue && !exchange.terms.expects;
+        let state = exchange.progress;
+        self.down.continued |= asked;
+        (end, state, bytes_out)
+    }
+
+    fn dial_failed(
+        &mut self,
+        scratch: &mut Scratch,
+        pick: Pick,
+        endpoint: &EndpointHandle,
+        e: &DialError,
+    ) -> Attempt {
+        self.down.ticket.set_endpoint(0, None);
+        self.tried.push(endpoint.key);
+        let (outcome, status) = match e {
+            DialError::Full => (Outcome::Abandoned, 503),
+            // The client's connection must end, not only the endpoint's.
+            DialError::Closed if self.down.ticket.is_closing() => {
+                pick.report(Outcome::Abandoned, None);
+                scratch.record.error = Some("listener closed");
+                return Attempt::Over(Next::Reset);
+            }
+            DialError::Closed => (Outcome::Abandoned, 503),
+            DialError::TimedOut => (Outcome::ConnectFailed, 504),
+            DialError::Failed(_) => (Outcome::ConnectFailed, 502),
+        };
+        pick.report(outcome, None);
+        Attempt::Again { status, error: e.reason() }
+    }
+
+    /// May the request be processed twice without harm, or does the configuration say so?
+    fn is_repeatable(&self, request: &RequestHead) -> bool {
+        request.idempotent || self.settings.retry.non_idempotent
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything that is known of the failure")]
+    async fn failed(
+        &mut self,
+        scratch: &mut Scratch,
+        pick: Pick,
+        endpoint: &EndpointHandle,
+        fault: Fault,
+        reused: bool,
+        state: &State,
+        committed: bool,
+    ) -> Attempt {
+        let stale = reused && !state.response_begun && matches!(fault, Fault::UpstreamClosed);
+        let (outcome, status, error) = verdict(&fault, stale);
+        pick.report(outcome, None);
+        let on = &self.settings.retry.on;
+        let wanted = match &fault {
+            Fault::UpstreamClosed | Fault::Garbage(_) | Fault::GarbageBody => {
+                on.contains(&RetryCondition::Reset)
+            }
+            Fault::FirstByteTimeout => on.contains(&RetryCondition::FirstByteTimeout),
+            Fault::Status(_) => true,
+            _ => false,
+        };
+        let untouched = self.upload.written() == 0;
+        let safe = untouched || self.is_repeatable(&scratch.request);
+        if !committed && wanted && safe && self.upload.can_restart() {
+            if stale && !self.fresh_only {
+                // The endpoint closed an idle connection, as it may: this says nothing about it,
+                // and costs no attempt.
+                self.fresh_only = true;
+                self.attempts_left += 1;
+                return Attempt::Again { status, error };
+            }
+            if self.attempts_left > 0 && self.target.service.admit_retry(self.now()) {
+                self.tried.push(endpoint.key);
+                return Attempt::Again { status, error };
+            }
+        }
+        if committed {
+            scratch.record.error = Some(error);
+            scratch.record.status = 0;
+            return Attempt::Over(Next::Reset);
+        }
+        let next = match fault {
+            Fault::ClientGone => {
+                scratch.record.error = Some(error);
+                Next::Reset
+            }
+            Fault::MalformedBody | Fault::BodyTooLarge => {
+                self.down.refuse(scratch, status, error).await
+            }
+            _ => self.down.fail(scratch, status, error).await,
+        };
+        Attempt::Over(next)
+    }
+}
+
+fn status_outcome(status: u16) -> Outcome {
+    if status >= 500 { Outcome::ServerError } else { Outcome::Success }
+}
+
+fn retry_status(condition: &RetryCondition) -> Option<u16> {
+    match condition {
+        RetryCondition::Status(status) => Some(*status),
+        _ => None,
+    }
+}
+
+/// What a fault says of the endpoint, and to the client.
+fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str) {
+    match fault {
+        Fault::UpstreamClosed if stale => (Outcome::Abandoned, 502, "endpoint closed"),
+        Fault::UpstreamClosed => (Outcome::Broken, 502, "endpoint closed"),
+        Fault::Garbage(e) => (Outcome::Broken, 502, e.reason()),
+        Fault::GarbageBody => (Outcome::Broken, 502, "malformed response"),
+        Fault::FirstByteTimeout => (Outcome::TimedOut, 504, "no answer in time"),
+        Fault::UpstreamStalled => (Outcome::TimedOut, 504, "endpoint stalled"),
+        Fault::TotalTimeout => (Outcome::TimedOut, 504, "total time-out"),
+        Fault::Status(status) => (status_outcome(*status), *status, "status"),
+        Fault::ClientGone => (Outcome::Abandoned, 0, "client gone"),
+        Fault::ClientStalled => (Outcome::Abandoned, 408, "client stalled"),
+        Fault::MalformedBody => (Outcome::Abandoned, 400, "malformed body"),
+        Fault::BodyTooLarge => (Outcome::Abandoned, 413, "body too large"),
+        Fault::Closed => (Outcome::Abandoned, 503, "grace over"),
+    }
+}
+
+impl Record {
+    pub(crate) fn failed(&mut self, status: u16, error: &'static str) {
+        self.status = status;
+        self.error = Some(error);
+    }
+}

@@ -1,0 +1,235 @@
+//! The request's head as the endpoint is to see it.
+
+use std::net::IpAddr;
+
+use model::Rng;
+use model::spec::{HeaderEdit, HttpSpec};
+use wire::http1::{Framing, Header, HeaderKind, RequestHead, TargetForm};
+
+use crate::listener::Route;
+
+/// Whom the request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sender<'a> {
+    pub(crate) address: IpAddr,
+    /// The address as text, made once per connection.
+    pub(crate) text: &'a str,
+    /// May it tell us about clients before it?
+    pub(crate) trusted: bool,
+}
+
+/// What the endpoint's request line and `Host` say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) query: Option<&'a [u8]>,
+    pub(crate) host: &'a [u8],
+}
+
+/// Hop-by-hop headers (RFC 9110 section 7.6.1) end here; what the client may not say of itself is
+/// replaced; the rest passes in its order and letter case. `out` is replaced.
+#[expect(clippy::too_many_arguments, reason = "everything that shapes the head, by its name")]
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    head: &RequestHead,
+    target: &Target<'_>,
+    route: &Route,
+    spec: &HttpSpec,
+    sender: &Sender<'_>,
+    rng: &mut Rng,
+) {
+    out.clear();
+    out.extend_from_slice(head.method.of(bytes));
+    out.push(b' ');
+    if head.form == TargetForm::Asterisk {
+        out.push(b'*');
+    } else {
+        out.extend_from_slice(if target.path.is_empty() { b"/" } else { target.path });
+        if let Some(query) = target.query {
+            out.push(b'?');
+            out.extend_from_slice(query);
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    line(out, b"Host", target.host);
+    let seen = copy_headers(out, bytes, head, route, spec, sender);
+    if head.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if let Some(protocol) = upgrade(bytes, head) {
+        out.extend_from_slice(b"Connection: upgrade\r\n");
+        line(out, b"Upgrade", protocol);
+    }
+    if spec.x_forwarded {
+        forwarded_for(out, bytes, &head.headers, sender);
+        if !seen.proto {
+            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        }
+        if !seen.host {
+            line(out, b"X-Forwarded-Host", head.authority.of(bytes));
+        }
+    }
+    if spec.forwarded {
+        forwarded(out, bytes, head, sender);
+    }
+    if spec.via {
+        out.extend_from_slice(b"Via: 1.1 evenkeel\r\n");
+    }
+    if let Some(name) = &spec.request_id
+        && !seen.request_id
+    {
+        request_id(out, name, rng);
+    }
+    write_edits(out, &route.request_headers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What of ours the request already had, and may keep.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    proto: bool,
+    host: bool,
+    request_id: bool,
+}
+
+fn copy_headers(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    head: &RequestHead,
+    route: &Route,
+    spec: &HttpSpec,
+    sender: &Sender<'_>,
+) -> Seen {
+    let mut seen = Seen::default();
+    let replaces = spec.x_forwarded || spec.forwarded;
+    for header in &head.headers {
+        if header.hop_by_hop {
+            continue;
+        }
+        match header.kind {
+            HeaderKind::Host | HeaderKind::TransferEncoding => continue,
+            // Credentials for a proxy are for the first proxy that asks; none of ours do.
+            HeaderKind::ProxyAuthorization => continue,
+            HeaderKind::XForwardedFor if spec.x_forwarded => continue,
+            HeaderKind::XForwardedProto if spec.x_forwarded => {
+                if !sender.trusted {
+                    continue;
+                }
+                seen.proto = true;
+            }
+            HeaderKind::XForwardedHost if spec.x_forwarded => {
+                if !sender.trusted {
+                    continue;
+                }
+                seen.host = true;
+            }
+            HeaderKind::Forwarded if spec.forwarded || (replaces && !sender.trusted) => continue,
+            HeaderKind::Other => {
+                if let Some(name) = &spec.request_id
+                    && header.name.of(bytes).eq_ignore_ascii_case(name.as_bytes())
+                {
+                    if !sender.trusted {
+                        continue;
+                    }
+                    seen.request_id = true;
+                }
+            }
+            _ => {}
+        }
+        let name = header.name.of(bytes);
+        if !route.request_headers.is_empty() && is_edited(&route.request_headers, name) {
+            continue;
+        }
+        line(out, name, header.value.of(bytes));
+    }
+    seen
+}
+
+/// The protocol to upgrade to, if that may pass. `h2c` may not: the endpoint would go on in a
+/// protocol that nobody here checks.
+pub(crate) fn upgrade<'a>(bytes: &'a [u8], head: &RequestHead) -> Option<&'a [u8]> {
+    if !head.upgrade {
+        return None;
+    }
+    let header = head.headers.iter().find(|h| h.kind == HeaderKind::Upgrade)?;
+    let protocol = header.value.of(bytes);
+    let names_h2c =
+        protocol.split(|b| *b == b',').any(|p| p.trim_ascii().eq_ignore_ascii_case(b"h2c"));
+    (!names_h2c).then_some(protocol)
+}
+
+fn forwarded_for(out: &mut Vec<u8>, bytes: &[u8], headers: &[Header], sender: &Sender<'_>) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if sender.trusted {
+        for header in headers.iter().filter(|h| h.kind == HeaderKind::XForwardedFor) {
+            out.extend_from_slice(header.value.of(bytes));
+            out.extend_from_slice(b", ");
+        }
+    }
+    out.extend_from_slice(sender.text.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 7239. What a trusted sender said before comes first.
+fn forwarded(out: &mut Vec<u8>, bytes: &[u8], head: &RequestHead, sender: &Sender<'_>) {
+    out.extend_from_slice(b"Forwarded: ");
+    if sender.trusted {
+        for header in head.headers.iter().filter(|h| h.kind == HeaderKind::Forwarded) {
+            out.extend_from_slice(header.value.of(bytes));
+            out.extend_from_slice(b", ");
+        }
+    }
+    if sender.address.is_ipv6() {
+        out.extend_from_slice(b"for=\"[");
+        out.extend_from_slice(sender.text.as_bytes());
+        out.extend_from_slice(b"]\"");
+    } else {
+        out.extend_from_slice(b"for=");
+        out.extend_from_slice(sender.text.as_bytes());
+    }
+    out.extend_from_slice(b";proto=http;host=\"");
+    out.extend_from_slice(head.authority.of(bytes));
+    out.extend_from_slice(b"\"\r\n");
+}
+
+fn request_id(out: &mut Vec<u8>, name: &str, rng: &mut Rng) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    for mut word in [rng.next_u64(), rng.next_u64()] {
+        for _ in 0..16 {
+            word = word.rotate_left(4);
+            out.push(HEX[(word & 15) as usize]);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(crate) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Is the header of this name set or removed by the route?
+pub(crate) fn is_edited(edits: &[HeaderEdit], name: &[u8]) -> bool {
+    edits.iter().any(|edit| match edit {
+        HeaderEdit::Set(edited, _) | HeaderEdit::Remove(edited) => {
+            name.eq_ignore_ascii_case(edited.as_bytes())
+        }
+        HeaderEdit::Add(..) => false,
+    })
+}
+
+pub(crate) fn write_edits(out: &mut Vec<u8>, edits: &[HeaderEdit]) {
+    for edit in edits {
+        match edit {
+            HeaderEdit::Set(name, value) | HeaderEdit::Add(name, value) => {
+                line(out, name.as_bytes(), value.as_bytes());
+            }
+            HeaderEdit::Remove(_) => {}
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The response's head as the client is to see it.
+
+use model::spec::HeaderEdit;
+use wire::http1::{Framing, HeaderKind, ResponseHead, Version};
+
+use crate::http1::request_head::{is_edited, line, write_edits};
+
+/// What becomes of the client's connection after this response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Persistence {
+    /// Kept; HTTP/1.1 says so by saying nothing.
+    Keep,
+    /// Kept, and an HTTP/1.0 client must be told.
+    KeepHttp10,
+    Close,
+    /// It becomes a tunnel.
+    Upgrade,
+}
+
+/// Appends the head to `out`.
+pub(crate) fn write(
+    out: &mut Vec<u8>,
+    bytes: &[u8],
+    head: &ResponseHead,
+    client: Version,
+    persistence: Persistence,
+    edits: &[HeaderEdit],
+) {
+    status_line(out, bytes, head);
+    for header in &head.headers {
+        if header.hop_by_hop || header.kind == HeaderKind::TransferEncoding {
+            continue;
+        }
+        let name = header.name.of(bytes);
+        if !edits.is_empty() && is_edited(edits, name) {
+            continue;
+        }
+        line(out, name, header.value.of(bytes));
+    }
+    if head.framing == Framing::Chunked && client == Version::Http11 {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match persistence {
+        Persistence::Keep => {}
+        Persistence::KeepHttp10 => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        Persistence::Close => out.extend_from_slice(b"Connection: close\r\n"),
+        Persistence::Upgrade => {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+            for header in head.headers.iter().filter(|h| h.kind == HeaderKind::Upgrade) {
+                line(out, b"Upgrade", header.value.of(bytes));
+            }
+        }
+    }
+    write_edits(out, edits);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// An informational response (RFC 9110 section 15.2) passes with its end-to-end headers.
+pub(crate) fn write_informational(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead) {
+    status_line(out, bytes, head);
+    for header in head.headers.iter().filter(|h| !h.hop_by_hop) {
+        line(out, header.name.of(bytes), header.value.of(bytes));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn status_line(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead) {
+    let digits = [
+        b'0' + (head.status / 100 % 10) as u8,
+        b'0' + (head.status / 10 % 10) as u8,
+        b'0' + (head.status % 10) as u8,
+    ];
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&digits);
+    out.push(b' ');
+    out.extend_from_slice(head.reason.of(bytes));
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,119 @@
+//! The seam between protocols and the runtime: everything above asks for bytes here, so that
+//! another driver (io_uring) or another transport (TLS) is a change of this file.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// A byte stream to a client or an endpoint.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// Connects, with small writes sent at once.
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Stream> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_nodelay(true)?;
+        Ok(Stream::Tcp(socket.connect(address).await?))
+    }
+
+    /// Reads into `into`; 0 is the end. Bytes are there without a system call only if the
+    /// runtime already knows; a short read ends the turn without asking the kernel again.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Stream::Tcp(stream) = self;
+        let mut buf = ReadBuf::new(into);
+        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Waits until a read would give something, so that an idle connection needs no buffer.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Stream::Tcp(stream) = self;
+        stream.poll_read_ready(cx)
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Stream::Tcp(stream) = self;
+        let stream = Pin::new(stream);
+        if second.is_empty() {
+            stream.poll_write(cx, first)
+        } else if first.is_empty() {
+            stream.poll_write(cx, second)
+        } else {
+            stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+        }
+    }
+
+    /// Sends the end of our direction; the other goes on.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Stream::Tcp(stream) = self;
+        Pin::new(stream).poll_shutdown(cx)
+    }
+
+    /// Makes the close a reset, so that the peer cannot take what it got for the whole.
+    pub(crate) fn reset_on_close(&self) {
+        let Stream::Tcp(stream) = self;
+        // Failure means that the socket is already gone, which is what was wanted.
+        let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    }
+
+    /// Nothing to read and not closed, as far as the runtime has heard.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let Stream::Tcp(stream) = self;
+        let mut byte = [0u8; 1];
+        matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asking the kernel.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        let Stream::Tcp(stream) = self;
+        let mut byte = [0u8; 1];
+        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+        matches!(
+            rustix::net::recv(stream, &mut byte[..], flags),
+            Err(rustix::io::Errno::AGAIN)
+        )
+    }
+
+    /// The socket, where bytes may be moved inside the kernel.
+    pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
+        let Stream::Tcp(stream) = self;
+        Some(stream)
+    }
+}
+
+/// Runs `operation` on the socket when it is ready, as `poll_read` would.
+pub(crate) fn poll_io<T>(
+    stream: &TcpStream,
+    interest: Interest,
+    cx: &mut Context<'_>,
+    mut operation: impl FnMut() -> io::Result<T>,
+) -> Poll<io::Result<T>> {
+    loop {
+        if interest.is_readable() {
+            ready!(stream.poll_read_ready(cx))?;
+        } else {
+            ready!(stream.poll_write_ready(cx))?;
+        }
+        match stream.try_io(interest, &mut operation) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}

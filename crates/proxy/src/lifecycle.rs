@@ -1,0 +1,43 @@
+//! What services tell the data plane, passed on to whom it concerns.
+
+use std::sync::{Arc, OnceLock};
+
+use model::{EndpointId, ServiceName};
+use service::{EndpointHandle, Events};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::probe::ProbeEvent;
+use crate::worker::{Command, WorkerHandle};
+
+/// The [`Events`] of every service that this data plane serves.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    workers: Arc<OnceLock<Vec<WorkerHandle>>>,
+    probes: UnboundedSender<ProbeEvent>,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(
+        workers: Arc<OnceLock<Vec<WorkerHandle>>>,
+        probes: UnboundedSender<ProbeEvent>,
+    ) -> Self {
+        Self { workers, probes }
+    }
+}
+
+impl Events for Lifecycle {
+    fn suspect(&self, service: &ServiceName, endpoint: &EndpointId) {
+        // A closed channel means that we are stopping.
+        let _ = self.probes.send(ProbeEvent::Suspect(service.clone(), endpoint.clone()));
+    }
+
+    fn leaving(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>) {
+        for worker in self.workers.get().into_iter().flatten() {
+            worker.send(Command::Leaving(endpoint.clone()));
+        }
+    }
+
+    fn changed(&self, service: &ServiceName) {
+        let _ = self.probes.send(ProbeEvent::Changed(service.clone()));
+    }
+}

@@ -1,0 +1,362 @@
+//! A listener: what accepts, its limits, and the routes that its connections read.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec};
+use model::{ListenerName, ServiceName};
+use route::{Rewriter, Split, Table};
+use service::Service;
+use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::http1;
+use crate::io::Stream;
+use crate::metrics::{Latencies, ListenerShard};
+use crate::tcp;
+use crate::udp;
+use crate::worker::Worker;
+
+/// Connections that may wait to be accepted, per worker; the kernel bounds it by somaxconn.
+const BACKLOG: i32 = 4096;
+/// After an accept that failed for want of files or memory, before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// A listener as all workers share it. It outlives changes of its routes and settings.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) id: u32,
+    pub(crate) name: ListenerName,
+    pub(crate) protocol: Protocol,
+    /// As it was bound: with the port that the kernel chose if 0 was asked for.
+    pub(crate) address: SocketAddr,
+    pub(crate) state: Arc<ArcSwap<ListenerState>>,
+    pub(crate) shards: Arc<[ListenerShard]>,
+    open: AtomicUsize,
+    per_client: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// What connections read for each request; replaced as a whole when the configuration changes.
+#[derive(Debug)]
+pub(crate) struct ListenerState {
+    pub(crate) spec: ListenerSpec,
+    pub(crate) table: Table,
+    pub(crate) routes: Vec<Route>,
+}
+
+/// A route, ready to be carried out.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) action: Action,
+    pub(crate) rewriter: Option<Rewriter>,
+    pub(crate) rewrite_host: Option<String>,
+    pub(crate) request_headers: Vec<HeaderEdit>,
+    pub(crate) response_headers: Vec<HeaderEdit>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Action {
+    Forward { split: Split, targets: Vec<Arc<Target>> },
+    Redirect { status: u16, location: String },
+    Respond { status: u16, body: String, content_type: String },
+}
+
+/// A service and what the data plane measures of it.
+pub(crate) struct Target {
+    pub(crate) service: Arc<Service>,
+    pub(crate) latencies: Arc<[Latencies]>,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Target").field(self.service.name()).finish()
+    }
+}
+
+/// How routes find their services while a configuration is applied.
+pub(crate) type Targets<'a> = &'a dyn Fn(&ServiceName) -> Option<Arc<Target>>;
+
+impl ListenerState {
+    pub(crate) fn build(spec: &ListenerSpec, targets: Targets<'_>) -> io::Result<Self> {
+        let mut specs = spec.routes.clone();
+        specs.extend(spec.service.clone().map(RouteSpec::catch_all));
+        let table = Table::build(&specs).map_err(|e| invalid(format!("{}: {e}", spec.name)))?;
+        let routes =
+            specs.iter().map(|route| Route::build(route, targets)).collect::<io::Result<_>>()?;
+        Ok(Self { spec: spec.clone(), table, routes })
+    }
+
+    /// TCP and UDP listeners have one route, to one service.
+    pub(crate) fn only_target(&self) -> Option<&Arc<Target>> {
+        self.routes.iter().find_map(|route| match &route.action {
+            Action::Forward { targets, .. } => targets.first(),
+            _ => None,
+        })
+    }
+}
+
+impl Route {
+    fn build(spec: &RouteSpec, targets: Targets<'_>) -> io::Result<Self> {
+        let action = match &spec.action {
+            ActionSpec::Forward(services) => {
+                let weights: Vec<u32> = services.iter().map(|s| s.weight).collect();
+                let targets = services
+                    .iter()
+                    .map(|s| {
+                        targets(&s.service)
+                            .ok_or_else(|| invalid(format!("no service {}", s.service)))
+                    })
+                    .collect::<io::Result<_>>()?;
+                Action::Forward { split: Split::new(&weights), targets }
+            }
+            ActionSpec::Redirect { status, location } => {
+                Action::Redirect { status: *status, location: location.clone() }
+            }
+            ActionSpec::Respond { status, body, content_type } => Action::Respond {
+                status: *status,
+                body: body.clone(),
+                content_type: content_type.clone(),
+            },
+        };
+        let rewriter = match &spec.rewrite_path {
+            None => None,
+            Some(_) => Some(Rewriter::new(spec).map_err(|e| invalid(e.to_string()))?),
+        };
+        Ok(Self {
+            action,
+            rewriter,
+            rewrite_host: spec.rewrite_host.clone(),
+            request_headers: spec.request_headers.clone(),
+            response_headers: spec.response_headers.clone(),
+        })
+    }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+impl Listener {
+    pub(crate) fn new(
+        id: u32,
+        address: SocketAddr,
+        state: ListenerState,
+        shards: Arc<[ListenerShard]>,
+    ) -> Self {
+        Self {
+            id,
+            name: state.spec.name.clone(),
+            protocol: state.spec.protocol,
+            address,
+            state: Arc::new(ArcSwap::from_pointee(state)),
+            shards,
+            open: AtomicUsize::new(0),
+            per_client: Mutex::default(),
+        }
+    }
+
+    /// A place under the limits for one connection (or flow) of `client`.
+    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Admission> {
+        let state = self.state.load();
+        let limits = &state.spec.limits;
+        if self.open.fetch_add(1, Relaxed) >= limits.connections {
+            self.open.fetch_sub(1, Relaxed);
+            return None;
+        }
+        let mut admission = Admission { listener: self.clone(), client: None };
+        if let Some(most) = limits.connections_per_client {
+            let mut clients = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = clients.entry(client).or_insert(0);
+            if *count >= most {
+                return None;
+            }
+            *count += 1;
+            admission.client = Some(client);
+        }
+        Some(admission)
+    }
+}
+
+/// One connection's place under its listener's limits.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    listener: Arc<Listener>,
+    client: Option<IpAddr>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.listener.open.fetch_sub(1, Relaxed);
+        if let Some(client) = self.client {
+            let mut clients =
+                self.listener.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Entry::Occupied(mut count) = clients.entry(client) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+}
+
+/// A socket that one worker accepts on.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(std::net::TcpListener),
+    Udp(std::net::UdpSocket),
+}
+
+/// Binds one socket per worker to the same address, between which the kernel spreads clients.
+pub(crate) fn bind(
+    address: SocketAddr,
+    protocol: Protocol,
+    workers: usize,
+) -> io::Result<(SocketAddr, Vec<Bound>)> {
+    let kind = if protocol == Protocol::Udp { Type::DGRAM } else { Type::STREAM };
+    // SO_REUSEPORT would let a second instance share our port in silence; a first socket without
+    // it is refused when anyone else listens there.
+    let probe = Socket::new(Domain::for_address(address), kind, None)?;
+    if kind == Type::STREAM {
+        probe.set_reuse_address(true)?;
+    }
+    dual_stack(&probe, address)?;
+    probe.bind(&address.into())?;
+    if kind == Type::STREAM {
+        probe.listen(1)?;
+    }
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = Socket::new(Domain::for_address(address), kind, None)?;
+        socket.set_reuse_port(true)?;
+        socket.set_nonblocking(true)?;
+        dual_stack(&socket, address)?;
+        if kind == Type::STREAM {
+            socket.set_reuse_address(true)?;
+            // Accepted connections inherit it.
+            socket.set_tcp_nodelay(true)?;
+        }
+        socket.bind(&address.into())?;
+        if kind == Type::STREAM {
+            socket.listen(BACKLOG)?;
+            sockets.push(Bound::Tcp(socket.into()));
+        } else {
+            sockets.push(Bound::Udp(socket.into()));
+        }
+    }
+    Ok((address, sockets))
+}
+
+/// `[::]` takes IPv4 clients too, whatever the system's default.
+fn dual_stack(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() { socket.set_only_v6(!address.ip().is_unspecified()) } else { Ok(()) }
+}
+
+/// A listener as one worker sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) listener: Arc<Listener>,
+}
+
+impl Door {
+    pub(crate) fn counters(&self) -> &ListenerShard {
+        &self.listener.shards[self.worker.index]
+    }
+}
+
+/// Accepts until `stopped` resolves (or its other end is dropped).
+pub(crate) fn accept(
+    worker: Rc<Worker>,
+    listener: Arc<Listener>,
+    bound: Bound,
+    stopped: oneshot::Receiver<()>,
+) {
+    let door = Door { worker, listener };
+    match bound {
+        Bound::Tcp(socket) => {
+            tokio::task::spawn_local(accept_tcp(door, socket, stopped));
+        }
+        Bound::Udp(socket) => {
+            tokio::task::spawn_local(udp::serve(door, socket, stopped));
+        }
+    }
+}
+
+async fn accept_tcp(
+    door: Door,
+    socket: std::net::TcpListener,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(e) => {
+            tracing::error!("{}: cannot accept: {e}", door.listener.name);
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => admit(&door, stream, peer),
+                Err(e) if is_of_one_connection(&e) => {}
+                Err(e) => {
+                    tracing::warn!("{}: accept: {e}", door.listener.name);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // Closing the socket resets those who wait in its queue, so they are taken in first.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, peer)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                admit(&door, stream, peer);
+            }
+        }
+    }
+}
+
+/// Errors of the connection that was to be accepted, not of the listener (accept(2)).
+fn is_of_one_connection(e: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(e.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn admit(door: &Door, stream: TcpStream, peer: SocketAddr) {
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let counters = door.counters();
+    let Some(admission) = door.listener.admit(peer.ip()) else {
+        counters.refused.add(1);
+        Stream::Tcp(stream).reset_on_close();
+        return;
+    };
+    counters.connections.add(1);
+    counters.open.add(1);
+    let door = door.clone();
+    let stream = Stream::Tcp(stream);
+    tokio::task::spawn_local(async move {
+        let closed = door.clone();
+        match door.listener.protocol {
+            Protocol::Http => http1::serve(door, stream, peer).await,
+            Protocol::Tcp | Protocol::Udp => tcp::serve(door, stream, peer).await,
+        }
+        closed.counters().open.sub(1);
+        drop(admission);
+    });
+}

@@ -1,0 +1,87 @@
+//! Idle connections to endpoints, kept by each worker for its own next request.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use model::Instant;
+use model::spec::PoolSpec;
+use service::EndpointHandle;
+
+use crate::upstream::Upstream;
+
+/// How often idle connections are looked through for those that ended or grew too old.
+pub(crate) const SWEEP_EVERY_TICKS: u32 = 10;
+
+/// One worker's idle connections, by `EndpointHandle::key`.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    by_endpoint: RefCell<HashMap<u64, Pool>>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    idle: Vec<Upstream>,
+    settings: PoolSpec,
+}
+
+impl Pools {
+    /// The connection used last, since it is the likeliest to be still good. `ask_kernel`: make
+    /// sure with a system call that the endpoint did not close it.
+    pub(crate) fn checkout(
+        &self,
+        endpoint: &EndpointHandle,
+        now: Instant,
+        ask_kernel: bool,
+    ) -> Option<Upstream> {
+        let mut pools = self.by_endpoint.borrow_mut();
+        let pool = pools.get_mut(&endpoint.key)?;
+        while let Some(upstream) = pool.idle.pop() {
+            if is_fresh(&upstream, &pool.settings, now)
+                && upstream.stream.is_quiet()
+                && (!ask_kernel || upstream.stream.is_quiet_now())
+            {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn checkin(
+        &self,
+        endpoint: &EndpointHandle,
+        mut upstream: Upstream,
+        settings: &PoolSpec,
+        now: Instant,
+    ) {
+        if endpoint.is_leaving() || settings.idle_max == 0 || upstream.retire_at <= now {
+            return;
+        }
+        upstream.idle_since = now;
+        let mut pools = self.by_endpoint.borrow_mut();
+        let pool = pools
+            .entry(endpoint.key)
+            .or_insert_with(|| Pool { idle: Vec::new(), settings: settings.clone() });
+        if pool.settings != *settings {
+            pool.settings = settings.clone();
+        }
+        if pool.idle.len() < settings.idle_max {
+            pool.idle.push(upstream);
+        }
+    }
+
+    /// The endpoint leaves: close what is idle.
+    pub(crate) fn forget(&self, endpoint: u64) {
+        self.by_endpoint.borrow_mut().remove(&endpoint);
+    }
+
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.by_endpoint.borrow_mut().retain(|_, pool| {
+            pool.idle.retain(|u| is_fresh(u, &pool.settings, now) && u.stream.is_quiet());
+            !pool.idle.is_empty()
+        });
+    }
+}
+
+fn is_fresh(upstream: &Upstream, settings: &PoolSpec, now: Instant) -> bool {
+    now < upstream.retire_at && now.since(upstream.idle_since) < settings.idle_timeout
+}

@@ -1,0 +1,204 @@
+//! Carries out health checks: the sockets to the state machines in `service`.
+//!
+//! For: asking each watched service what is due, running it, and handing the result back.
+//! Never: judging. What a result means is for `service` to say.
+//! Start with [`drive`]; [`check::run`] is one check.
+
+mod check;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{EndpointId, Instant, ServiceName};
+use service::{DueCheck, Service};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use check::Verdict;
+
+/// Checks that run at the same time. At the default interval (2 s) that is enough for 1,000
+/// endpoints that never answer, and for tens of thousands that do.
+const RUNNING_MAX: usize = 1024;
+/// A service that is still due after it was asked is not asked again sooner.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Between two warnings that checks fail on our side.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// What the control side tells the driver.
+pub(crate) enum ProbeEvent {
+    /// Check this service's endpoints from now on, in place of one of the same name.
+    Watch(Arc<Service>),
+    Forget(ServiceName),
+    /// Requests to the endpoint failed in a row.
+    Suspect(ServiceName, EndpointId),
+    /// Endpoints changed, or something became due earlier.
+    Changed(ServiceName),
+}
+
+/// Runs the checks of all watched services, until the other end of `events` is gone.
+pub(crate) async fn drive(clock: Clock, mut events: UnboundedReceiver<ProbeEvent>) {
+    let mut driver = Driver {
+        clock,
+        services: HashMap::new(),
+        agenda: BTreeSet::new(),
+        queue: VecDeque::new(),
+        queued: HashMap::new(),
+        running: JoinSet::new(),
+        warned: None,
+    };
+    loop {
+        let now = clock.now();
+        driver.poll_services(now);
+        driver.start_checks();
+        let next = driver.agenda.first().map_or(Instant::FAR_FUTURE, |(deadline, _)| *deadline);
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => driver.handle_event(event),
+                None => return,
+            },
+            Some(finished) = driver.running.join_next() => match finished {
+                Ok(finished) => driver.handle_finished(finished),
+                Err(e) => tracing::error!("a health check ended without a result: {e}"),
+            },
+            () = tokio::time::sleep_until(clock.runtime(next)),
+                if next != Instant::FAR_FUTURE => {}
+        }
+    }
+}
+
+struct Driver {
+    clock: Clock,
+    services: HashMap<ServiceName, Watched>,
+    /// When each service wants to be asked next: a service costs only when it is due.
+    agenda: BTreeSet<(Instant, ServiceName)>,
+    /// Checks that wait for their turn, in order.
+    queue: VecDeque<CheckKey>,
+    /// What they are. A check that waited so long that it became due again is there once.
+    queued: HashMap<CheckKey, (Arc<Service>, DueCheck)>,
+    running: JoinSet<Finished>,
+    warned: Option<Instant>,
+}
+
+type CheckKey = (ServiceName, EndpointId);
+
+struct Watched {
+    service: Arc<Service>,
+    /// Its place in the agenda; [`Instant::FAR_FUTURE`]: none.
+    deadline: Instant,
+}
+
+struct Finished {
+    service: Arc<Service>,
+    endpoint: EndpointId,
+    generation: u64,
+    verdict: Verdict,
+}
+
+impl Driver {
+    /// Asks the services that are due for their checks.
+    fn poll_services(&mut self, now: Instant) {
+        while let Some((deadline, _)) = self.agenda.first()
+            && *deadline <= now
+            && let Some((_, name)) = self.agenda.pop_first()
+        {
+            let Some(watched) = self.services.get_mut(&name) else { continue };
+            watched.deadline = Instant::FAR_FUTURE;
+            let service = watched.service.clone();
+            for due in service.due_checks(now) {
+                let key = (name.clone(), due.endpoint.clone());
+                if self.queued.insert(key.clone(), (service.clone(), due)).is_none() {
+                    self.queue.push_back(key);
+                }
+            }
+            self.schedule(&name, now + POLL_INTERVAL_MIN);
+        }
+    }
+
+    /// Notes when the service wants to be asked next, which is not before `earliest`.
+    fn schedule(&mut self, name: &ServiceName, earliest: Instant) {
+        let Some(watched) = self.services.get_mut(name) else { return };
+        let deadline = match watched.service.poll_timeout() {
+            None | Some(Instant::FAR_FUTURE) => Instant::FAR_FUTURE,
+            Some(deadline) => deadline.max(earliest),
+        };
+        if watched.deadline == deadline {
+            return;
+        }
+        if watched.deadline != Instant::FAR_FUTURE {
+            self.agenda.remove(&(watched.deadline, name.clone()));
+        }
+        watched.deadline = deadline;
+        if deadline != Instant::FAR_FUTURE {
+            self.agenda.insert((deadline, name.clone()));
+        }
+    }
+
+    fn start_checks(&mut self) {
+        while self.running.len() < RUNNING_MAX {
+            let Some(key) = self.queue.pop_front() else { return };
+            let Some((service, due)) = self.queued.remove(&key) else { continue };
+            let is_watched = self
+                .services
+                .get(&key.0)
+                .is_some_and(|watched| Arc::ptr_eq(&watched.service, &service));
+            if !is_watched {
+                continue;
+            }
+            self.running.spawn(async move {
+                let verdict = check::run(&due.spec, due.address).await;
+                Finished { service, endpoint: due.endpoint, generation: due.generation, verdict }
+            });
+        }
+    }
+
+    fn handle_event(&mut self, event: ProbeEvent) {
+        match event {
+            ProbeEvent::Watch(service) => {
+                let name = service.name().clone();
+                self.forget(&name);
+                let watched = Watched { service, deadline: Instant::FAR_FUTURE };
+                self.services.insert(name.clone(), watched);
+                self.schedule(&name, Instant::ZERO);
+            }
+            ProbeEvent::Forget(name) => self.forget(&name),
+            ProbeEvent::Suspect(name, endpoint) => {
+                if let Some(watched) = self.services.get(&name) {
+                    watched.service.handle_suspect(&endpoint, self.clock.now());
+                    self.schedule(&name, Instant::ZERO);
+                }
+            }
+            ProbeEvent::Changed(name) => self.schedule(&name, Instant::ZERO),
+        }
+    }
+
+    fn forget(&mut self, name: &ServiceName) {
+        if let Some(watched) = self.services.remove(name) {
+            self.agenda.remove(&(watched.deadline, name.clone()));
+        }
+    }
+
+    fn handle_finished(&mut self, finished: Finished) {
+        let now = self.clock.now();
+        let result = match finished.verdict {
+            Verdict::Passed => Ok(()),
+            Verdict::Failed(reason) => Err(reason),
+            Verdict::NotRun(e) => {
+                // It says nothing about the endpoint. The service, which hears nothing of this
+                // check, takes it for lost and asks for another.
+                if self.warned.is_none_or(|warned| now.since(warned) >= WARN_EVERY) {
+                    self.warned = Some(now);
+                    let (service, endpoint) = (finished.service.name(), &finished.endpoint);
+                    tracing::warn!("health check of {service}/{endpoint} cannot be run: {e}");
+                }
+                return;
+            }
+        };
+        finished.service.handle_check(&finished.endpoint, finished.generation, result, now);
+        self.schedule(&finished.service.name().clone(), Instant::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! One health check: a connection of its own, closed without trace.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::spec::{HealthKind, HealthSpec, StatusSet};
+use rustix::net::sockopt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use wire::http1::{
+    ChunkStep, ChunkedDecoder, Framing, HeadLimits, Progress, RequestKind, ResponseHead,
+    TrailerLimits,
+};
+
+/// Bytes of an answer's head, and fields in it: what a health endpoint can reasonably say.
+const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, count: 200, uri_bytes: 0 };
+/// Interim (1xx) answers before the one that counts.
+const INTERIM_MAX: usize = 8;
+/// An answer is read to its end, so that the endpoint is not cut off while it writes, but no
+/// further than this,
+const DRAIN_BYTES_MAX: usize = 256 * 1024;
+/// nor longer than this after the verdict is known.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
+const READ_BYTES: usize = 4 * 1024;
+
+/// How a check ended.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Passed,
+    /// With a text for people.
+    Failed(String),
+    /// We are at fault: no file or port to be had.
+    NotRun(io::Error),
+}
+
+/// Checks the endpoint whose traffic goes to `address`.
+pub(super) async fn run(spec: &HealthSpec, address: SocketAddr) -> Verdict {
+    let target = spec.target(address);
+    let result = match &spec.kind {
+        HealthKind::Off => return Verdict::Passed,
+        HealthKind::Tcp => timeout(spec.timeout, connect(target)).await.map(|r| r.map(close)),
+        HealthKind::Http { tls: true, .. } => {
+            let reason = "https checks need TLS, which this version does not have";
+            return Verdict::Failed(reason.into());
+        }
+        HealthKind::Http { path, method, host, headers, expect, tls: false } => {
+            let host = host.clone().unwrap_or_else(|| target.to_string());
+            let request = request(method, path, &host, headers);
+            let kind = RequestKind { is_head: method == "HEAD", is_connect: false };
+            let mut answer = Answer::default();
+            let asked = ask(&mut answer, target, &request, kind, expect);
+            match timeout(spec.timeout, asked).await {
+                Ok(Ok(stream)) => {
+                    drain(answer, stream).await;
+                    Ok(Ok(()))
+                }
+                Ok(Err(e)) => Ok(Err(e)),
+                Err(e) => Err(e),
+            }
+        }
+    };
+    match result {
+        Ok(Ok(())) => Verdict::Passed,
+        Ok(Err(CheckError::NotRun(e))) => Verdict::NotRun(e),
+        Ok(Err(e)) => Verdict::Failed(e.to_string()),
+        Err(_) => Verdict::Failed(format!("no answer within {:?}", spec.timeout)),
+    }
+}
+
+#[derive(Debug)]
+enum CheckError {
+    NotRun(io::Error),
+    Io(io::Error),
+    Ended,
+    NotHttp(&'static str),
+    Status { status: u16, expected: String },
+}
+
+impl std::fmt::Display for CheckError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CheckError::NotRun(e) | CheckError::Io(e) => f.write_str(&describe(e)),
+            CheckError::Ended => f.write_str("connection closed before an answer"),
+            CheckError::NotHttp(reason) => write!(f, "not an HTTP answer: {reason}"),
+            CheckError::Status { status, expected } => {
+                write!(f, "status {status}, expected {expected}")
+            }
+        }
+    }
+}
+
+/// `connection refused`: the system's words, without its number.
+fn describe(e: &io::Error) -> String {
+    let text = e.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// Errors that speak of this machine and not of the endpoint.
+fn is_ours(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(e),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
+}
+
+async fn connect(target: SocketAddr) -> Result<TcpStream, CheckError> {
+    let connect = async {
+        let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_nodelay(true)?;
+        socket.connect(target).await
+    };
+    connect.await.map_err(|e| if is_ours(&e) { CheckError::NotRun(e) } else { CheckError::Io(e) })
+}
+
+/// Closes with a reset, so that no check leaves a connection in TIME_WAIT behind.
+fn close(stream: TcpStream) {
+    // Failure means that the connection is gone already.
+    let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+}
+
+/// The request, without a body. Configured headers take the place of ours.
+fn request(method: &str, path: &str, host: &str, headers: &[(String, String)]) -> Vec<u8> {
+    let mut request = format!("{method} {path} HTTP/1.1\r\n");
+    let mut field = |name: &str, value: &str| {
+        for part in [name, ": ", value, "\r\n"] {
+            request.push_str(part);
+        }
+    };
+    let ours = [("Host", host), ("User-Agent", "evenkeel-health"), ("Connection", "close")];
+    for (name, value) in ours {
+        if !headers.iter().any(|(configured, _)| configured.eq_ignore_ascii_case(name)) {
+            field(name, value);
+        }
+    }
+    // RFC 9110 section 8.6: where the method anticipates content, its absence is to be said.
+    if matches!(method, "POST" | "PUT" | "PATCH") {
+        field("Content-Length", "0");
+    }
+    for (name, value) in headers {
+        field(name, value);
+    }
+    request.push_str("\r\n");
+    request.into_bytes()
+}
+
+/// What came from the endpoint so far.
+#[derive(Default)]
+struct Answer {
+    bytes: Vec<u8>,
+    head: ResponseHead,
+}
+
+/// Sends the request and reads the head of the answer.
+async fn ask(
+    answer: &mut Answer,
+    target: SocketAddr,
+    request: &[u8],
+    kind: RequestKind,
+    expect: &StatusSet,
+) -> Result<TcpStream, CheckError> {
+    let mut stream = connect(target).await?;
+    // An endpoint may answer and close before it has read all: the answer decides.
+    let sent = stream.write_all(request).await;
+    let mut interim = 0;
+    loop {
+        match answer.head.parse(&answer.bytes, &HEAD_LIMITS, kind) {
+            Err(e) => return Err(CheckError::NotHttp(e.reason())),
+            Ok(Progress::Complete) if answer.head.is_informational() => {
+                interim += 1;
+                if interim > INTERIM_MAX {
+                    return Err(CheckError::NotHttp("too many interim answers"));
+                }
+                answer.bytes.drain(..answer.head.len);
+                continue;
+            }
+            Ok(Progress::Complete) => break,
+            Ok(Progress::Partial) => {}
+        }
+        match read(&mut stream, &mut answer.bytes).await {
+            Ok(0) if answer.bytes.is_empty() => return Err(CheckError::Ended),
+            Ok(0) => return Err(CheckError::NotHttp("it ends within the head")),
+            Ok(_) => {}
+            Err(e) => return Err(CheckError::Io(sent.err().unwrap_or(e))),
+        }
+    }
+    let status = answer.head.status;
+    if expect.contains(status) {
+        Ok(stream)
+    } else {
+        Err(CheckError::Status { status, expected: ranges(expect) })
+    }
+}
+
+async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    bytes.reserve(READ_BYTES);
+    stream.read_buf(bytes).await
+}
+
+/// Reads the rest of a good answer, within bounds, and closes.
+async fn drain(mut answer: Answer, mut stream: TcpStream) {
+    let mut body = Rest::new(answer.head.framing);
+    answer.bytes.drain(..answer.head.len);
+    let to_the_end = async {
+        let mut total = 0;
+        while !body.is_done(&mut answer.bytes) && total < DRAIN_BYTES_MAX {
+            match read(&mut stream, &mut answer.bytes).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => total += count,
+            }
+        }
+    };
+    // Whether it came to its end does not matter any more.
+    let _ = timeout(DRAIN_TIME_MAX, to_the_end).await;
+    close(stream);
+}
+
+/// What is still to come of an answer.
+enum Rest {
+    Length(u64),
+    Chunked(ChunkedDecoder),
+    UntilClose,
+}
+
+impl Rest {
+    fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::None => Rest::Length(0),
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => {
+                let limits = TrailerLimits { bytes: READ_BYTES, count: 100 };
+                Rest::Chunked(ChunkedDecoder::new(limits))
+            }
+            Framing::UntilClose => Rest::UntilClose,
+        }
+    }
+
+    /// Forgets what came. Malformed bytes are taken for the end.
+    fn is_done(&mut self, bytes: &mut Vec<u8>) -> bool {
+        match self {
+            Rest::Length(left) => {
+                *left = left.saturating_sub(bytes.len() as u64);
+                bytes.clear();
+                *left == 0
+            }
+            Rest::Chunked(decoder) => loop {
+                match decoder.step(bytes) {
+                    Ok(ChunkStep::Frame(count) | ChunkStep::Data(count)) => {
+                        bytes.drain(..count);
+                    }
+                    Ok(ChunkStep::NeedMore) => return false,
+                    Ok(ChunkStep::End) | Err(_) => return true,
+                }
+            },
+            Rest::UntilClose => {
+                bytes.clear();
+                false
+            }
+        }
+    }
+}
+
+/// `200-399, 404`
+fn ranges(set: &StatusSet) -> String {
+    let range = |(low, high): &(u16, u16)| {
+        if low == high { low.to_string() } else { format!("{low}-{high}") }
+    };
+    set.0.iter().map(range).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn http(method: &str) -> HealthSpec {
+        HealthSpec {
+            kind: HealthKind::Http {
+                path: "/healthz".into(),
+                method: method.into(),
+                host: Some("app.example".into()),
+                headers: vec![("X-Check".into(), "1".into())],
+                expect: StatusSet(vec![(200, 299), (418, 418)]),
+                tls: false,
+            },
+            timeout: Duration::from_secs(20),
+            ..HealthSpec::default()
+        }
+    }
+
+    fn on_runtime<T>(run: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run)
+    }
+
+    /// Checks an endpoint that says `answer` to the whole request and closes. Gives the request
+    /// that it got.
+    fn check(spec: &HealthSpec, answer: &[u8]) -> (Verdict, String) {
+        on_runtime(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let endpoint = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
+                stream.write_all(answer).await.unwrap();
+                String::from_utf8(request).unwrap()
+            };
+            tokio::join!(run(spec, address), endpoint)
+        })
+    }
+
+    #[test]
+    fn answers() {
+        for (answer, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", ""),
+            ("HTTP/1.0 204 No Content\r\n\r\n", ""),
+            (
+                "HTTP/1.1 418 I am a teapot\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+                "",
+            ),
+            ("HTTP/1.1 200\r\n\r\nuntil the end", ""),
+            ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "status 503, expected 200-299, 418"),
+            ("", "connection closed before an answer"),
+            ("HTTP/1.1 200 OK\r\n", "not an HTTP answer: it ends within the head"),
+            ("SSH-2.0-OpenSSH_9.6\r\n", "not an HTTP answer: invalid protocol version"),
+        ] {
+            let (verdict, request) = check(&http("GET"), answer.as_bytes());
+            match verdict {
+                Verdict::Passed => assert_eq!("", expected, "{answer:?}"),
+                Verdict::Failed(reason) => assert_eq!(reason, expected, "{answer:?}"),
+                Verdict::NotRun(e) => panic!("{e}"),
+            }
+            let lines = "GET /healthz HTTP/1.1\r\nHost: app.example\r\n\
+                User-Agent: evenkeel-health\r\nConnection: close\r\nX-Check: 1\r\n\r\n";
+            assert_eq!(request, lines);
+        }
+    }
+
+    #[test]
+    fn an_endless_head_is_bounded() {
+        let mut answer = b"HTTP/1.1 200 OK\r\n".to_vec();
+        for line in 0..10_000 {
+            answer.extend_from_slice(format!("X-{line}: y\r\n").as_bytes());
+        }
+        on_runtime(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let endpoint = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // Cut off by the check at some point.
+                let _ = stream.write_all(&answer).await;
+            };
+            let (verdict, ()) = tokio::join!(async { run(&http("GET"), address).await }, endpoint);
+            assert!(
+                matches!(&verdict, Verdict::Failed(r) if r.starts_with("not an HTTP")),
+                "{verdict:?}"
+            );
+        });
+    }
+
+    #[test]
+    fn head_requests_and_configured_headers() {
+        let mut spec = http("HEAD");
+        if let HealthKind::Http { headers, .. } = &mut spec.kind {
+            headers.push(("user-agent".into(), "mine".into()));
+        }
+        let (verdict, request) = check(&spec, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+        assert!(matches!(verdict, Verdict::Passed));
+        assert!(request.starts_with("HEAD /healthz HTTP/1.1\r\n"));
+        assert!(request.contains("user-agent: mine\r\n") && !request.contains("evenkeel-health"));
+        let text = request_text("POST");
+        assert!(text.contains("Content-Length: 0\r\n"));
+    }
+
+    fn request_text(method: &str) -> String {
+        String::from_utf8(request(method, "/", "a", &[])).unwrap()
+    }
+
+    #[test]
+    fn refused_and_silent_endpoints() {
+        on_runtime(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let tcp = HealthSpec::default();
+            assert!(matches!(run(&tcp, address).await, Verdict::Passed));
+            // Accepted by the kernel, answered by nobody.
+            let silent = HealthSpec { timeout: Duration::from_millis(250), ..http("GET") };
+            match run(&silent, address).await {
+                Verdict::Failed(reason) => assert_eq!(reason, "no answer within 250ms"),
+                other => panic!("{other:?}"),
+            }
+            drop(listener);
+            for spec in [tcp, http("GET")] {
+                match run(&spec, address).await {
+                    Verdict::Failed(reason) => assert_eq!(reason, "connection refused"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,166 @@
+//! TCP services: a client's stream joined to an endpoint's.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::task::Poll;
+
+use model::Outcome;
+use model::spec::Protocol;
+use service::Request;
+use smallvec::SmallVec;
+
+use crate::access_log::Entry;
+use crate::buffer::Buffer;
+use crate::io::Stream;
+use crate::listener::{Door, Target};
+use crate::proxy_protocol;
+use crate::relay::{RelayBytes, RelayEnd, relay};
+use crate::tracked::Ticket;
+use crate::upstream::{Announce, DialError, dial};
+
+/// What the access log is told of a stream.
+#[derive(Debug, Default)]
+struct Record {
+    endpoint: Option<model::EndpointId>,
+    attempts: u32,
+    bytes: RelayBytes,
+    error: Option<&'static str>,
+}
+
+/// Serves a connection that was just accepted.
+pub(crate) async fn serve(door: Door, mut stream: Stream, peer: SocketAddr) {
+    let state = door.listener.state.load_full();
+    let spec = &state.spec;
+    let ticket = door.worker.tracked.register(door.listener.id);
+    poll_fn(|cx| {
+        ticket.attach(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let started = door.worker.clock.now();
+    let mut inbound = Buffer::new(&door.worker.blocks);
+    let (mut client, mut local) = (peer, door.listener.address);
+    if let Some(accept) = &spec.proxy_protocol {
+        ticket.set_deadline(started + spec.timeouts.header);
+        let accepted = proxy_protocol::accept(accept, &ticket, &mut stream, &mut inbound, peer);
+        match accepted.await {
+            Ok(Some(addresses)) => (client, local) = (addresses.source, addresses.destination),
+            Ok(None) => {}
+            Err(_) => {
+                door.counters().malformed.add(1);
+                stream.reset_on_close();
+                return;
+            }
+        }
+    }
+    let mut record = Record::default();
+    let target = state.only_target().cloned();
+    match &target {
+        Some(target) => {
+            let ends = (client, local);
+            join(&door, &ticket, &mut stream, &mut inbound, target, ends, &mut record).await;
+        }
+        None => stream.reset_on_close(),
+    }
+    let counters = door.counters();
+    counters.bytes_in.add(record.bytes.to_upstream);
+    counters.bytes_out.add(record.bytes.to_downstream);
+    if door.worker.log.is_on() {
+        door.worker.log.write(&Entry {
+            listener: door.listener.name.as_str(),
+            protocol: Protocol::Tcp,
+            client: client.ip(),
+            http: None,
+            duration: door.worker.clock.now().since(started),
+            bytes_in: record.bytes.to_upstream,
+            bytes_out: record.bytes.to_downstream,
+            service: target.as_ref().map(|t| t.service.name().as_str()),
+            endpoint: record.endpoint.as_ref().map(|e| e.as_str()),
+            attempts: record.attempts,
+            error: record.error,
+        });
+    }
+}
+
+/// Connects the stream to an endpoint that takes it, and relays until both sides ended.
+async fn join(
+    door: &Door,
+    ticket: &Ticket,
+    stream: &mut Stream,
+    inbound: &mut Buffer,
+    target: &Target,
+    (client, local): (SocketAddr, SocketAddr),
+    record: &mut Record,
+) {
+    let worker = &door.worker;
+    let settings = target.service.settings().clone();
+    let announce =
+        settings.send_proxy_protocol.map(|version| Announce { version, client, local });
+    let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
+    for _ in 0..=settings.retry.attempts {
+        let now = worker.clock.now();
+        let request = Request { now, key: None, exclude: &tried };
+        let Some(pick) = target.service.pick(&request, &mut worker.rng.borrow_mut()) else {
+            record.error.get_or_insert("no endpoint");
+            break;
+        };
+        let endpoint = pick.endpoint().clone();
+        record.attempts += 1;
+        record.endpoint = Some(endpoint.id.clone());
+        ticket.set_endpoint(endpoint.key, endpoint.close_at());
+        let dialled = dial(
+            worker,
+            ticket,
+            &endpoint,
+            settings.connect_timeout,
+            settings.pool.connections_max,
+            settings.pool.age_max,
+            announce,
+        );
+        let mut upstream = match dialled.await {
+            Ok(upstream) => upstream,
+            Err(e) => {
+                tried.push(endpoint.key);
+                let outcome = match e {
+                    DialError::Full | DialError::Closed => Outcome::Abandoned,
+                    DialError::TimedOut | DialError::Failed(_) => Outcome::ConnectFailed,
+                };
+                pick.report(outcome, None);
+                record.error = Some(e.reason());
+                if ticket.is_closing() && ticket.must_close() {
+                    break;
+                }
+                continue;
+            }
+        };
+        let latency = worker.clock.now().since(now);
+        record.error = None;
+        let mut from_up = Buffer::new(&worker.blocks);
+        let idle = door.listener.state.load().spec.timeouts.stream_idle;
+        let (end, bytes) = relay(
+            worker.clock,
+            ticket,
+            idle,
+            (stream, inbound),
+            (&mut upstream.stream, &mut from_up),
+        )
+        .await;
+        record.bytes = bytes;
+        let (outcome, error) = match end {
+            RelayEnd::Finished => (Outcome::Success, None),
+            RelayEnd::Idle => (Outcome::Success, Some("idle")),
+            RelayEnd::DownstreamBroke => (Outcome::Abandoned, Some("client broke")),
+            RelayEnd::UpstreamBroke if bytes.to_downstream == 0 => {
+                (Outcome::Broken, Some("endpoint broke"))
+            }
+            // It worked for a while; why it ended is the application's affair.
+            RelayEnd::UpstreamBroke => (Outcome::Success, Some("endpoint broke")),
+            RelayEnd::Closed => (Outcome::Abandoned, Some("grace over")),
+        };
+        record.error = error;
+        pick.report(outcome, Some(latency));
+        target.latencies[worker.index].observe(worker.clock.now().since(now));
+        return;
+    }
+    stream.reset_on_close();
+}
