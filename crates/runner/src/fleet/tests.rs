@@ -166,6 +166,7 @@ async fn scaling_adds_the_next_and_removes_the_highest_after_draining() {
     bed.runner.scale(4);
     assert_eq!(bed.runner.wanted(), 4);
     bed.names(&["web-1", "web-2", "web-3", "web-4"]).await;
+    let pids = bed.pids("pids", 4).await;
     bed.runner.scale(1);
     bed.names(&["web-1"]).await;
     let mut drained = bed.replicas.lock().drained.clone();
@@ -173,12 +174,11 @@ async fn scaling_adds_the_next_and_removes_the_highest_after_draining() {
     assert_eq!(drained, ["web-2", "web-3", "web-4"]);
     bed.runner.scale(0);
     bed.names(&[]).await;
+    until("all ended", || pids.iter().all(|&pid| is_gone(pid))).await;
+    // Any name: one is free again only when the runner knows that its last bearer is gone.
     bed.runner.scale(1);
-    bed.names(&["web-1"]).await;
-    let pids = bed.pids("pids", 5).await;
-    until("all but the last ended", || pids[..4].iter().all(|&pid| is_gone(pid))).await;
+    until("one is back", || bed.replicas.names().len() == 1).await;
     bed.finish().await;
-    assert!(is_gone(pids[4]));
 }
 
 #[tokio::test]
@@ -305,17 +305,9 @@ async fn a_change_that_does_not_work_leaves_the_old_ones_serving() {
     assert!(!before.iter().any(|&pid| is_gone(pid)));
     // Back to what it was: nothing but the failing replacement goes.
     bed.runner.update(RunSpec { command: command(SLEEP), ..bed.spec() });
-    until("the replacement is gone", || bed.runner_idle(2)).await;
+    bed.names(&["web-1", "web-2"]).await;
     assert!(!before.iter().any(|&pid| is_gone(pid)));
     bed.finish().await;
-}
-
-impl Bed {
-    fn runner_idle(&self, count: usize) -> bool {
-        // The replacement of a failing one has the next number for as long as it exists.
-        let names = self.replicas.names();
-        names.len() == count && !names.contains(&"web-3".to_owned())
-    }
 }
 
 #[tokio::test]
@@ -329,7 +321,8 @@ async fn a_change_of_numbers_only_restarts_nothing() {
     assert_eq!(bed.runner.wanted(), 3);
     bed.runner.update(RunSpec { replicas: 1, ..bed.spec() });
     bed.names(&["web-1"]).await;
-    assert_eq!(before.iter().filter(|&&pid| !is_gone(pid)).count(), 1);
+    until("the second ended", || before.iter().any(|&pid| is_gone(pid))).await;
+    assert!(before.iter().any(|&pid| !is_gone(pid)));
     bed.finish().await;
 }
 
