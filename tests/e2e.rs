@@ -1,0 +1,9 @@
+//! End to end: the real program, real sockets, real clients and replicas.
+//!
+//! Each file below is one group; `harness` starts the program and speaks to it. Nothing here waits
+//! for a time: it waits for a condition, with a bound.
+#![forbid(unsafe_code)]
+
+mod e2e {
+    pub mod harness;
+}

@@ -1,0 +1,63 @@
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+/// `wrk` at full speed in the background.
+pub struct Wrk(Child);
+
+/// What it counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Load {
+    pub requests: u64,
+    /// Refused connections, broken reads and writes, time-outs.
+    pub socket_errors: u64,
+    /// Answers that were not 2xx or 3xx.
+    pub bad_status: u64,
+    pub rate: f64,
+}
+
+impl Wrk {
+    /// One thread, `connections` kept-alive connections, for so many seconds.
+    pub fn start(address: SocketAddr, path: &str, connections: usize, seconds: u64) -> Wrk {
+        let child = Command::new("wrk")
+            .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "10s"])
+            .arg(format!("http://{address}{path}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("wrk is installed by ./test");
+        Wrk(child)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    pub fn finish(self) -> Load {
+        let output = self.0.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        let mut load = Load::default();
+        for line in text.lines().map(str::trim) {
+            if let Some(errors) = line.strip_prefix("Socket errors:") {
+                let numbers = errors.split(|c: char| !c.is_ascii_digit());
+                load.socket_errors = numbers.filter_map(|n| n.parse::<u64>().ok()).sum();
+            } else if let Some(count) = line.strip_prefix("Non-2xx or 3xx responses:") {
+                load.bad_status = count.trim().parse().unwrap();
+            } else if let Some((count, _)) = line.split_once(" requests in ") {
+                load.requests = count.parse().unwrap();
+            } else if let Some(rate) = line.strip_prefix("Requests/sec:") {
+                load.rate = rate.trim().parse().unwrap();
+            }
+        }
+        assert!(load.requests > 0, "{text}");
+        load
+    }
+}
+
+impl Load {
+    /// Not one request failed.
+    pub fn assert_perfect(&self, what: &str) {
+        assert!(self.socket_errors == 0 && self.bad_status == 0, "{what}: {self:?}");
+        eprintln!("{what}: {} requests, 0 failed ({:.0}/s)", self.requests, self.rate);
+    }
+}
