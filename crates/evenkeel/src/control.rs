@@ -1,0 +1,310 @@
+//! The supervisor: keeps the running system as the configuration says.
+//!
+//! For: applying configurations as differences, holding services and the runners of their
+//! replicas, and answering the admin API. Everything here is control plane: it may take its time,
+//! for the workers never wait for it.
+//! Never: carries traffic or decides about balancing.
+//! Start with [`run`], then [`Supervisor`]; `apply.rs` is how one configuration becomes another.
+
+mod admin_server;
+mod api;
+mod apply;
+mod bind_check;
+mod file_watch;
+mod overview;
+mod replicas;
+mod running;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use config::Source;
+use model::ServiceName;
+use model::spec::Spec;
+use model::vocabulary::Vocabulary;
+use proxy::{Proxy, ProxyOptions};
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::failure::Failure;
+use crate::output::say;
+use admin_server::AdminServer;
+use running::Running;
+use signals::{Signal, Signals};
+
+/// Threads of the control plane: one more than one, so that a long scrape or a large
+/// configuration does not hold up signals and the starting of replicas.
+const CONTROL_THREADS: usize = 2;
+
+/// Bytes of a configuration file, as many as `POST /v1/config` takes.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// After start, how long the overview waits for endpoints before it says how things stand.
+const OVERVIEW_WAIT: Duration = Duration::from_secs(10);
+
+/// Changed texts of the file that wait to be applied; the newest matters, so a second is enough.
+const CHANGED_TEXTS: usize = 2;
+
+/// What other crates' tables hold, as `config` needs it.
+pub(crate) fn vocabulary() -> Vocabulary {
+    Vocabulary { policies: balance::infos() }
+}
+
+/// The text of a configuration file.
+pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    };
+    let text =
+        read().map_err(|error| Failure::Job(format!("cannot read {}: {error}", path.display())))?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let limit = FILE_BYTES_MAX >> 20;
+        return Err(Failure::Job(format!("{} has more than {limit} MiB", path.display())));
+    }
+    Ok(text)
+}
+
+/// The configuration to begin with, and where it came from.
+pub(crate) struct Origin {
+    /// As messages show it.
+    pub(crate) name: String,
+    /// Watched for changes.
+    pub(crate) file: Option<PathBuf>,
+    /// Where replicas start, unless they say otherwise.
+    pub(crate) directory: PathBuf,
+    pub(crate) text: String,
+    pub(crate) spec: Spec,
+}
+
+/// Runs until a signal ends it.
+pub(crate) fn run(origin: Origin) -> Result<(), Failure> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Job(format!("cannot start the control threads: {error}")))?;
+    let ended = runtime.block_on(supervise(origin));
+    // A file system that hangs must not keep us from ending.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn supervise(origin: Origin) -> Result<(), Failure> {
+    let mut signals =
+        Signals::catch().map_err(|error| Failure::Job(format!("cannot catch signals: {error}")))?;
+    let Origin { name, file, directory, text, spec } = origin;
+    let (changed, mut changes) = mpsc::channel(CHANGED_TEXTS);
+    if let Some(file) = &file {
+        file_watch::start(file.clone(), text.clone(), changed);
+    }
+    let supervisor = Supervisor::start(name, directory, &spec)?;
+    if let Err(message) = supervisor.begin(spec, text).await {
+        supervisor.stop().await;
+        return Err(Failure::Job(message));
+    }
+    tokio::spawn(Arc::clone(&supervisor).announce());
+    loop {
+        tokio::select! {
+            Some(text) = changes.recv() => {
+                tokio::spawn(Arc::clone(&supervisor).reload(text, "the file changed"));
+            }
+            signal = signals.next() => match signal {
+                Signal::Reload => match &file {
+                    None => info!("there is no configuration file to read again"),
+                    Some(file) => match read_file(file) {
+                        Ok(text) => {
+                            tokio::spawn(Arc::clone(&supervisor).reload(text, "SIGHUP"));
+                        }
+                        Err(failure) => error!("{failure}"),
+                    },
+                },
+                Signal::ReopenLog => supervisor.proxy.reopen_access_log(),
+                Signal::Stop => break,
+            }
+        }
+    }
+    tokio::select! {
+        () = supervisor.stop() => Ok(()),
+        () = signals.stop_again() => {
+            warn!("stopped at once; what was in flight is cut off");
+            // The watchdog ends the replicas.
+            std::process::exit(1);
+        }
+    }
+}
+
+/// The control side of one running balancer.
+pub(crate) struct Supervisor {
+    proxy: Proxy,
+    /// Of the configuration, as messages show it.
+    name: String,
+    /// Where replicas start, unless they say otherwise.
+    directory: PathBuf,
+    /// Held while a configuration is applied: one after the other.
+    applying: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// True from the signal that ends us.
+    stopping: watch::Sender<bool>,
+}
+
+/// Only ever locked for a moment.
+#[derive(Default)]
+struct State {
+    spec: Arc<Spec>,
+    text: String,
+    services: BTreeMap<ServiceName, Running>,
+    admin: Option<AdminServer>,
+    /// The first configuration is in force.
+    begun: bool,
+    /// Removed services whose replicas are being stopped.
+    leaving: Vec<JoinHandle<()>>,
+}
+
+impl Supervisor {
+    /// Starts the workers. Nothing is listened to before [`Supervisor::begin`].
+    fn start(name: String, directory: PathBuf, spec: &Spec) -> Result<Arc<Self>, Failure> {
+        let options = ProxyOptions {
+            workers: spec.workers.unwrap_or(0),
+            access_log: spec.access_log.clone(),
+            seed: seed(),
+        };
+        let proxy = Proxy::start(&options)
+            .map_err(|error| Failure::Job(format!("cannot start the workers: {error}")))?;
+        // What the workers were started with is in force already.
+        let begun_with = Spec {
+            workers: spec.workers,
+            access_log: spec.access_log.clone(),
+            stop_grace: spec.stop_grace,
+            ..Spec::default()
+        };
+        Ok(Arc::new(Self {
+            proxy,
+            name,
+            directory,
+            applying: tokio::sync::Mutex::new(()),
+            state: Mutex::new(State { spec: Arc::new(begun_with), ..State::default() }),
+            stopping: watch::Sender::new(false),
+        }))
+    }
+
+    /// The first configuration.
+    async fn begin(self: &Arc<Self>, spec: Spec, text: String) -> Result<(), String> {
+        let _turn = self.applying.lock().await;
+        self.apply_spec(spec, text).await?;
+        self.state().begun = true;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic cannot leave a half-made state: every section only reads or stores.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks `text` and puts it in force; says what changed, or why nothing did. `name` is what
+    /// messages call the text.
+    async fn apply_text(self: Arc<Self>, name: String, text: String) -> Result<String, String> {
+        // Ten thousand routes take a while to check.
+        let parsed = tokio::task::spawn_blocking(move || {
+            let checked = config::parse(&Source { name: &name, text: &text }, &vocabulary());
+            (checked, text)
+        });
+        let (checked, text) = parsed.await.map_err(|error| error.to_string())?;
+        let checked = checked.map_err(|defects| defects.to_string())?;
+        for warning in &checked.warnings {
+            warn!("{warning}");
+        }
+        let _turn = self.applying.lock().await;
+        self.apply_spec(checked.spec, text).await
+    }
+
+    async fn reload(self: Arc<Self>, text: String, why: &'static str) {
+        let name = self.name.clone();
+        match self.apply_text(name, text).await {
+            Ok(summary) => info!("{why}: {summary}"),
+            Err(message) => error!("{why}, and is refused; nothing changed:\n{message}"),
+        }
+    }
+
+    /// Says what listens where, once all endpoints are well or have had their time.
+    async fn announce(self: Arc<Self>) {
+        let all_well = self.wait_until(OVERVIEW_WAIT, || {
+            self.state()
+                .services
+                .values()
+                .all(|running| running.service.healthy() >= running.endpoint_count())
+        });
+        all_well.await;
+        if *self.stopping.borrow() {
+            return;
+        }
+        if let Err(failure) = say(&self.overview()) {
+            warn!("{failure}");
+        }
+    }
+
+    fn overview(&self) -> String {
+        let state = self.state();
+        overview::text(&overview::Overview {
+            spec: &state.spec,
+            listeners: &self.proxy.listeners(),
+            admin: state.admin.as_ref().map(AdminServer::address),
+            healthy: &|name| {
+                let running = state.services.get(name);
+                running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))
+            },
+        })
+    }
+
+    /// Ends the waiting early when we stop.
+    async fn wait_until(&self, limit: Duration, condition: impl Fn() -> bool) -> bool {
+        const POLL: Duration = Duration::from_millis(10);
+        let mut stopping = self.stopping.subscribe();
+        let met = async {
+            while !condition() {
+                tokio::select! {
+                    () = tokio::time::sleep(POLL) => {}
+                    _ = stopping.wait_for(|stopping| *stopping) => return false,
+                }
+            }
+            true
+        };
+        timeout(limit, met).await.unwrap_or(false)
+    }
+
+    /// Finishes what is in flight, then stops the replicas.
+    async fn stop(&self) {
+        self.stopping.send_replace(true);
+        let _turn = self.applying.lock().await;
+        let grace = self.state().spec.stop_grace.0;
+        info!(
+            "stopping: what is in flight may take {grace:?} more; a second signal ends it at once"
+        );
+        self.proxy.stop(grace).await;
+        let (services, mut leaving) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.services), std::mem::take(&mut state.leaving))
+        };
+        leaving.extend(services.into_values().map(|running| tokio::spawn(running.stop())));
+        for stopped in leaving {
+            let _ = stopped.await;
+        }
+        info!("stopped");
+    }
+}
+
+/// A number that differs from process to process.
+fn seed() -> u64 {
+    RandomState::new().hash_one("seed")
+}

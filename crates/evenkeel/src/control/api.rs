@@ -1,0 +1,138 @@
+//! What the admin API may see and do.
+
+use std::sync::Arc;
+
+use admin::{BoxFuture, Control, ControlError};
+use model::Weight;
+use model::spec::EndpointSource;
+use model::status::{ListenerStatus, Metrics, ServiceStatus};
+use service::{Service, UnknownEndpoint};
+use tracing::info;
+
+use super::Supervisor;
+
+/// Replicas of one service; the same bound as `run.replicas` has.
+const REPLICAS_MAX: usize = 1000;
+
+pub(super) struct Api(pub(super) Arc<Supervisor>);
+
+impl Api {
+    fn service(&self, name: &str) -> Result<Arc<Service>, ControlError> {
+        let state = self.0.state();
+        state
+            .services
+            .get(name)
+            .map(|running| Arc::clone(&running.service))
+            .ok_or_else(|| unknown(name))
+    }
+}
+
+fn unknown(service: &str) -> ControlError {
+    ControlError::NotFound(format!("there is no service {service:?}"))
+}
+
+fn unknown_endpoint(service: &str) -> impl Fn(UnknownEndpoint) -> ControlError {
+    move |UnknownEndpoint(id)| {
+        ControlError::NotFound(format!("service {service:?} has no endpoint {id:?}"))
+    }
+}
+
+impl Control for Api {
+    fn services(&self) -> Vec<ServiceStatus> {
+        let state = self.0.state();
+        state.services.values().map(super::running::Running::status).collect()
+    }
+
+    fn listeners(&self) -> Vec<ListenerStatus> {
+        self.0.proxy.listeners()
+    }
+
+    fn config(&self) -> String {
+        self.0.state().text.clone()
+    }
+
+    fn apply(&self, text: String) -> BoxFuture<'_, Result<String, String>> {
+        // In a task of its own: it must not stop half-way when the client goes away.
+        let applied = tokio::spawn(Arc::clone(&self.0).apply_text("posted".to_owned(), text));
+        Box::pin(async move {
+            let outcome = applied.await.map_err(|error| error.to_string())?;
+            match &outcome {
+                Ok(summary) => info!("posted configuration: {summary}"),
+                Err(message) => info!("posted configuration is refused:\n{message}"),
+            }
+            outcome
+        })
+    }
+
+    fn scale(&self, service: &str, replicas: usize) -> Result<usize, ControlError> {
+        let state = self.0.state();
+        let running = state.services.get(service).ok_or_else(|| unknown(service))?;
+        let Some(fleet) = &running.fleet else {
+            let why = match running.service.settings().source {
+                EndpointSource::Static(_) => "its endpoints are listed in the configuration",
+                EndpointSource::Run(_) => "its replicas are not started yet",
+            };
+            return Err(ControlError::Refused(format!(
+                "service {service:?} cannot be scaled: {why}"
+            )));
+        };
+        if replicas > REPLICAS_MAX {
+            let message = format!("{replicas} replicas are too many; at most {REPLICAS_MAX}");
+            return Err(ControlError::Refused(message));
+        }
+        info!("service {service}: {replicas} replicas wanted (before: {})", fleet.wanted());
+        fleet.scale(replicas);
+        Ok(replicas)
+    }
+
+    fn drain(&self, service: &str, endpoint: &str) -> Result<(), ControlError> {
+        let now = self.0.proxy.now();
+        self.service(service)?.drain(endpoint, now).map_err(unknown_endpoint(service))?;
+        info!("service {service}: {endpoint} is drained");
+        Ok(())
+    }
+
+    fn undrain(&self, service: &str, endpoint: &str) -> Result<(), ControlError> {
+        let now = self.0.proxy.now();
+        self.service(service)?.undrain(endpoint, now).map_err(unknown_endpoint(service))?;
+        info!("service {service}: {endpoint} takes part again");
+        Ok(())
+    }
+
+    fn set_weight(
+        &self,
+        service: &str,
+        endpoint: &str,
+        weight: Option<u16>,
+    ) -> Result<(), ControlError> {
+        let now = self.0.proxy.now();
+        self.service(service)?
+            .set_weight(endpoint, weight.map(Weight), now)
+            .map_err(unknown_endpoint(service))?;
+        match weight {
+            Some(weight) => info!("service {service}: {endpoint} has weight {weight}"),
+            None => info!("service {service}: {endpoint} has its configured weight"),
+        }
+        Ok(())
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if *self.0.stopping.borrow() {
+            return Err("stopping".into());
+        }
+        let state = self.0.state();
+        if !state.begun {
+            return Err("starting".into());
+        }
+        for (name, running) in &state.services {
+            if running.endpoint_count() > 0 && running.service.healthy() == 0 {
+                return Err(format!("service {name} has no healthy endpoint"));
+            }
+        }
+        Ok(())
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.0.proxy.metrics()
+    }
+}

@@ -1,0 +1,345 @@
+//! From one configuration to the next, touching only what differs.
+//!
+//! In this order, so that nothing is sent anywhere before it can be served, and nothing that can
+//! fail comes after something that cannot be taken back:
+//! 1. look whether the new addresses can be bound; bind the admin API; open the access log;
+//! 2. start new services, and wait a little for an endpoint of each to prove itself;
+//! 3. change and add listeners;
+//! 4. from here on nothing fails: change services, remove listeners, then remove services.
+//!
+//! What fails before step 4 is taken back, and the configuration before stays in force.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Difference, difference};
+use model::spec::{EndpointSource, ListenerSpec, Protocol, ServiceSpec, Spec};
+use model::{Endpoint, ListenerName, ServiceName};
+use tracing::warn;
+
+use super::admin_server::AdminServer;
+use super::api::Api;
+use super::bind_check::{self, explain};
+use super::running::Running;
+use super::{State, Supervisor};
+
+/// How long traffic stays where it is while the endpoints that it is to go to prove themselves.
+/// Then the change is made all the same, for it was asked for.
+const PROVING_MAX: Duration = Duration::from_secs(10);
+
+/// For the workers to let go of an address that another listener is to have.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+
+impl Supervisor {
+    /// Only while `applying` is held. Says what changed, or why nothing did.
+    pub(super) async fn apply_spec(
+        self: &Arc<Self>,
+        new: Spec,
+        text: String,
+    ) -> Result<String, String> {
+        if *self.stopping.borrow() {
+            return Err("the balancer is stopping".into());
+        }
+        let (old, begun) = {
+            let state = self.state();
+            (Arc::clone(&state.spec), state.begun)
+        };
+        let difference = difference(&old, &new);
+        if difference.is_empty() {
+            self.state().text = text;
+            return Ok("nothing changed".into());
+        }
+        let change = Change { supervisor: self, old: &old, new: &new, difference: &difference };
+        let mut notes = change.make(begun).await?;
+        if difference.workers && begun {
+            notes.push("workers: holds from the next start on".into());
+        }
+        let mut state = self.state();
+        state.spec = Arc::new(new);
+        state.text = text;
+        drop(state);
+        notes.insert(0, difference.to_string());
+        Ok(notes.join("; "))
+    }
+}
+
+struct Change<'a> {
+    supervisor: &'a Arc<Supervisor>,
+    old: &'a Spec,
+    new: &'a Spec,
+    difference: &'a Difference,
+}
+
+/// What becomes of the admin API, bound but not yet served.
+enum AdminChange {
+    Stays,
+    Serves { listener: TcpListener, token: Option<String> },
+    Ends,
+}
+
+impl Change<'_> {
+    async fn make(&self, begun: bool) -> Result<Vec<String>, String> {
+        bind_check::check(self.old, self.new, self.difference)?;
+        let admin = self.prepare_admin()?;
+        self.set_access_log(self.new)?;
+        self.add_services();
+        let mut notes = if begun { self.prove_added().await } else { Vec::new() };
+        if let Err(message) = self.set_listeners().await {
+            self.remove_services(&self.difference.services.added);
+            if let Err(message) = self.set_access_log(self.old) {
+                warn!("{message}");
+            }
+            return Err(message);
+        }
+        notes.extend(self.change_services().await);
+        for name in &self.difference.listeners.removed {
+            self.remove_listener(name);
+        }
+        self.remove_services(&self.difference.services.removed);
+        self.finish_admin(admin);
+        Ok(notes)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.supervisor.state()
+    }
+
+    fn prepare_admin(&self) -> Result<AdminChange, String> {
+        if !self.difference.admin {
+            return Ok(AdminChange::Stays);
+        }
+        let Some(admin) = &self.new.admin else { return Ok(AdminChange::Ends) };
+        let same_bind = self.old.admin.as_ref().is_some_and(|old| old.bind == admin.bind);
+        let served = self.state().admin.as_ref().filter(|_| same_bind).map(AdminServer::listener);
+        let listener = served.unwrap_or_else(|| AdminServer::bind(admin.bind));
+        let listener = listener.map_err(|error| explain("the admin API", admin.bind, &error))?;
+        Ok(AdminChange::Serves { listener, token: admin.token.clone() })
+    }
+
+    fn finish_admin(&self, change: AdminChange) {
+        let server = match change {
+            AdminChange::Stays => return,
+            AdminChange::Ends => None,
+            AdminChange::Serves { listener, token } => {
+                let api = Arc::new(Api(Arc::clone(self.supervisor)));
+                match AdminServer::serve(listener, token, api) {
+                    Ok(server) => Some(server),
+                    // The socket is bound already; only a lack of file descriptors gets us here.
+                    Err(error) => {
+                        warn!("the admin API cannot be served: {error}");
+                        return;
+                    }
+                }
+            }
+        };
+        let replaced = std::mem::replace(&mut self.state().admin, server);
+        drop(replaced); // its connections finish the request under way
+    }
+
+    fn set_access_log(&self, spec: &Spec) -> Result<(), String> {
+        if !self.difference.access_log {
+            return Ok(());
+        }
+        let proxy = &self.supervisor.proxy;
+        proxy
+            .set_access_log(spec.access_log.clone())
+            .map_err(|error| format!("the access log cannot be opened: {error}"))
+    }
+
+    fn add_services(&self) {
+        let Supervisor { proxy, directory, .. } = &**self.supervisor;
+        for name in &self.difference.services.added {
+            let running = Running::start(proxy, &self.new.services[name], directory);
+            self.state().services.insert(name.clone(), running);
+        }
+    }
+
+    /// Waits until each new service has a healthy endpoint; names those that have none.
+    async fn prove_added(&self) -> Vec<String> {
+        let added = &self.difference.services.added;
+        let unproven = || -> Vec<ServiceName> {
+            let state = self.state();
+            let without = |name: &&ServiceName| {
+                state.services.get(*name).is_some_and(|running| {
+                    running.endpoint_count() > 0 && running.service.healthy() == 0
+                })
+            };
+            added.iter().filter(without).cloned().collect()
+        };
+        self.supervisor.wait_until(PROVING_MAX, || unproven().is_empty()).await;
+        let note = |name| format!("service {name} has no healthy endpoint yet");
+        unproven().into_iter().map(note).collect()
+    }
+
+    /// All of them, or none: what was changed before one failed is changed back.
+    async fn set_listeners(&self) -> Result<(), String> {
+        let mut set = Vec::new();
+        let displaced = self.displaced();
+        for name in &displaced {
+            self.remove_listener(name);
+        }
+        let listeners = &self.difference.listeners;
+        for name in listeners.added.iter().chain(&listeners.changed) {
+            let listener = &self.new.listeners[name];
+            if let Err(message) = self.set_listener(listener, !displaced.is_empty()).await {
+                self.unset_listeners(&set, displaced).await;
+                return Err(message);
+            }
+            set.push(name.clone());
+        }
+        Ok(())
+    }
+
+    async fn set_listener(&self, listener: &ListenerSpec, patient: bool) -> Result<(), String> {
+        let proxy = &self.supervisor.proxy;
+        let outcome = || proxy.set_listener(listener);
+        let busy = |kind| kind == ErrorKind::AddrInUse;
+        let mut last = outcome();
+        if patient && last.as_ref().is_err_and(|error| busy(error.kind())) {
+            // A listener that was removed just now lets go of its address in a moment.
+            for _ in 0..RELEASE_MAX.as_millis() / 10 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                last = outcome();
+                if !last.as_ref().is_err_and(|error| busy(error.kind())) {
+                    break;
+                }
+            }
+        }
+        let name = format!("listener {}", listener.name);
+        last.map(|_| ()).map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => format!("{name}: {error}"),
+            _ => explain(&name, listener.bind, &error),
+        })
+    }
+
+    async fn unset_listeners(&self, set: &[ListenerName], displaced: BTreeSet<ListenerName>) {
+        let before = |name: &ListenerName| self.old.listeners.get(name);
+        for name in set.iter().filter(|name| before(name).is_none()) {
+            self.remove_listener(name);
+        }
+        let changed: BTreeSet<ListenerName> =
+            set.iter().filter(|name| before(name).is_some()).cloned().chain(displaced).collect();
+        for name in &changed {
+            let Some(old) = before(name) else { continue };
+            if let Err(message) = self.set_listener(old, true).await {
+                warn!("cannot go back to the configuration before: {message}");
+            }
+        }
+    }
+
+    /// Listeners that stand on a port which another listener, or they themselves on another
+    /// address, are to have: they let go of it first. (`127.0.0.1:80` and `0.0.0.0:80` are
+    /// different addresses, but one cannot be bound beside the other.)
+    fn displaced(&self) -> BTreeSet<ListenerName> {
+        let place =
+            |listener: &ListenerSpec| (listener.bind.port(), listener.protocol == Protocol::Udp);
+        let moves = |name: &ListenerName| {
+            let (old, new) = (self.old.listeners.get(name), self.new.listeners.get(name));
+            !matches!((old, new), (Some(old), Some(new))
+                if old.bind == new.bind && old.protocol == new.protocol)
+        };
+        let listeners = &self.difference.listeners;
+        let wanted: BTreeSet<(u16, bool)> = listeners
+            .added
+            .iter()
+            .chain(&listeners.changed)
+            .filter(|name| moves(name))
+            .map(|name| place(&self.new.listeners[name]))
+            .filter(|(port, _)| *port != 0)
+            .collect();
+        listeners
+            .removed
+            .iter()
+            .chain(&listeners.changed)
+            .filter(|name| moves(name) && wanted.contains(&place(&self.old.listeners[*name])))
+            .cloned()
+            .collect()
+    }
+
+    fn remove_listener(&self, name: &ListenerName) {
+        self.supervisor.proxy.remove_listener(name, self.new.stop_grace.0);
+    }
+
+    /// A service none of whose healthy endpoints stays keeps the old ones until a new one has
+    /// proven itself.
+    async fn change_services(&self) -> Vec<String> {
+        let changed = &self.difference.services.changed;
+        let mut joint = Vec::new();
+        for name in changed {
+            let (old, new) = (&self.old.services[name], &self.new.services[name]);
+            if let Some((spec, fresh)) = self.joint(old, new) {
+                self.update_service(name, &spec);
+                joint.push((name, fresh));
+            }
+        }
+        if !joint.is_empty() {
+            let proven = || {
+                let state = self.state();
+                joint.iter().all(|(name, fresh)| {
+                    state.services.get(*name).is_none_or(|running| {
+                        fresh.iter().any(|e| running.service.is_healthy(e.id.as_str()))
+                    })
+                })
+            };
+            self.supervisor.wait_until(PROVING_MAX, proven).await;
+        }
+        let mut notes = Vec::new();
+        for name in changed {
+            self.update_service(name, &self.new.services[name]);
+            let state = self.state();
+            if let Some(running) = state.services.get(name)
+                && running.endpoint_count() > 0
+                && running.service.healthy() == 0
+            {
+                notes.push(format!("service {name} has no healthy endpoint yet"));
+            }
+        }
+        notes
+    }
+
+    /// `new` with the endpoints of `old` beside its own, and its own; `None` if that is not
+    /// called for.
+    fn joint(&self, old: &ServiceSpec, new: &ServiceSpec) -> Option<(ServiceSpec, Vec<Endpoint>)> {
+        let EndpointSource::Static(before) = &old.source else { return None };
+        let EndpointSource::Static(after) = &new.source else { return None };
+        let stays = |e: &&Endpoint| after.iter().any(|a| a.id == e.id && a.address == e.address);
+        let state = self.state();
+        let service = &state.services.get(&new.name)?.service;
+        if after.is_empty()
+            || service.healthy() == 0
+            || before.iter().filter(stays).any(|e| service.is_healthy(e.id.as_str()))
+        {
+            return None;
+        }
+        let leaving = before.iter().filter(|e| after.iter().all(|a| a.id != e.id));
+        let all = after.iter().chain(leaving).cloned().collect();
+        Some((ServiceSpec { source: EndpointSource::Static(all), ..new.clone() }, after.clone()))
+    }
+
+    fn update_service(&self, name: &ServiceName, spec: &ServiceSpec) {
+        let Supervisor { proxy, directory, .. } = &**self.supervisor;
+        let mut state = self.state();
+        let Some(running) = state.services.get_mut(name) else { return };
+        if let Some(superfluous) = running.update(proxy, spec, directory) {
+            state.leaving.push(tokio::spawn(superfluous.stop()));
+        }
+    }
+
+    fn remove_services(&self, names: &[ServiceName]) {
+        let proxy = &self.supervisor.proxy;
+        for name in names {
+            let mut state = self.state();
+            let Some(running) = state.services.remove(name) else { continue };
+            proxy.forget(name);
+            if let Some(fleet) = &running.fleet {
+                fleet.detach();
+            }
+            running.service.close(proxy.now());
+            state.leaving.retain(|leaving| !leaving.is_finished());
+            state.leaving.push(tokio::spawn(running.stop()));
+        }
+    }
+}

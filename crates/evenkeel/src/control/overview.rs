@@ -1,0 +1,133 @@
+//! What start-up prints: what listens where, and how many endpoints are up behind it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use model::ServiceName;
+use model::spec::{ActionSpec, ListenerSpec, Protocol, Spec};
+use model::status::ListenerStatus;
+
+use crate::output::{BOLD, GREEN, RED, RESET, YELLOW};
+
+pub(super) struct Overview<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) listeners: &'a [ListenerStatus],
+    pub(super) admin: Option<SocketAddr>,
+    /// How many endpoints of a service are healthy, of how many.
+    pub(super) healthy: &'a dyn Fn(&ServiceName) -> (usize, usize),
+}
+
+pub(super) fn text(overview: &Overview<'_>) -> String {
+    let mut lines: Vec<[String; 4]> = Vec::new();
+    for (name, listener) in &overview.spec.listeners {
+        let status = overview.listeners.iter().find(|status| status.name == name.as_str());
+        // Port 0 was asked for, perhaps: what counts is what was bound.
+        let bind = status.map_or(listener.bind, |status| status.bind);
+        let (protocol, address) = match listener.protocol {
+            Protocol::Http => ("http", format!("http://{bind}")),
+            Protocol::Tcp => ("tcp", bind.to_string()),
+            Protocol::Udp => ("udp", bind.to_string()),
+        };
+        lines.push([name.to_string(), protocol.into(), address, targets(listener, overview)]);
+    }
+    if let Some(admin) = overview.admin {
+        let address = format!("http://{admin}");
+        lines.push(["admin".into(), "http".into(), address, "admin API, /metrics".into()]);
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let (name_width, protocol_width, address_width) = (width(0), width(1), width(2));
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|[name, protocol, address, targets]| {
+            format!(
+                "{BOLD}{name:name_width$}{RESET}  {protocol:protocol_width$}  \
+                 {address:address_width$} -> {targets}"
+            )
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
+    let mut services: BTreeSet<&ServiceName> = listener.service.iter().collect();
+    for route in &listener.routes {
+        if let ActionSpec::Forward(targets) = &route.action {
+            services.extend(targets.iter().map(|target| &target.service));
+        }
+    }
+    let (mut healthy, mut all) = (0, 0);
+    for service in &services {
+        let (service_healthy, service_all) = (overview.healthy)(service);
+        healthy += service_healthy;
+        all += service_all;
+    }
+    let colour = match healthy {
+        0 => RED,
+        _ if healthy < all => YELLOW,
+        _ => GREEN,
+    };
+    let names: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
+    let plural = if names.len() == 1 { "" } else { "s" };
+    let routes = match listener.routes.len() {
+        0 | 1 => String::new(),
+        count => format!("{count} routes, "),
+    };
+    if names.is_empty() {
+        return format!("{routes}no service");
+    }
+    format!(
+        "{routes}service{plural} {} ({colour}{healthy} of {all} endpoints healthy{RESET})",
+        names.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use config::Source;
+
+    use super::*;
+    use crate::control::vocabulary;
+
+    #[test]
+    fn one_line_for_each_listener() {
+        let text = "
+listeners:
+  web: { bind: 127.0.0.1:8080, protocol: http, service: web }
+  stream: { bind: '127.0.0.1:0', protocol: tcp, service: web }
+  site:
+    bind: 127.0.0.1:8082
+    protocol: http
+    routes: [ { path: /i/*, service: images }, { service: web } ]
+services:
+  web: { endpoints: [ ':5001', ':5002', ':5003' ] }
+  images: { endpoints: [ ':5004' ] }
+";
+        let spec = config::parse(&Source { name: "test", text }, &vocabulary())
+            .unwrap_or_else(|defects| panic!("{defects}"))
+            .spec;
+        let stream = ListenerStatus {
+            name: "stream".into(),
+            bind: "127.0.0.1:40000".parse().unwrap(),
+            protocol: "tcp".into(),
+            routes: 1,
+            connections: 0,
+            connections_total: 0,
+            requests_total: 0,
+        };
+        let overview = Overview {
+            spec: &spec,
+            listeners: &[stream],
+            admin: Some("127.0.0.1:9900".parse().unwrap()),
+            healthy: &|name| if name.as_str() == "web" { (3, 3) } else { (0, 1) },
+        };
+        let plain = anstream::adapter::strip_str(&super::text(&overview)).to_string();
+        assert_eq!(
+            plain,
+            "\
+site    http  http://127.0.0.1:8082 -> 2 routes, services images, web (3 of 4 endpoints healthy)
+stream  tcp   127.0.0.1:40000       -> service web (3 of 3 endpoints healthy)
+web     http  http://127.0.0.1:8080 -> service web (3 of 3 endpoints healthy)
+admin   http  http://127.0.0.1:9900 -> admin API, /metrics"
+        );
+    }
+}

@@ -1,0 +1,46 @@
+use std::path::{Path, PathBuf};
+
+use anstream::eprintln;
+use config::{Checked, Source};
+
+use super::Verb;
+use crate::control::{read_file, vocabulary};
+use crate::failure::Failure;
+use crate::output::say;
+
+/// Check a configuration file and say what is wrong, where, and what to write instead
+#[derive(clap::Args)]
+pub(super) struct Check {
+    /// The configuration file
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Verb for Check {
+    const NAME: &'static str = "check";
+
+    fn run(self) -> Result<(), Failure> {
+        let text = read_file(&self.config)?;
+        let name = self.config.to_string_lossy();
+        let checked = check(&self.config, &text)?;
+        for warning in &checked.warnings {
+            eprintln!("{warning}");
+        }
+        let listeners = counted(checked.spec.listeners.len(), "listener");
+        let services = counted(checked.spec.services.len(), "service");
+        say(&format!("{name}: ok ({listeners}, {services})"))
+    }
+}
+
+/// The checked configuration; otherwise its defects are printed.
+pub(super) fn check(file: &Path, text: &str) -> Result<Checked, Failure> {
+    let name = file.to_string_lossy();
+    config::parse(&Source { name: &name, text }, &vocabulary()).map_err(|defects| {
+        eprintln!("{defects}");
+        Failure::Said
+    })
+}
+
+fn counted(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}

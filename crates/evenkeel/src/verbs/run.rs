@@ -1,0 +1,45 @@
+use std::path::{Path, PathBuf};
+
+use super::Verb;
+use super::check::check;
+use crate::control::{self, Origin, read_file};
+use crate::failure::Failure;
+use crate::log::{self, LogLevel};
+
+/// Run the load balancer as a configuration file says, and follow the file's changes
+#[derive(clap::Args)]
+pub(super) struct Run {
+    /// The configuration file
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: PathBuf,
+    /// What to log on standard error
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    log: LogLevel,
+}
+
+impl Verb for Run {
+    const NAME: &'static str = "run";
+
+    fn run(self) -> Result<(), Failure> {
+        log::start(self.log);
+        let text = read_file(&self.config)?;
+        let checked = check(&self.config, &text)?;
+        for warning in &checked.warnings {
+            tracing::warn!("{warning}");
+        }
+        let directory = match self.config.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let directory = directory.canonicalize().map_err(|error| {
+            Failure::Job(format!("cannot find the directory {}: {error}", directory.display()))
+        })?;
+        control::run(Origin {
+            name: self.config.to_string_lossy().into_owned(),
+            file: Some(self.config),
+            directory,
+            text,
+            spec: checked.spec,
+        })
+    }
+}

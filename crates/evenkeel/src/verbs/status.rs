@@ -1,0 +1,136 @@
+use std::time::Duration;
+
+use model::status::{EndpointState, EndpointStatus, ListenerStatus, ServiceStatus};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Verb;
+use crate::client::AdminAddress;
+use crate::failure::Failure;
+use crate::output::{say, say_json};
+use crate::table::{self, Row};
+
+/// Show listeners, services and endpoints with their state
+#[derive(clap::Args)]
+pub(super) struct Status {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminAddress,
+}
+
+impl Verb for Status {
+    const NAME: &'static str = "status";
+
+    fn run(self) -> Result<(), Failure> {
+        let client = self.admin.client()?;
+        let services = client.get("/v1/services")?;
+        let listeners = client.get("/v1/listeners")?;
+        if self.json {
+            return say_json(&json!({
+                "listeners": listeners["listeners"],
+                "services": services["services"],
+            }));
+        }
+        let listeners: Vec<ListenerStatus> = read(listeners, "listeners")?;
+        let services: Vec<ServiceStatus> = read(services, "services")?;
+        let tables =
+            [listener_table(&listeners), service_table(&services), endpoint_table(&services)];
+        let tables: Vec<String> = tables.into_iter().flatten().collect();
+        if tables.is_empty() {
+            return say("nothing is configured");
+        }
+        say(&tables.join("\n\n"))
+    }
+}
+
+fn read<T: DeserializeOwned>(mut answer: Value, name: &str) -> Result<T, Failure> {
+    serde_json::from_value(answer[name].take()).map_err(|error| {
+        Failure::Job(format!("the admin API's answer is of another version: {name}: {error}"))
+    })
+}
+
+fn listener_table(listeners: &[ListenerStatus]) -> Option<String> {
+    let rows = listeners.iter().map(|l| {
+        Row::plain([
+            l.name.clone(),
+            l.protocol.clone(),
+            l.bind.to_string(),
+            l.routes.to_string(),
+            l.connections.to_string(),
+            l.connections_total.to_string(),
+            l.requests_total.to_string(),
+        ])
+    });
+    table::render(
+        ["LISTENER", "PROTOCOL", "BIND", "ROUTES", "OPEN", "CONNECTIONS", "REQUESTS"],
+        rows,
+    )
+}
+
+fn service_table(services: &[ServiceStatus]) -> Option<String> {
+    let rows = services.iter().map(|s| {
+        let healthy = s.endpoints.iter().filter(|e| e.state == EndpointState::Healthy).count();
+        Row::plain([
+            s.name.clone(),
+            s.policy.clone(),
+            format!("{healthy} of {}", s.endpoints.len().max(s.replicas.unwrap_or(0))),
+            s.replicas.map_or_else(|| "-".into(), |n| n.to_string()),
+            s.retries.to_string(),
+            s.retries_denied.to_string(),
+            s.unavailable.to_string(),
+        ])
+    });
+    table::render(
+        ["SERVICE", "POLICY", "HEALTHY", "REPLICAS", "RETRIES", "DENIED", "UNAVAILABLE"],
+        rows,
+    )
+}
+
+fn endpoint_table(services: &[ServiceStatus]) -> Option<String> {
+    let rows = services.iter().flat_map(|s| s.endpoints.iter().map(|e| endpoint_row(&s.name, e)));
+    table::render(
+        [
+            "SERVICE",
+            "ENDPOINT",
+            "ADDRESS",
+            "STATE",
+            "WEIGHT",
+            "IN FLIGHT",
+            "REQUESTS",
+            "FAILURES",
+            "LATENCY",
+            "REASON",
+        ],
+        rows,
+    )
+}
+
+fn endpoint_row(service: &str, endpoint: &EndpointStatus) -> Row<10> {
+    let state = match endpoint.state {
+        EndpointState::Unproven => "unproven",
+        EndpointState::Healthy => "healthy",
+        EndpointState::Unhealthy => "unhealthy",
+        EndpointState::Draining => "draining",
+    };
+    let latency = endpoint.latency_us.map(Duration::from_micros);
+    let cells = [
+        service.to_owned(),
+        endpoint.id.clone(),
+        endpoint.address.to_string(),
+        state.to_owned(),
+        endpoint.weight.to_string(),
+        endpoint.in_flight.to_string(),
+        endpoint.requests.to_string(),
+        endpoint.failures.to_string(),
+        latency.map_or_else(|| "-".into(), |latency| format!("{latency:.1?}")),
+        endpoint.reason.clone(),
+    ];
+    let colour = match endpoint.state {
+        EndpointState::Healthy => crate::output::GREEN,
+        EndpointState::Unhealthy => crate::output::RED,
+        EndpointState::Unproven | EndpointState::Draining => crate::output::YELLOW,
+    };
+    Row { cells, colour: Some((3, colour)) }
+}
