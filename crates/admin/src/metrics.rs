@@ -143,6 +143,13 @@ fn service_counters(out: &mut Text, services: &[ServiceStatus]) {
     }
 }
 
+/// Upper bounds of the buckets, in microseconds. Always the same, since a bucket that only appears
+/// once it is hit breaks `rate` and `histogram_quantile`.
+const LATENCY_BOUNDS_US: [u64; 16] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000,
+];
+
 fn latency(out: &mut Text, metrics: &Metrics) {
     out.family(
         "evenkeel_service_request_duration_seconds",
@@ -150,19 +157,22 @@ fn latency(out: &mut Text, metrics: &Metrics) {
         "From the head of a request to the last byte of its answer.",
     );
     for service in &metrics.services {
-        let mut sum_of_counts = 0;
-        for (upper, count) in &service.latency_us {
-            sum_of_counts += count;
-            if *upper != u64::MAX {
-                let upper = (*upper as f64 / 1e6).to_string();
-                out.part("_bucket", &[("service", &service.name), ("le", &upper)], sum_of_counts);
-            }
+        let name = &*service.name;
+        for bound in LATENCY_BOUNDS_US {
+            // The data plane's buckets are finer. One that straddles the bound counts for the next.
+            let below = service.latency_us.iter().filter(|(upper, _)| *upper <= bound);
+            let le = (bound as f64 / 1e6).to_string();
+            out.part("_bucket", &[("service", name), ("le", &le)], sum(below));
         }
-        out.part("_bucket", &[("service", &service.name), ("le", "+Inf")], sum_of_counts);
-        let sum = service.latency_us_sum as f64 / 1e6;
-        out.part("_sum", &[("service", &service.name)], sum);
-        out.part("_count", &[("service", &service.name)], sum_of_counts);
+        let all = sum(service.latency_us.iter());
+        out.part("_bucket", &[("service", name), ("le", "+Inf")], all);
+        out.part("_sum", &[("service", name)], service.latency_us_sum as f64 / 1e6);
+        out.part("_count", &[("service", name)], all);
     }
+}
+
+fn sum<'a>(buckets: impl Iterator<Item = &'a (u64, u64)>) -> u64 {
+    buckets.map(|(_, count)| count).sum()
 }
 
 fn endpoints(out: &mut Text, services: &[ServiceStatus]) {
