@@ -164,6 +164,11 @@ impl Listener {
         }
     }
 
+    /// Has it no connection (or flow) open, on any worker?
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.load(Relaxed) == 0
+    }
+
     /// A place under the limits for one connection (or flow) of `client`.
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Admission> {
         let state = self.state.load();
@@ -246,6 +251,9 @@ pub(crate) fn bind(
             socket.set_reuse_address(true)?;
             // Accepted connections inherit it.
             socket.set_tcp_nodelay(true)?;
+        }
+        if kind == Type::DGRAM {
+            udp::tell_destinations(&socket, address.ip())?;
         }
         socket.bind(&address.into())?;
         if kind == Type::STREAM {

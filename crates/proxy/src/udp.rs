@@ -25,13 +25,15 @@ use std::time::Duration;
 
 use model::Instant;
 use model::spec::Protocol;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::access_log::Entry;
 use crate::listener::{Door, Target};
+use crate::tracked::TICK;
 use flow::Flow;
 use leg::{Leg, LegError};
 use socket::ClientSocket;
+pub(crate) use socket::tell_destinations;
 
 /// The largest datagram there is, headers not counted (RFC 768: 16 bits of length).
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -61,6 +63,10 @@ pub(crate) async fn serve(
         }
     };
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    // The kernel spreads clients over the sockets by their number: closing one while another
+    // worker has flows would send those to the wrong worker. So all stay until all are done, and
+    // this worker with them.
+    let _until_done = door.worker.tracked.register(door.listener.id);
     loop {
         tokio::select! {
             biased;
@@ -69,7 +75,7 @@ pub(crate) async fn serve(
                 front.receive(&mut buffer, LAST_BATCH);
                 front.stopping.set(true);
             }
-            () = front.flow_ended.notified(), if front.stopping.get() => {}
+            () = tokio::time::sleep(TICK), if front.stopping.get() => {}
             ready = front.socket.readable() => {
                 if let Err(e) = ready {
                     tracing::error!("{}: cannot receive any more: {e}", door.listener.name);
@@ -80,7 +86,7 @@ pub(crate) async fn serve(
                 }
             }
         }
-        if front.stopping.get() && front.flows.borrow().is_empty() {
+        if front.stopping.get() && door.listener.is_idle() {
             return;
         }
     }
@@ -92,7 +98,6 @@ struct Front {
     door: Door,
     socket: ClientSocket,
     flows: RefCell<HashMap<FlowKey, Rc<Flow>>>,
-    flow_ended: Notify,
     /// No new flows.
     stopping: Cell<bool>,
     /// Replies pass through here, one at a time.
@@ -121,7 +126,6 @@ impl Front {
             door,
             socket: ClientSocket::new(socket)?,
             flows: RefCell::default(),
-            flow_ended: Notify::new(),
             stopping: Cell::new(false),
             reply: RefCell::new(vec![0; DATAGRAM_BYTES_MAX].into()),
             kept_bytes: Cell::new(0),

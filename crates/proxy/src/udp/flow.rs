@@ -301,7 +301,6 @@ impl Flow {
                 FlowEnd::Idle | FlowEnd::Answered => None,
             },
         });
-        front.flow_ended.notify_one();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
 use nix::sys::socket::{
@@ -41,19 +41,30 @@ pub(super) struct Datagram {
     pub(super) local: Option<IpAddr>,
 }
 
-impl ClientSocket {
-    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let bound = match socket.local_addr()?.ip() {
+/// To be called before the socket is bound, so that no datagram comes without its destination.
+pub(crate) fn tell_destinations(socket: &impl AsFd, bind: IpAddr) -> io::Result<()> {
+    match Bound::of(bind) {
+        Bound::OneAddress => {}
+        Bound::AnyV4 => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+        Bound::AnyV6 => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+    }
+    Ok(())
+}
+
+impl Bound {
+    fn of(address: IpAddr) -> Self {
+        match address {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Bound::AnyV4,
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Bound::AnyV6,
             _ => Bound::OneAddress,
-        };
-        match bound {
-            Bound::OneAddress => {}
-            Bound::AnyV4 => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
-            Bound::AnyV6 => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
         }
+    }
+}
+
+impl ClientSocket {
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let bound = Bound::of(socket.local_addr()?.ip());
         // An IPv6 socket tells IPv4 destinations in the IPv6 form, so one of the two suffices.
         let control = nix::cmsg_space!(in6_pktinfo);
         let socket = UdpSocket::from_std(socket)?;
@@ -171,6 +182,7 @@ mod tests {
             client.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
             let to = SocketAddr::new(to.parse().unwrap(), port);
             runtime.block_on(async {
+                tell_destinations(&socket, socket.local_addr().unwrap().ip()).unwrap();
                 let server = ClientSocket::new(socket).unwrap();
                 let mut buffer = [0; 100];
                 for payload in [&b"hello"[..], b""] {
