@@ -14,6 +14,9 @@ use model::Instant;
 /// How often deadlines are looked at: a tenth of the shortest time-out that makes sense (1 s).
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// Closed listeners that are remembered: far more than are closed while one drains its queue.
+const CLOSED_REMEMBERED_MAX: usize = 64;
+
 /// The connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Tracked {
@@ -24,6 +27,8 @@ pub(crate) struct Tracked {
 struct Slots {
     all: Vec<Slot>,
     free: Vec<u32>,
+    /// Listeners that accept no more, and when what they accepted must end. `None`: all of them.
+    closed: Vec<(Option<u32>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -51,16 +56,18 @@ enum SlotState {
 
 impl Tracked {
     pub(crate) fn register(self: &Rc<Self>, listener: u32) -> Ticket {
+        let mut slots = self.slots.borrow_mut();
+        // The last ones of a closed listener come out of its queue after it was closed.
+        let closed = slots.closed.iter().find(|(l, _)| l.is_none_or(|l| l == listener));
         let slot = Slot {
             deadline: Instant::FAR_FUTURE,
-            close_at: Instant::FAR_FUTURE,
+            close_at: closed.map_or(Instant::FAR_FUTURE, |(_, close_at)| *close_at),
             endpoint: 0,
             listener,
-            state: SlotState::Busy,
+            state: if closed.is_some() { SlotState::Closing } else { SlotState::Busy },
             expired: false,
             waker: None,
         };
-        let mut slots = self.slots.borrow_mut();
         let index = match slots.free.pop() {
             Some(index) => {
                 slots.all[index as usize] = slot;
@@ -96,7 +103,13 @@ impl Tracked {
     /// Those of `listener` (`None`: all) end: idle ones now, others when what they do is done and
     /// at `close_at` at the latest.
     pub(crate) fn close_listener(&self, listener: Option<u32>, close_at: Instant) {
-        for slot in &mut self.slots.borrow_mut().all {
+        let mut slots = self.slots.borrow_mut();
+        // Listener ids are never used twice, so the list only has to outlive the accept queue.
+        if slots.closed.len() == CLOSED_REMEMBERED_MAX {
+            slots.closed.remove(0);
+        }
+        slots.closed.push((listener, close_at));
+        for slot in &mut slots.all {
             if slot.state != SlotState::Free && listener.is_none_or(|l| l == slot.listener) {
                 slot.state = SlotState::Closing;
                 slot.close_at = slot.close_at.min(close_at);
@@ -224,7 +237,8 @@ mod tests {
         assert!(a.must_close());
         drop((a, b));
         assert!(tracked.is_empty());
-        let c = tracked.register(1);
+        let (c, d) = (tracked.register(3), tracked.register(1));
         assert!(!c.expired() && !c.is_closing());
+        assert!(d.is_closing(), "it was accepted before its listener closed, and served after");
     }
 }

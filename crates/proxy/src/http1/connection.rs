@@ -28,6 +28,9 @@ use crate::tracked::Ticket;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How long a connection whose listener closes may take to send its first request.
+const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
+
 /// What a client's connection does after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -138,14 +141,19 @@ impl Downstream {
             self.ticket.set_deadline(self.finished_at + state.spec.timeouts.keep_alive);
         }
         self.ticket.set_idle(true);
+        let mut last_wait = !first;
         let result = poll_fn(|cx| {
             match self.inbound.poll_fill(cx, &mut self.stream, state.spec.limits.header_bytes) {
-                Poll::Ready(result) => Poll::Ready(result),
-                Poll::Pending if self.ticket.expired() || self.ticket.is_closing() => {
-                    Poll::Ready(Ok(0))
-                }
-                Poll::Pending => Poll::Pending,
+                Poll::Ready(result) => return Poll::Ready(result),
+                Poll::Pending if self.ticket.expired() => return Poll::Ready(Ok(0)),
+                Poll::Pending if !self.ticket.is_closing() => return Poll::Pending,
+                Poll::Pending if last_wait => return Poll::Ready(Ok(0)),
+                Poll::Pending => {}
             }
+            // Who connected just before the listener closed is about to send its request.
+            last_wait = true;
+            self.ticket.set_deadline(self.door.worker.clock.now() + FIRST_REQUEST_WAIT);
+            Poll::Pending
         })
         .await;
         self.ticket.set_idle(false);

@@ -67,7 +67,9 @@ pub(crate) async fn forward(
             _ => down.refuse(scratch, 400, "malformed body").await,
         };
     }
-    scratch.record.service = Some(target.service.name().clone());
+    if down.door.worker.log.is_on() {
+        scratch.record.service = Some(target.service.name().clone());
+    }
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -103,7 +105,9 @@ impl Forward<'_> {
                 return self.down.fail(scratch, last.0, last.1).await;
             };
             scratch.record.attempts += 1;
-            scratch.record.endpoint = Some(pick.endpoint().id.clone());
+            if self.down.door.worker.log.is_on() {
+                scratch.record.endpoint = Some(pick.endpoint().id.clone());
+            }
             match self.attempt(scratch, pick, now).await {
                 Attempt::Over(next) => return next,
                 Attempt::Again { status, error } => {
@@ -311,6 +315,10 @@ impl Forward<'_> {
         let on = &self.settings.retry.on;
         let wanted = match &fault {
             Fault::UpstreamClosed | Fault::Garbage(_) | Fault::GarbageBody => {
+                on.contains(&RetryCondition::Reset)
+            }
+            // The endpoint's grace is over; the client's connection goes on.
+            Fault::Closed if !self.down.ticket.is_closing() => {
                 on.contains(&RetryCondition::Reset)
             }
             Fault::FirstByteTimeout => on.contains(&RetryCondition::FirstByteTimeout),
