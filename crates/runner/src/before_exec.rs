@@ -43,16 +43,28 @@ pub(crate) fn tie_to_us(
     unsafe { command.pre_exec(hook) };
 }
 
-/// Moves the child to a session of its own, out of reach of a terminal's Ctrl-C and hang-up.
-pub(crate) fn own_session(command: &mut Command) {
+/// Puts the child out of reach of what ends the balancer: in a session of its own a terminal's
+/// Ctrl-C and hang-up do not find it, and signals to end, sent to everything of our name, pass it
+/// by. What is ignored stays ignored after exec, so there is no moment in which it can be hit.
+pub(crate) fn outlive_us(command: &mut Command) {
     let hook = || {
         let _: Pid = rustix::process::setsid()?;
+        for signal in IGNORED {
+            // SAFETY: no handler is installed, SIG_IGN names none; signal is async-signal-safe.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
         Ok(())
     };
-    // SAFETY: `hook` makes the single system call setsid, which is async-signal-safe, and
-    // captures nothing.
+    // SAFETY: `hook` makes the system calls setsid and signal, both async-signal-safe, captures
+    // nothing, and `last_os_error` does not allocate.
     unsafe { command.pre_exec(hook) };
 }
+
+/// What a terminal, an init system or a person sends to end a program or to tell it something.
+const IGNORED: [libc::c_int; 6] =
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
 #[cfg(test)]
 mod tests {
@@ -62,13 +74,15 @@ mod tests {
     use std::process::Stdio;
 
     #[test]
-    fn a_session_of_its_own() {
+    fn a_session_of_its_own_and_deaf() {
         let mut command = Command::new("sh");
-        own_session(command.args(["-c", "cut -d' ' -f6 /proc/$$/stat; echo $$"]));
+        let script = "cut -d' ' -f6 /proc/$$/stat; echo $$; kill -TERM $$; kill -INT $$; echo here";
+        outlive_us(command.args(["-c", script]));
         let output = command.stdout(Stdio::piped()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        let (session, pid) = text.trim().split_once('\n').unwrap();
-        assert_eq!(session, pid);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], lines[1]);
+        assert_eq!(lines[2], "here");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 //! touches anything while the balancer lives.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -16,9 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
-use rustix::net::SendFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 
 use crate::before_exec;
@@ -26,8 +25,11 @@ use crate::before_exec;
 /// The hidden verb under which the binary offers [`run`].
 pub const VERB: &str = "__watchdog";
 
-/// A watchdog that died is started again, but not more often than this.
-const RESTART_PAUSE: Duration = Duration::from_secs(1);
+/// Before a watchdog that died is started again, in case that the next one dies as well.
+const RESTART_PAUSE: Duration = Duration::from_millis(200);
+/// How long a line to it may wait. It does nothing but read, so this is never needed unless it
+/// is stopped or ill.
+const SEND_PATIENCE: Duration = Duration::from_millis(100);
 /// Between looks whether the groups are gone.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -44,7 +46,6 @@ struct State {
     /// Our end. Replicas inherit it only until they exec.
     link: Arc<OwnedFd>,
     groups: HashMap<Pid, u32>,
-    started: Instant,
 }
 
 impl Watchdog {
@@ -62,17 +63,37 @@ impl Watchdog {
         });
         // Its output is closed so that nobody who reads ours to its end waits for it.
         command.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
-        before_exec::own_session(&mut command);
-        let (child, link) = launch(&mut command)?;
-        let groups = HashMap::new();
-        let state = State { command, child, link, groups, started: Instant::now() };
-        if let Err(second) = WATCHDOG.set(Watchdog { state: Mutex::new(state) }) {
-            // Two threads started one each; the loser's ends at the end of its socket.
-            let mut state = second.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-            drop(state.link);
-            state.child.wait()?;
+        before_exec::outlive_us(&mut command);
+        let (child, link) = launch(&mut command, &[])?;
+        let state = State { command, child, link, groups: HashMap::new() };
+        let mut first = false;
+        let watchdog = WATCHDOG.get_or_init(|| {
+            first = true;
+            Watchdog { state: Mutex::new(state) }
+        });
+        // Two threads may have started one each; the loser's ends at the end of its socket.
+        if first {
+            thread::Builder::new()
+                .name("watchdog-keeper".to_owned())
+                .spawn(move || watchdog.keep())?;
         }
         Ok(())
+    }
+
+    /// Starts another as soon as the one that there is has died.
+    fn keep(&self) {
+        loop {
+            let link = self.link();
+            // It never sends anything: this returns at its end.
+            while rustix::net::recv(&link, &mut [0; 1][..], RecvFlags::empty())
+                == Err(rustix::io::Errno::INTR)
+            {}
+            warn!("the watchdog is gone; starting another");
+            thread::sleep(RESTART_PAUSE);
+            if let Err(error) = self.lock().restart() {
+                warn!("cannot start the watchdog: {error}");
+            }
+        }
     }
 
     pub(crate) fn global() -> Option<&'static Watchdog> {
@@ -103,31 +124,42 @@ impl Watchdog {
 
 impl State {
     fn send(&mut self, line: &Line) {
-        // It reads at once and always; a full socket means that it is stopped or ill.
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let Err(error) = rustix::net::send(&self.link, line.as_bytes(), flags) else { return };
-        if self.started.elapsed() < RESTART_PAUSE {
-            return;
+        // It reads at once and always. One that does not is stopped or ill, and must not stay
+        // behind with an old list.
+        if send(&self.link, line).is_err() {
+            let _ = self.child.kill();
         }
-        warn!("the watchdog is gone ({error}); starting another");
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
         let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.started = Instant::now();
-        match launch(&mut self.command) {
-            Ok((child, link)) => (self.child, self.link) = (child, link),
-            Err(error) => return warn!("cannot start the watchdog: {error}"),
-        }
-        for (&group, &grace_ms) in &self.groups {
-            let _ = rustix::net::send(&self.link, Line::add(group, grace_ms).as_bytes(), flags);
-        }
+        self.child.wait()?;
+        let lines = self.groups.iter().map(|(&group, &grace_ms)| Line::add(group, grace_ms));
+        let known: Vec<u8> = lines.flat_map(|line| line.as_bytes().to_vec()).collect();
+        (self.child, self.link) = launch(&mut self.command, &known)?;
+        Ok(())
     }
 }
 
-fn launch(command: &mut Command) -> io::Result<(Child, Arc<OwnedFd>)> {
-    let (ours, theirs) = UnixStream::pair()?;
+/// Waits, within [`SEND_PATIENCE`], for a watchdog that is busy.
+fn send(link: &OwnedFd, line: &Line) -> io::Result<()> {
+    rustix::net::send(link, line.as_bytes(), SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Starts a watchdog that finds the lines `known` waiting for it when it begins to read.
+fn launch(command: &mut Command, known: &[u8]) -> io::Result<(Child, Arc<OwnedFd>)> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    ours.set_write_timeout(Some(SEND_PATIENCE))?;
+    let early = match known {
+        [] => 0,
+        _ => rustix::net::send(&ours, known, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?,
+    };
     let child = command.stdin(Stdio::from(OwnedFd::from(theirs))).spawn();
     command.stdin(Stdio::null()); // Closes our copy of its end.
-    Ok((child?, Arc::new(OwnedFd::from(ours))))
+    let child = child?;
+    ours.write_all(&known[early..])?;
+    Ok((child, Arc::new(OwnedFd::from(ours))))
 }
 
 /// The path of this program, or, when its file was replaced since it started, the kernel's own
@@ -193,28 +225,10 @@ impl Line {
     }
 }
 
-/// The watchdog's own life: what the binary does for the verb [`VERB`].
+/// The watchdog's own life: what the binary does for the verb [`VERB`]. Whoever started it has
+/// made it deaf to the signals that end the balancer.
 pub fn run() -> ExitCode {
-    // It outlives the signals that end the balancer. To have a handler is enough to stay alive;
-    // nobody waits for them.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return ExitCode::FAILURE };
-    let entered = runtime.enter();
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ] {
-        if signal(kind).is_err() {
-            return ExitCode::FAILURE;
-        }
-    }
-    let left = follow(io::stdin().lock());
-    end_all(left);
-    drop(entered);
+    end_all(follow(io::stdin().lock()));
     ExitCode::SUCCESS
 }
 
