@@ -5,6 +5,7 @@
 //! Start with [`drive`]; [`check::run`] is one check.
 
 mod check;
+mod tls;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

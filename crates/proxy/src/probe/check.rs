@@ -9,10 +9,13 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use wire::http1::{
     ChunkStep, ChunkedDecoder, Framing, HeadLimits, Progress, RequestKind, ResponseHead,
     TrailerLimits,
 };
+
+use super::tls;
 
 /// Bytes of an answer's head, and fields in it: what a health endpoint can reasonably say.
 const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, count: 200, uri_bytes: 0 };
@@ -41,16 +44,13 @@ pub(super) async fn run(spec: &HealthSpec, address: SocketAddr) -> Verdict {
     let result = match &spec.kind {
         HealthKind::Off => return Verdict::Passed,
         HealthKind::Tcp => timeout(spec.timeout, connect(target)).await.map(|r| r.map(close)),
-        HealthKind::Http { tls: true, .. } => {
-            let reason = "https checks need TLS, which this version does not have";
-            return Verdict::Failed(reason.into());
-        }
-        HealthKind::Http { path, method, host, headers, expect, tls: false } => {
+        HealthKind::Http { path, method, host, headers, expect, tls } => {
             let host = host.clone().unwrap_or_else(|| target.to_string());
             let request = request(method, path, &host, headers);
             let kind = RequestKind { is_head: method == "HEAD", is_connect: false };
             let mut answer = Answer::default();
-            let asked = ask(&mut answer, target, &request, kind, expect);
+            let tls = tls.then_some(host.as_str());
+            let asked = ask(&mut answer, target, tls, &request, kind, expect);
             match timeout(spec.timeout, asked).await {
                 Ok(Ok(stream)) => {
                     drain(answer, stream).await;
@@ -73,6 +73,8 @@ pub(super) async fn run(spec: &HealthSpec, address: SocketAddr) -> Verdict {
 enum CheckError {
     NotRun(io::Error),
     Io(io::Error),
+    /// The handshake failed.
+    Tls(io::Error),
     Ended,
     NotHttp(&'static str),
     Status { status: u16, expected: String },
@@ -82,6 +84,7 @@ impl std::fmt::Display for CheckError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             CheckError::NotRun(e) | CheckError::Io(e) => f.write_str(&describe(e)),
+            CheckError::Tls(e) => write!(f, "TLS handshake: {}", describe(e)),
             CheckError::Ended => f.write_str("connection closed before an answer"),
             CheckError::NotHttp(reason) => write!(f, "not an HTTP answer: {reason}"),
             CheckError::Status { status, expected } => {
@@ -115,6 +118,50 @@ async fn connect(target: SocketAddr) -> Result<TcpStream, CheckError> {
         socket.connect(target).await
     };
     connect.await.map_err(|e| if is_ours(&e) { CheckError::NotRun(e) } else { CheckError::Io(e) })
+}
+
+/// A connection to check, in clear or over TLS.
+enum Connection {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    async fn open(target: SocketAddr, tls: Option<&str>) -> Result<Connection, CheckError> {
+        let stream = connect(target).await?;
+        match tls {
+            None => Ok(Connection::Plain(stream)),
+            Some(host) => {
+                let stream = tls::handshake(stream, host, target).await.map_err(CheckError::Tls)?;
+                Ok(Connection::Tls(Box::new(stream)))
+            }
+        }
+    }
+
+    async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        match self {
+            Connection::Plain(stream) => stream.write_all(request).await,
+            Connection::Tls(stream) => {
+                stream.write_all(request).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    async fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        bytes.reserve(READ_BYTES);
+        match self {
+            Connection::Plain(stream) => stream.read_buf(bytes).await,
+            Connection::Tls(stream) => stream.read_buf(bytes).await,
+        }
+    }
+
+    fn close(self) {
+        match self {
+            Connection::Plain(stream) => close(stream),
+            Connection::Tls(stream) => close(stream.into_inner().0),
+        }
+    }
 }
 
 /// Closes with a reset, so that no check leaves a connection in TIME_WAIT behind.
@@ -159,13 +206,14 @@ struct Answer {
 async fn ask(
     answer: &mut Answer,
     target: SocketAddr,
+    tls: Option<&str>,
     request: &[u8],
     kind: RequestKind,
     expect: &StatusSet,
-) -> Result<TcpStream, CheckError> {
-    let mut stream = connect(target).await?;
+) -> Result<Connection, CheckError> {
+    let mut stream = Connection::open(target, tls).await?;
     // An endpoint may answer and close before it has read all: the answer decides.
-    let sent = stream.write_all(request).await;
+    let sent = stream.send(request).await;
     let mut interim = 0;
     loop {
         match answer.head.parse(&answer.bytes, &HEAD_LIMITS, kind) {
@@ -181,7 +229,7 @@ async fn ask(
             Ok(Progress::Complete) => break,
             Ok(Progress::Partial) => {}
         }
-        match read(&mut stream, &mut answer.bytes).await {
+        match stream.read(&mut answer.bytes).await {
             Ok(0) if answer.bytes.is_empty() => return Err(CheckError::Ended),
             Ok(0) => return Err(CheckError::NotHttp("it ends within the head")),
             Ok(_) => {}
@@ -196,19 +244,14 @@ async fn ask(
     }
 }
 
-async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    bytes.reserve(READ_BYTES);
-    stream.read_buf(bytes).await
-}
-
 /// Reads the rest of a good answer, within bounds, and closes.
-async fn drain(mut answer: Answer, mut stream: TcpStream) {
+async fn drain(mut answer: Answer, mut stream: Connection) {
     let mut body = Rest::new(answer.head.framing);
     answer.bytes.drain(..answer.head.len);
     let to_the_end = async {
         let mut total = 0;
         while !body.is_done(&mut answer.bytes) && total < DRAIN_BYTES_MAX {
-            match read(&mut stream, &mut answer.bytes).await {
+            match stream.read(&mut answer.bytes).await {
                 Ok(0) | Err(_) => break,
                 Ok(count) => total += count,
             }
@@ -216,7 +259,7 @@ async fn drain(mut answer: Answer, mut stream: TcpStream) {
     };
     // Whether it came to its end does not matter any more.
     let _ = timeout(DRAIN_TIME_MAX, to_the_end).await;
-    close(stream);
+    stream.close();
 }
 
 /// What is still to come of an answer.
@@ -383,6 +426,43 @@ mod tests {
 
     fn request_text(method: &str) -> String {
         String::from_utf8(request(method, "/", "a", &[])).unwrap()
+    }
+
+    #[test]
+    fn https_passes_with_a_certificate_that_nobody_vouches_for() {
+        let mut spec = http("GET");
+        if let HealthKind::Http { tls, .. } = &mut spec.kind {
+            *tls = true;
+        }
+        on_runtime(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let acceptor = super::tls::tests::acceptor("somebody.else");
+            let endpoint = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                String::from_utf8(request).unwrap()
+            };
+            let (verdict, request) = tokio::join!(run(&spec, address), endpoint);
+            assert!(matches!(verdict, Verdict::Passed), "{verdict:?}");
+            assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: app.example\r\n"));
+
+            let plain = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+                let _ = stream.read_buf(&mut Vec::new()).await;
+            };
+            let (verdict, ()) = tokio::join!(run(&spec, address), plain);
+            let said = format!("{verdict:?}");
+            assert!(said.contains("TLS handshake"), "{said}");
+        });
     }
 
     #[test]
