@@ -126,7 +126,8 @@ impl Default for HttpSpec {
 pub struct UdpSpec {
     /// A flow without a datagram in either direction ends. Default 30 s.
     pub flow_idle: Duration,
-    /// End a flow after so many replies, e.g. 1 for DNS. Default: only by time.
+    /// End a flow once each of its datagrams has had so many replies, e.g. 1 for DNS. Default: only
+    /// by time.
     pub replies: Option<u32>,
 }
 
