@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
 use rustix::net::SendFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Signal, setrlimit};
 
+use crate::file_limit;
 use crate::watchdog::Line;
 
 /// Makes the child die with the thread that spawns it, and makes it tell the watchdog of itself
@@ -22,6 +23,7 @@ pub(crate) fn tie_to_us(
     grace_ms: u32,
 ) {
     let parent = rustix::process::getpid();
+    let files = file_limit::inherited();
     let hook = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
         // The signal is not sent for a parent that died before it was asked for.
@@ -34,12 +36,15 @@ pub(crate) fn tie_to_us(
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             let _ = rustix::net::send(link.as_ref(), line.as_bytes(), flags);
         }
+        if let Some(files) = &files {
+            setrlimit(Resource::Nofile, *files)?;
+        }
         Ok(())
     };
-    // SAFETY: `hook` makes the system calls prctl, getppid, getpid and sendto through rustix and
-    // formats into an array on its stack. It touches no lock and no heap: the captured values are
-    // a number and a counted file descriptor that it only borrows, and `from_raw_os_error` makes
-    // an error without allocating.
+    // SAFETY: `hook` makes the system calls prctl, getppid, getpid, sendto and prlimit through
+    // rustix and formats into an array on its stack. It touches no lock and no heap: the captured
+    // values are numbers and a counted file descriptor that it only borrows, and
+    // `from_raw_os_error` makes an error without allocating.
     unsafe { command.pre_exec(hook) };
 }
 

@@ -12,7 +12,9 @@
 
 mod backoff;
 mod before_exec;
+mod file_limit;
 mod fleet;
+mod group;
 mod launch;
 mod output;
 mod ports;
@@ -26,6 +28,7 @@ use std::pin::Pin;
 
 use model::{Endpoint, EndpointId};
 
+pub use file_limit::raise_file_limit;
 pub use fleet::ProcessRunner;
 pub use watchdog::Watchdog;
 

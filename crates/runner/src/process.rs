@@ -10,11 +10,13 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::output::{Output, Stream};
-use crate::watchdog::{self, Watchdog};
-use crate::{before_exec, spawner};
+use crate::watchdog::Watchdog;
+use crate::{before_exec, group, spawner};
 
-/// Between looks whether a group is gone, once its leader is.
-const POLL: Duration = Duration::from_millis(20);
+/// Between looks whether a group is gone, once its leader is; doubled each time to the longest,
+/// because a look reads through all processes.
+const POLL: Duration = Duration::from_millis(5);
+const POLL_LONGEST: Duration = Duration::from_millis(100);
 /// How long the kernel may take to end what SIGKILL has hit; longer means that it hangs in a
 /// device, and waiting would not help.
 const KILLED_WITHIN: Duration = Duration::from_secs(5);
@@ -93,8 +95,10 @@ impl Process {
         // Until the leader is waited for, its number cannot be given to another process; after
         // that the group itself keeps it for as long as it has a member.
         let _ = self.ended().await;
-        while watchdog::exists(self.group) {
-            sleep(POLL).await;
+        let mut pause = POLL;
+        while group::is_alive(self.group) {
+            sleep(pause).await;
+            pause = (pause * 2).min(POLL_LONGEST);
         }
         self.forget();
     }

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fd::OwnedFd;
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tracing::warn;
 
-use crate::before_exec;
+use crate::{before_exec, group};
 
 /// The hidden verb under which the binary offers [`run`].
 pub const VERB: &str = "__watchdog";
@@ -275,18 +275,13 @@ fn end_all(groups: HashMap<Pid, Duration>) {
             if over {
                 let _ = kill_process_group(group, Signal::KILL);
             }
-            !over && exists(group)
+            !over && group::is_alive(group)
         });
         if left.is_empty() {
             return;
         }
         thread::sleep(POLL);
     }
-}
-
-/// Does the group have a member? A zombie that nobody has waited for counts.
-pub(crate) fn exists(group: Pid) -> bool {
-    test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)
 }
 
 #[cfg(test)]
