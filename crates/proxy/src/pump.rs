@@ -237,7 +237,9 @@ impl Pump {
         loop {
             self.starved = false;
             ready!(self.poll_flush(cx, prefix, buffer, to))?;
-            if self.body.is_done() {
+            // What a pipe still holds was read from the source, but not written yet.
+            let in_pipe = self.splice.as_ref().is_some_and(|splice| !splice.is_empty());
+            if self.body.is_done() && !in_pipe {
                 return Poll::Ready(Ok(()));
             }
             if self.ended {
