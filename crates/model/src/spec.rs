@@ -3,6 +3,7 @@
 //! once, in the `Default` implementations here.
 
 mod health;
+mod key;
 mod listener;
 mod route;
 mod run;
@@ -13,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use key::KeySource;
 pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
 };

@@ -96,10 +96,11 @@ async fn join(
     let settings = target.service.settings().clone();
     let announce =
         settings.send_proxy_protocol.map(|version| Announce { version, client, local });
+    let key = settings.key().map(|_| route::source_key(client.ip()));
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     for _ in 0..=settings.retry.attempts {
         let now = worker.clock.now();
-        let request = Request { now, key: None, exclude: &tried };
+        let request = Request { now, key, exclude: &tried };
         let Some(pick) = target.service.pick(&request, &mut worker.rng.borrow_mut()) else {
             record.error.get_or_insert("no endpoint");
             break;

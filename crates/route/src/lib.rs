@@ -36,6 +36,7 @@
 mod cookie;
 mod error;
 mod host;
+mod key;
 mod location;
 mod matcher;
 mod path;
@@ -47,6 +48,7 @@ mod table;
 mod tree;
 
 pub use error::{RouteDefect, RouteError};
+pub use key::{key, source_key};
 pub use location::location;
 pub use path::{Normalised, normalise_path};
 pub use rewrite::Rewriter;

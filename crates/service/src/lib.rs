@@ -16,9 +16,11 @@ mod events;
 mod member;
 mod pick;
 mod service;
+mod settings;
 mod snapshot;
 
 pub use endpoint::{ConnectionSlot, EndpointHandle};
 pub use events::{DueCheck, Events, NoEvents, UnknownEndpoint};
 pub use pick::{Pick, Request};
 pub use service::Service;
+pub use settings::Settings;

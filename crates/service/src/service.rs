@@ -9,6 +9,7 @@ use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 use crate::budget::RetryBudget;
 use crate::control::{self, Control};
 use crate::endpoint::Origin;
+use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::{DueCheck, EndpointHandle, Events, Pick, Request, UnknownEndpoint};
 
@@ -16,7 +17,7 @@ use crate::{DueCheck, EndpointHandle, Events, Pick, Request, UnknownEndpoint};
 pub struct Service {
     origin: Arc<Origin>,
     snapshot: ArcSwap<Snapshot>,
-    settings: ArcSwap<ServiceSpec>,
+    settings: ArcSwap<Settings>,
     budget: RetryBudget,
     /// Retries that the budget allowed, and that it forbade; picks that found nothing.
     retries: AtomicU64,
@@ -52,7 +53,7 @@ impl Service {
         let service = Arc::new(Self {
             origin,
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
-            settings: ArcSwap::new(spec),
+            settings: ArcSwap::from_pointee(Settings::new(spec)),
             budget: RetryBudget::new(),
             retries: AtomicU64::new(0),
             retries_denied: AtomicU64::new(0),
@@ -70,7 +71,7 @@ impl Service {
     // The data path: no lock, no allocation.
 
     /// The specification now in force.
-    pub fn settings(&self) -> Guard<Arc<ServiceSpec>> {
+    pub fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.load()
     }
 
@@ -106,12 +107,12 @@ impl Service {
     /// of our own replace static endpoints, these serve until the first
     /// [`Service::set_endpoints`].
     pub fn update(&self, spec: &ServiceSpec, now: Instant) {
-        if **self.settings.load() == *spec {
+        if ***self.settings.load() == *spec {
             return;
         }
         self.change(now, |control| {
             let spec = Arc::new(spec.clone());
-            self.settings.store(spec.clone());
+            self.settings.store(Arc::new(Settings::new(spec.clone())));
             control.update(spec, now);
         });
     }
@@ -228,6 +229,9 @@ impl Service {
         drop(controlled);
         for endpoint in &notices.leaving {
             self.origin.events.leaving(self.name(), endpoint);
+        }
+        for endpoint in &notices.staying {
+            self.origin.events.staying(self.name(), endpoint);
         }
         if notices.changed {
             self.origin.events.changed(self.name());

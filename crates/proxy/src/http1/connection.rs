@@ -279,11 +279,7 @@ impl Downstream {
             }
         };
         let route = {
-            let view = View {
-                bytes: self.inbound.bytes(),
-                head: &scratch.request,
-                path: changed.then_some(scratch.path.as_slice()),
-            };
+            let view = self.view(scratch, changed);
             state.table.find(&view).and_then(|index| state.routes.get(index))
         };
         let Some(route) = route else {
@@ -296,7 +292,7 @@ impl Downstream {
                     return self.fail(scratch, 503, "no service").await;
                 };
                 self.write_outbound(scratch, state, route, changed);
-                forward(self, scratch, state, route, target, started).await
+                forward(self, scratch, state, route, target, changed, started).await
             }
             Action::Redirect { status, location } => {
                 let mut to = Vec::new();
@@ -325,6 +321,15 @@ impl Downstream {
                 };
                 self.answer(scratch, &reply).await
             }
+        }
+    }
+
+    /// The request as routes see it. `changed`: the normal form of its path is in `scratch.path`.
+    pub(crate) fn view<'a>(&'a self, scratch: &'a Scratch, changed: bool) -> View<'a> {
+        View {
+            bytes: self.inbound.bytes(),
+            head: &scratch.request,
+            path: changed.then_some(scratch.path.as_slice()),
         }
     }
 
@@ -484,7 +489,7 @@ impl Downstream {
 }
 
 /// A request as routes see it.
-struct View<'a> {
+pub(crate) struct View<'a> {
     bytes: &'a [u8],
     head: &'a RequestHead,
     /// In normal form, if it was sent in another.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use model::spec::{RetryCondition, ServiceSpec};
+use model::spec::RetryCondition;
 use model::{Instant, Outcome};
-use service::{EndpointHandle, Pick, Request};
+use service::{EndpointHandle, Pick, Request, Settings};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
 
@@ -33,8 +33,10 @@ struct Forward<'a> {
     state: &'a ListenerState,
     route: &'a Route,
     target: &'a Target,
-    settings: Arc<ServiceSpec>,
+    settings: Arc<Settings>,
     started: Instant,
+    /// What a hash policy goes by.
+    key: Option<u64>,
     upload: Pump,
     /// Keys of the endpoints that failed it.
     tried: SmallVec<[u64; 4]>,
@@ -45,13 +47,14 @@ struct Forward<'a> {
 }
 
 /// Sends the request whose head was written to `scratch.outbound` to `target`, and its answer to
-/// the client.
+/// the client. `changed`: the normal form of its path is in `scratch.path`.
 pub(crate) async fn forward(
     down: &mut Downstream,
     scratch: &mut Scratch,
     state: &ListenerState,
     route: &Route,
     target: &Target,
+    changed: bool,
     started: Instant,
 ) -> Next {
     let settings = arc_swap::Guard::into_inner(target.service.settings());
@@ -70,6 +73,9 @@ pub(crate) async fn forward(
     if down.door.worker.log.is_on() {
         scratch.record.service = Some(target.service.name().clone());
     }
+    let key = settings.key().and_then(|source| {
+        route::key(source, &down.view(scratch, changed), down.client.ip())
+    });
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -83,6 +89,7 @@ pub(crate) async fn forward(
         target,
         settings,
         started,
+        key,
         upload,
         tried: SmallVec::new(),
         fresh_only: false,
@@ -96,7 +103,7 @@ impl Forward<'_> {
         let mut last = (503, "no endpoint");
         loop {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
-            let request = Request { now, key: None, exclude: &self.tried };
+            let request = Request { now, key: self.key, exclude: &self.tried };
             let pick = {
                 let mut rng = self.down.door.worker.rng.borrow_mut();
                 self.target.service.pick(&request, &mut rng)

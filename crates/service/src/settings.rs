@@ -1,0 +1,42 @@
+use std::ops::Deref;
+use std::sync::Arc;
+
+use model::spec::{KeySource, PolicySpec, ServiceSpec};
+use model::vocabulary::{OptionKind, OptionValue};
+
+/// A specification in force, and what is worked out of it once.
+#[derive(Debug)]
+pub struct Settings {
+    spec: Arc<ServiceSpec>,
+    key: Option<KeySource>,
+}
+
+impl Settings {
+    pub(crate) fn new(spec: Arc<ServiceSpec>) -> Self {
+        let key = key_source(&spec.policy);
+        Self { spec, key }
+    }
+
+    /// What the policy hashes of a request; `None`: it hashes nothing.
+    pub fn key(&self) -> Option<&KeySource> {
+        self.key.as_ref()
+    }
+}
+
+impl Deref for Settings {
+    type Target = ServiceSpec;
+    fn deref(&self) -> &ServiceSpec {
+        &self.spec
+    }
+}
+
+/// As the policy's option of that kind says, or its default.
+fn key_source(policy: &PolicySpec) -> Option<KeySource> {
+    let info = balance::infos().iter().find(|info| info.name == policy.name)?;
+    let option = info.options.iter().find(|option| option.kind == OptionKind::Key)?;
+    let written = policy.options.iter().find_map(|(name, value)| match value {
+        OptionValue::Text(text) if name == option.name => Some(text.as_str()),
+        _ => None,
+    });
+    written.unwrap_or(option.default).parse().ok()
+}
