@@ -4,6 +4,8 @@
 //! Never: a decision; those are in the files below `policies/`.
 //! Start with [`POLICIES`].
 
+mod first_available;
+mod least_connections;
 mod least_request;
 mod random;
 mod round_robin;
@@ -31,6 +33,8 @@ pub static POLICIES: &[PolicyEntry] = &[
     round_robin::ENTRY, //
     random::ENTRY,
     least_request::ENTRY,
+    least_connections::ENTRY,
+    first_available::ENTRY,
 ];
 
 /// What the table says of itself, for [`model::vocabulary::Vocabulary`].

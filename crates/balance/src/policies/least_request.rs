@@ -62,6 +62,11 @@ const CHOICES_MAX: usize = 16;
 /// Draws per wanted choice: repeated and excluded ones are drawn again, but not for ever.
 const DRAWS_PER_CHOICE: usize = 4;
 
+/// What `least_connections` is: the same comparison, always of all endpoints.
+pub(super) fn of_all() -> Box<dyn Policy> {
+    Box::new(LeastRequest { choices: 2, full: true })
+}
+
 #[derive(Clone, Copy)]
 struct LeastRequest {
     choices: usize,
