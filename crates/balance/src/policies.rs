@@ -7,6 +7,7 @@
 mod first_available;
 mod least_connections;
 mod least_request;
+mod peak_ewma;
 mod random;
 mod round_robin;
 
@@ -34,6 +35,7 @@ pub static POLICIES: &[PolicyEntry] = &[
     random::ENTRY,
     least_request::ENTRY,
     least_connections::ENTRY,
+    peak_ewma::ENTRY,
     first_available::ENTRY,
 ];
 
