@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::client::Client;
+use super::client::{Client, Response};
 use super::wait::until;
 
 /// The built program.
@@ -70,8 +70,12 @@ impl Evenkeel {
 
     /// The same without waiting.
     pub fn spawn(config: &str) -> Evenkeel {
+        Self::spawn_in(Folder::new(), config)
+    }
+
+    /// The same in a folder that may hold what the replicas need.
+    pub fn spawn_in(folder: Folder, config: &str) -> Evenkeel {
         let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let folder = Folder::new();
         let file = folder.join("evenkeel.yaml");
         fs::write(&file, with_admin(config, admin)).unwrap();
         let mut command = Command::new(BINARY);
@@ -118,11 +122,32 @@ impl Evenkeel {
 
     /// Replaces the configuration file and waits until the program says that it has it.
     pub fn reconfigure(&self, config: &str) {
-        let text = with_admin(config, self.admin);
-        replace(&self.config_file(), &text);
+        let text = self.write_config(config);
         until("the new configuration", || {
             Client::get(self.admin, "/v1/config").text() == text
         });
+    }
+
+    /// Replaces the configuration file; answers what it holds now.
+    pub fn write_config(&self, config: &str) -> String {
+        let text = with_admin(config, self.admin);
+        replace(&self.config_file(), &text);
+        text
+    }
+
+    /// A request with a body to the admin API.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Response {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n{body}",
+            self.admin
+        );
+        Client::exchange(self.admin, request).expect("an answer of the admin API")
+    }
+
+    /// `POST /v1/config`, with the admin address filled in as for the file.
+    pub fn post_config(&self, config: &str) -> Response {
+        self.call("POST", "/v1/config", &with_admin(config, self.admin))
     }
 
     /// `GET /v1/...` as JSON.
@@ -135,6 +160,20 @@ impl Evenkeel {
     /// The status of one service.
     pub fn service(&self, name: &str) -> Value {
         self.api(&format!("/v1/services/{name}"))
+    }
+
+    /// The status of one endpoint; null when there is none of that id.
+    pub fn endpoint(&self, service: &str, id: &str) -> Value {
+        let service = self.service(service);
+        let endpoints = service["endpoints"].as_array().unwrap();
+        endpoints.iter().find(|e| e["id"] == id).cloned().unwrap_or(Value::Null)
+    }
+
+    /// The status of one listener; null when there is none of that name.
+    pub fn listener(&self, name: &str) -> Value {
+        let all = self.api("/v1/listeners");
+        let listeners = all["listeners"].as_array().unwrap();
+        listeners.iter().find(|l| l["name"] == name).cloned().unwrap_or(Value::Null)
     }
 
     /// How many of the service's endpoints are in `state`.
@@ -195,6 +234,11 @@ pub struct Quickstart {
 
 impl Quickstart {
     pub fn start() -> Quickstart {
+        Self::start_with(str::to_owned)
+    }
+
+    /// With its configuration edited.
+    pub fn start_with(edit: impl Fn(&str) -> String) -> Quickstart {
         let (http, tcp) = (free_port(), free_port());
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/evenkeel.yaml");
         let config = fs::read_to_string(file)
@@ -202,6 +246,7 @@ impl Quickstart {
             .replace("127.0.0.1:9900", "ADMIN")
             .replace("127.0.0.1:8080", &format!("127.0.0.1:{http}"))
             .replace("127.0.0.1:8081", &format!("127.0.0.1:{tcp}"));
+        let config = edit(&config);
         let program = Evenkeel::run(&config);
         let quickstart = Quickstart {
             program,
@@ -238,16 +283,22 @@ impl Quickstart {
 
 /// The process whose environment holds exactly `entry`, and that is no shell between.
 pub fn pid_with_env(entry: &str) -> Option<u32> {
-    for process in fs::read_dir("/proc").ok()?.flatten() {
+    pids_with_env(entry).first().copied()
+}
+
+/// All processes whose environment holds exactly `entry`.
+pub fn pids_with_env(entry: &str) -> Vec<u32> {
+    let mut pids = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = process.file_name().to_str().and_then(|n| n.parse().ok()) else {
             continue;
         };
         let Ok(environment) = fs::read(process.path().join("environ")) else { continue };
         if environment.split(|b| *b == 0).any(|e| e == entry.as_bytes()) {
-            return Some(pid);
+            pids.push(pid);
         }
     }
-    None
+    pids
 }
 
 pub fn resident_kib(pid: u32) -> u64 {
