@@ -17,7 +17,7 @@ mod fields;
 mod keys;
 mod reference;
 mod schema;
-mod suggest;
+pub mod suggest;
 mod table;
 mod tree;
 mod units;

@@ -10,7 +10,7 @@ use crate::keys;
 use crate::table::{Default, Kind, Section, sections};
 
 const HEAD: &str = "\
-<!-- Generated from the table of keys in crates/config. Do not edit. -->
+<!-- Generated from the table of keys in crates/config by `evenkeel schema --markdown`. Do not edit. -->
 
 # Configuration
 

@@ -28,7 +28,7 @@ pub(crate) fn nearest<'a>(
 }
 
 /// Help for an unknown word: the nearest known one, or all of them if they are few.
-pub(crate) fn help<'a>(
+pub fn help<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str> + Clone,
     plural: &str,

@@ -146,6 +146,18 @@ fn the_schema_is_json_and_knows_the_top_level() {
 }
 
 #[test]
+fn the_committed_manual_is_the_one_that_is_generated() {
+    let output = evenkeel(&["schema", "--markdown"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let committed = fs::read_to_string(file).unwrap_or_default();
+    assert!(
+        stdout(&output) == committed,
+        "write it again: cargo run -- schema --markdown > docs/configuration.md"
+    );
+}
+
+#[test]
 fn wrong_usage_has_status_2() {
     for arguments in [
         &["fly"][..],

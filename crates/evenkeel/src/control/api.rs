@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use admin::{BoxFuture, Control, ControlError};
-use model::Weight;
+use config::suggest::help;
+use model::{ServiceName, Weight};
 use model::spec::EndpointSource;
 use model::status::{ListenerStatus, Metrics, ServiceStatus};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
 
-use super::Supervisor;
+use super::{State, Supervisor};
 
 /// Replicas of one service; the same bound as `run.replicas` has.
 const REPLICAS_MAX: usize = 1000;
+
+/// Endpoints that the answer to an unknown one names; more would hide the message.
+const ENDPOINTS_LISTED_MAX: usize = 12;
 
 pub(super) struct Api(pub(super) Arc<Supervisor>);
 
@@ -23,17 +27,30 @@ impl Api {
             .services
             .get(name)
             .map(|running| Arc::clone(&running.service))
-            .ok_or_else(|| unknown(name))
+            .ok_or_else(|| unknown(name, &state))
     }
 }
 
-fn unknown(service: &str) -> ControlError {
-    ControlError::NotFound(format!("there is no service {service:?}"))
+fn unknown(service: &str, state: &State) -> ControlError {
+    let known = state.services.keys().map(ServiceName::as_str);
+    let help = help(service, known, "services");
+    ControlError::NotFound(format!("there is no service {service:?}; {help}"))
 }
 
-fn unknown_endpoint(service: &str) -> impl Fn(UnknownEndpoint) -> ControlError {
+fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlError {
     move |UnknownEndpoint(id)| {
-        ControlError::NotFound(format!("service {service:?} has no endpoint {id:?}"))
+        let status = service.status();
+        let known = status.endpoints.iter().map(|endpoint| endpoint.id.as_str());
+        // Two ids differ by as little as a number, so the nearest one is no good guess.
+        let help = match status.endpoints.len() {
+            0 => "it has none".to_owned(),
+            1..=ENDPOINTS_LISTED_MAX => {
+                format!("it has {}", known.collect::<Vec<_>>().join(", "))
+            }
+            _ => help(id.as_str(), known, "endpoints"),
+        };
+        let name = service.name();
+        ControlError::NotFound(format!("service {name} has no endpoint {id:?}; {help}"))
     }
 }
 
@@ -66,7 +83,7 @@ impl Control for Api {
 
     fn scale(&self, service: &str, replicas: usize) -> Result<usize, ControlError> {
         let state = self.0.state();
-        let running = state.services.get(service).ok_or_else(|| unknown(service))?;
+        let running = state.services.get(service).ok_or_else(|| unknown(service, &state))?;
         let Some(fleet) = &running.fleet else {
             let why = match running.service.settings().source {
                 EndpointSource::Static(_) => "its endpoints are listed in the configuration",
@@ -87,14 +104,16 @@ impl Control for Api {
 
     fn drain(&self, service: &str, endpoint: &str) -> Result<(), ControlError> {
         let now = self.0.proxy.now();
-        self.service(service)?.drain(endpoint, now).map_err(unknown_endpoint(service))?;
+        let drained = self.service(service)?;
+        drained.drain(endpoint, now).map_err(unknown_endpoint(&drained))?;
         info!("service {service}: {endpoint} is drained");
         Ok(())
     }
 
     fn undrain(&self, service: &str, endpoint: &str) -> Result<(), ControlError> {
         let now = self.0.proxy.now();
-        self.service(service)?.undrain(endpoint, now).map_err(unknown_endpoint(service))?;
+        let drained = self.service(service)?;
+        drained.undrain(endpoint, now).map_err(unknown_endpoint(&drained))?;
         info!("service {service}: {endpoint} takes part again");
         Ok(())
     }
@@ -106,9 +125,10 @@ impl Control for Api {
         weight: Option<u16>,
     ) -> Result<(), ControlError> {
         let now = self.0.proxy.now();
-        self.service(service)?
+        let weighted = self.service(service)?;
+        weighted
             .set_weight(endpoint, weight.map(Weight), now)
-            .map_err(unknown_endpoint(service))?;
+            .map_err(unknown_endpoint(&weighted))?;
         match weight {
             Some(weight) => info!("service {service}: {endpoint} has weight {weight}"),
             None => info!("service {service}: {endpoint} has its configured weight"),
