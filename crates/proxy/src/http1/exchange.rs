@@ -315,7 +315,9 @@ impl Exchange<'_> {
         };
         if ends_with_close
             || !self.terms.keep_alive
-            || self.progress.upload == Upload::Refused
+            // RFC 9112 section 9.3: "a server MUST read the entire request message body or close the
+            // connection after sending its response"; the client should know which it will be.
+            || self.progress.upload != Upload::Done
             || self.ticket.is_closing()
         {
             Persistence::Close
@@ -342,9 +344,8 @@ impl Exchange<'_> {
                 && self.response.keep_alive
                 && self.response.framing != Framing::UntilClose
                 && self.from_up.is_empty(),
-            keep_downstream: uploaded
-                && persistence != Persistence::Close
-                && !self.progress.client_ended,
+            // A client that ended its direction may have pipelined more before.
+            keep_downstream: uploaded && persistence != Persistence::Close,
         }
     }
 
