@@ -101,6 +101,11 @@ impl Service {
         admitted
     }
 
+    /// Counts a further attempt that needs no budget, since the one before sent nothing.
+    pub fn count_retry(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
     // The control side: short, behind a mutex.
 
     /// Takes a changed specification in place. What did not change is not touched. When replicas

@@ -43,6 +43,8 @@ struct Forward<'a> {
     attempts_left: u32,
     /// A kept-alive connection was stale: the next attempt makes its own.
     fresh_only: bool,
+    /// The attempt before found no connection: the next is outside the budget.
+    unconnected: bool,
     announce: Option<Announce>,
 }
 
@@ -93,6 +95,7 @@ pub(crate) async fn forward(
         upload,
         tried: SmallVec::new(),
         fresh_only: false,
+        unconnected: false,
         announce,
     };
     forward.run(scratch).await
@@ -111,6 +114,9 @@ impl Forward<'_> {
             let Some(pick) = pick else {
                 return self.down.fail(scratch, last.0, last.1).await;
             };
+            if std::mem::take(&mut self.unconnected) {
+                self.target.service.count_retry();
+            }
             scratch.record.attempts += 1;
             if self.down.door.worker.log.is_on() {
                 scratch.record.endpoint = Some(pick.endpoint().id.clone());
@@ -284,6 +290,7 @@ impl Forward<'_> {
     ) -> Attempt {
         self.down.ticket.set_endpoint(0, None);
         self.tried.push(endpoint.key);
+        self.unconnected = true;
         let (outcome, status) = match e {
             DialError::Full => (Outcome::Abandoned, 503),
             // The client's connection must end, not only the endpoint's.
