@@ -23,6 +23,12 @@ impl Lifecycle {
     ) -> Self {
         Self { workers, probes }
     }
+
+    fn tell(&self, endpoint: &Arc<EndpointHandle>) {
+        for worker in self.workers.get().into_iter().flatten() {
+            worker.send(Command::Leaving(endpoint.clone()));
+        }
+    }
 }
 
 impl Events for Lifecycle {
@@ -32,9 +38,11 @@ impl Events for Lifecycle {
     }
 
     fn leaving(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>) {
-        for worker in self.workers.get().into_iter().flatten() {
-            worker.send(Command::Leaving(endpoint.clone()));
-        }
+        self.tell(endpoint);
+    }
+
+    fn staying(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>) {
+        self.tell(endpoint);
     }
 
     fn changed(&self, service: &ServiceName) {

@@ -121,8 +121,12 @@ impl Tracked {
     /// Those that use the endpoint end at `close_at` at the latest; `FAR_FUTURE` takes that back.
     pub(crate) fn close_endpoint(&self, endpoint: u64, close_at: Instant) {
         for slot in &mut self.slots.borrow_mut().all {
-            if slot.state != SlotState::Free && slot.endpoint == endpoint {
-                slot.close_at = close_at;
+            match slot.state {
+                SlotState::Free => {}
+                _ if slot.endpoint != endpoint => {}
+                // The listener's end comes, whatever becomes of the endpoint.
+                SlotState::Closing => slot.close_at = slot.close_at.min(close_at),
+                SlotState::Idle | SlotState::Busy => slot.close_at = close_at,
             }
         }
     }
@@ -231,8 +235,15 @@ mod tests {
         tracked.tick(at(7));
         assert!(b.must_close() && b.expired() && !a.must_close());
 
+        a.set_endpoint(78, None);
+        tracked.close_endpoint(78, at(8));
+        tracked.close_endpoint(78, Instant::FAR_FUTURE);
+        tracked.tick(at(9));
+        assert!(!a.must_close());
+
         tracked.close_listener(Some(1), at(20));
         assert!(a.is_closing() && !b.is_closing());
+        tracked.close_endpoint(78, Instant::FAR_FUTURE);
         tracked.tick(at(21));
         assert!(a.must_close());
         drop((a, b));

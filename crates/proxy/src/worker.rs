@@ -30,7 +30,8 @@ pub(crate) enum Command {
     Listen(Arc<Listener>, Bound),
     /// Accept no more; what is open ends by `close_at`.
     Unlisten { listener: u32, close_at: Instant },
-    /// The endpoint gets nothing new; what uses it ends by its `close_at`.
+    /// The endpoint gets nothing new, and what uses it ends by its `close_at`; or, if it has
+    /// none any more, it was taken back.
     Leaving(Arc<EndpointHandle>),
     /// Accept no more, and end when all is done, by `close_at` at the latest.
     Stop { close_at: Instant },

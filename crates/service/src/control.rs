@@ -56,6 +56,7 @@ pub(crate) struct Control {
 struct Pending {
     stale: Stale,
     leaving: Vec<Arc<EndpointHandle>>,
+    staying: Vec<Arc<EndpointHandle>>,
     changed: bool,
 }
 
@@ -73,6 +74,7 @@ enum Stale {
 #[derive(Default)]
 pub(crate) struct Notices {
     pub(crate) leaving: Vec<Arc<EndpointHandle>>,
+    pub(crate) staying: Vec<Arc<EndpointHandle>>,
     pub(crate) changed: bool,
 }
 
@@ -280,6 +282,8 @@ impl Control {
         if member.standing == Standing::Drained {
             member.standing = Standing::Listed;
             member.handle.stay();
+            let handle = member.handle.clone();
+            self.pending.staying.push(handle);
             self.pending.stale = Stale::Now;
             self.pending.changed = true;
         }
@@ -426,7 +430,7 @@ impl Control {
         for handle in &pending.leaving {
             handle.leave(close_at);
         }
-        Notices { leaving: pending.leaving, changed: pending.changed }
+        Notices { leaving: pending.leaving, staying: pending.staying, changed: pending.changed }
     }
 
     /// Those that stand by leave as soon as a listed endpoint is healthy, or none is about to be.

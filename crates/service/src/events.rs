@@ -19,6 +19,10 @@ pub trait Events: Send + Sync {
     /// streams must end at [`EndpointHandle::close_at`] (which turns `None` if it is undrained).
     fn leaving(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>);
 
+    /// From the control side: an endpoint that was leaving is taken back; streams that are still
+    /// there may go on.
+    fn staying(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>);
+
     /// From the control side: endpoints or their eligibility changed, or something became due
     /// earlier: read [`crate::Service::poll_timeout`] again.
     fn changed(&self, service: &ServiceName);
@@ -31,6 +35,7 @@ pub struct NoEvents;
 impl Events for NoEvents {
     fn suspect(&self, _: &ServiceName, _: &EndpointId) {}
     fn leaving(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
+    fn staying(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
     fn changed(&self, _: &ServiceName) {}
 }
 

@@ -21,6 +21,9 @@ impl Events for Recorder {
     fn suspect(&self, _: &ServiceName, endpoint: &EndpointId) {
         self.suspects.lock().unwrap().push(endpoint.clone());
     }
+    fn staying(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>) {
+        assert!(!endpoint.is_leaving());
+    }
     fn leaving(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>) {
         self.leaving.lock().unwrap().push(endpoint.clone());
     }

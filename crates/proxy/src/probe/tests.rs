@@ -14,6 +14,7 @@ impl Events for ToDriver {
         let _ = self.0.send(ProbeEvent::Suspect(service.clone(), endpoint.clone()));
     }
     fn leaving(&self, _: &ServiceName, _: &Arc<service::EndpointHandle>) {}
+    fn staying(&self, _: &ServiceName, _: &Arc<service::EndpointHandle>) {}
     fn changed(&self, service: &ServiceName) {
         let _ = self.0.send(ProbeEvent::Changed(service.clone()));
     }

@@ -17,6 +17,10 @@ impl Events for Recorder {
     fn suspect(&self, service: &ServiceName, endpoint: &EndpointId) {
         self.notes.lock().unwrap().push(format!("{service}: suspect {endpoint}"));
     }
+    fn staying(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>) {
+        assert_eq!(endpoint.close_at(), None);
+        self.notes.lock().unwrap().push(format!("{service}: staying {}", endpoint.id));
+    }
     fn leaving(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>) {
         assert!(endpoint.is_leaving());
         self.notes.lock().unwrap().push(format!("{service}: leaving {}", endpoint.id));
@@ -293,6 +297,7 @@ fn a_drained_one_gets_nothing_new_and_stays_listed() {
     assert_eq!(world.eligible(), "ac");
     world.service.undrain("b", world.now).unwrap();
     assert!(!b.is_leaving());
+    assert_eq!(world.notes(), ["web: staying b"]);
     assert_eq!(world.eligible(), "ac", "it is unhealthy");
     world.down.clear();
     world.pass(SECOND * 10);
