@@ -37,7 +37,11 @@ impl Client {
     }
 
     pub fn try_connect(address: SocketAddr) -> io::Result<Client> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
+        Self::over(TcpStream::connect_timeout(&address, Duration::from_secs(10))?)
+    }
+
+    /// On a connection that exists.
+    pub fn over(stream: TcpStream) -> io::Result<Client> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_write_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
@@ -50,7 +54,7 @@ impl Client {
 
     pub fn try_get(address: SocketAddr, path: &str) -> Option<Response> {
         let mut client = Self::try_connect(address).ok()?;
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).ok()?;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")).ok()?;
         client.response().ok()
     }
 
@@ -123,6 +127,11 @@ impl Client {
         let end = self.find(b"\r\n")?;
         let line = self.take(end + 2)?;
         Ok(String::from_utf8_lossy(&line[..end]).into_owned())
+    }
+
+    /// What was read already, behind the last response.
+    pub fn buffered(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.rest)
     }
 
     pub fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {

@@ -3,6 +3,8 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
+use super::wait::until;
+
 /// A replica whose behaviour the test writes: a real server on a real socket, every connection
 /// in a thread of its own.
 pub struct Replica {
@@ -41,7 +43,20 @@ impl Seen {
 impl Replica {
     /// Each connection is given to `serve`.
     pub fn raw(serve: impl Fn(&mut Connection) + Send + Sync + 'static) -> Replica {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::raw_at(SocketAddr::from(([127, 0, 0, 1], 0)), serve)
+    }
+
+    /// The same at this address, as when a replica comes back; waits until it is free.
+    pub fn raw_at(
+        address: SocketAddr,
+        serve: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Replica {
+        let mut bound = None;
+        until("a free address", || {
+            bound = TcpListener::bind(address).ok();
+            bound.is_some()
+        });
+        let listener = bound.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             stopped: AtomicBool::new(false),
@@ -70,7 +85,14 @@ impl Replica {
 
     /// Answers each request with what `answer` returns for it, on kept-alive connections.
     pub fn http(answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Replica {
-        Self::raw(move |connection| {
+        Self::http_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer)
+    }
+
+    pub fn http_at(
+        address: SocketAddr,
+        answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Replica {
+        Self::raw_at(address, move |connection| {
             while let Some(seen) = connection.request() {
                 if connection.send(answer(&seen)).is_err() {
                     return;
@@ -97,6 +119,15 @@ impl Replica {
         self.shared.connections.load(SeqCst)
     }
 
+    /// Breaks all open connections by a reset.
+    pub fn reset_all(&self) {
+        for stream in self.shared.open.lock().unwrap().drain(..) {
+            reset_on_close(&stream);
+            // Linux resets at once what is connected to nowhere.
+            let _ = rustix::net::connect_unspec(&stream);
+        }
+    }
+
     /// Refuses connections from now on and breaks those that are open.
     pub fn stop(&self) {
         self.shared.stopped.store(true, SeqCst);
@@ -112,6 +143,20 @@ impl Drop for Replica {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+impl Shared {
+    /// Drops our other handle of the stream.
+    fn forget(&self, stream: &TcpStream) {
+        let peer = stream.peer_addr().ok();
+        self.open.lock().unwrap().retain(|open| open.peer_addr().ok() != peer);
+    }
+}
+
+/// Makes the close of this socket a reset.
+pub fn reset_on_close(stream: &TcpStream) {
+    let linger = Some(std::time::Duration::ZERO);
+    rustix::net::sockopt::set_socket_linger(stream, linger).unwrap();
 }
 
 pub fn ok(body: &str) -> Vec<u8> {
@@ -175,6 +220,26 @@ impl Connection {
         }
         let rest = self.rest.split_off(count);
         Some(std::mem::replace(&mut self.rest, rest))
+    }
+
+    /// What has come, at least one byte and at most so many.
+    pub fn take_some(&mut self, most: usize) -> Option<Vec<u8>> {
+        if self.rest.is_empty() {
+            self.fill()?;
+        }
+        let rest = self.rest.split_off(most.min(self.rest.len()));
+        Some(std::mem::replace(&mut self.rest, rest))
+    }
+
+    /// The end of this connection is a reset.
+    pub fn reset_on_close(&mut self) {
+        reset_on_close(&self.stream);
+        // So that the usual shutdown, which is an orderly end, comes too late.
+        let (stream, _) = TcpListener::bind("127.0.0.1:0")
+            .and_then(|l| Ok((TcpStream::connect(l.local_addr()?)?, l)))
+            .unwrap();
+        self.shared.forget(&self.stream);
+        self.stream = stream;
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {

@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use super::program::signal;
+
 /// `wrk` at full speed in the background.
 pub struct Wrk(Child);
 
@@ -30,6 +32,12 @@ impl Wrk {
 
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
+    }
+
+    /// Ends it before its time; it reports what it did until then.
+    pub fn stop(self) -> Load {
+        signal(self.0.id(), "INT");
+        self.finish()
     }
 
     pub fn finish(self) -> Load {
