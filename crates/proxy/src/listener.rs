@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Listener {
     pub(crate) address: SocketAddr,
     pub(crate) state: Arc<ArcSwap<ListenerState>>,
     pub(crate) shards: Arc<[ListenerShard]>,
+    /// Another listener has its sockets now, and takes what arrives on them.
+    handed_over: AtomicBool,
     open: AtomicUsize,
     per_client: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -159,9 +161,18 @@ impl Listener {
             address,
             state: Arc::new(ArcSwap::from_pointee(state)),
             shards,
+            handed_over: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             per_client: Mutex::default(),
         }
+    }
+
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Relaxed)
     }
 
     /// Has it no connection (or flow) open, on any worker?
@@ -221,26 +232,27 @@ pub(crate) enum Bound {
     Udp(std::net::UdpSocket),
 }
 
+impl Bound {
+    /// The same socket once more: it is closed when both are.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Bound::Tcp(socket) => socket.try_clone().map(Bound::Tcp),
+            Bound::Udp(socket) => socket.try_clone().map(Bound::Udp),
+        }
+    }
+}
+
 /// Binds one socket per worker to the same address, between which the kernel spreads clients.
+/// `beside_ours`: sockets of ours that are about to close stand on this port, which is then not
+/// asked for alone.
 pub(crate) fn bind(
     address: SocketAddr,
     protocol: Protocol,
     workers: usize,
+    beside_ours: bool,
 ) -> io::Result<(SocketAddr, Vec<Bound>)> {
     let kind = if protocol == Protocol::Udp { Type::DGRAM } else { Type::STREAM };
-    // SO_REUSEPORT would let a second instance share our port in silence; a first socket without
-    // it is refused when anyone else listens there.
-    let probe = Socket::new(Domain::for_address(address), kind, None)?;
-    if kind == Type::STREAM {
-        probe.set_reuse_address(true)?;
-    }
-    dual_stack(&probe, address)?;
-    probe.bind(&address.into())?;
-    if kind == Type::STREAM {
-        probe.listen(1)?;
-    }
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
+    let address = if beside_ours { address } else { probe(address, kind)? };
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let socket = Socket::new(Domain::for_address(address), kind, None)?;
@@ -264,6 +276,21 @@ pub(crate) fn bind(
         }
     }
     Ok((address, sockets))
+}
+
+/// SO_REUSEPORT would let a second instance share our port in silence; a first socket without it
+/// is refused when anyone else listens there. Answers the address with the port that it got.
+fn probe(address: SocketAddr, kind: Type) -> io::Result<SocketAddr> {
+    let probe = Socket::new(Domain::for_address(address), kind, None)?;
+    if kind == Type::STREAM {
+        probe.set_reuse_address(true)?;
+    }
+    dual_stack(&probe, address)?;
+    probe.bind(&address.into())?;
+    if kind == Type::STREAM {
+        probe.listen(1)?;
+    }
+    Ok(probe.local_addr()?.as_socket().unwrap_or(address))
 }
 
 /// `[::]` takes IPv4 clients too, whatever the system's default.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
-use crate::listener::{self, Listener, ListenerState, Target};
+use crate::listener::{self, Bound, Listener, ListenerState, Target};
 use crate::metrics::{shards, sum_latencies};
 use crate::probe::{self, ProbeEvent};
 use crate::worker::{self, Command, WorkerHandle};
@@ -54,8 +54,25 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    /// Of each listener by its id, one for each worker, to be handed to another listener.
+    sockets: HashMap<u32, Vec<Bound>>,
     targets: HashMap<ServiceName, Arc<Target>>,
 }
+
+/// Where a listener is to be.
+struct Place {
+    address: SocketAddr,
+    /// One for each worker.
+    sockets: Vec<Bound>,
+    /// The same ones.
+    kept: Vec<Bound>,
+    /// Whose they are until now.
+    former: Option<Arc<Listener>>,
+}
+
+/// What is open on a listener whose address is changed with [`Proxy::set_listener`] may go on for
+/// this long.
+const REPLACED_GRACE: Duration = Duration::from_secs(30);
 
 impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,49 +153,131 @@ impl Proxy {
         let _ = self.inner.probes.send(ProbeEvent::Forget(name.clone()));
     }
 
-    /// Adds a listener, or changes one in place: its routes and settings hold from the next
-    /// request on, and no connection is touched. Only another address or protocol binds anew.
-    /// Answers the address bound. Services must have been given to [`Proxy::watch`] before.
+    /// Adds a listener, or changes one in place, as [`Proxy::set_listeners`] does. Answers the
+    /// address bound.
     ///
     /// # Errors
     /// When the address cannot be bound or a service is unknown; then nothing has changed.
     pub fn set_listener(&self, spec: &ListenerSpec) -> io::Result<SocketAddr> {
+        self.set_listeners(&[spec], &[], REPLACED_GRACE).map_err(|(_, error)| error)?;
+        let table = self.table();
+        table.listeners.get(&spec.name).map(|l| l.address).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// Adds listeners or changes them in place, and removes others: all of it, or nothing.
+    ///
+    /// Routes and settings hold from the next request on, and no connection is touched. Only
+    /// another address or protocol binds anew. A listener that is to have the address of one that
+    /// leaves it gets its sockets, so that no client finds the door closed meanwhile. Where only
+    /// the IP address differs (127.0.0.1 becomes 0.0.0.0), the new sockets are there before the
+    /// old ones close. What is open on listeners that are removed or bound anew may go on for
+    /// `grace`.
+    ///
+    /// Services must have been given to [`Proxy::watch`] before.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or a service is unknown, with the name of the listener;
+    /// then nothing has changed.
+    pub fn set_listeners(
+        &self,
+        set: &[&ListenerSpec],
+        removed: &[ListenerName],
+        grace: Duration,
+    ) -> Result<(), (ListenerName, io::Error)> {
         let mut table = self.table();
-        let state = ListenerState::build(spec, &|name| table.targets.get(name).cloned())?;
-        if let Some(listener) = table.listeners.get(&spec.name)
-            && listener.protocol == spec.protocol
-            && listener.state.load().spec.bind == spec.bind
-        {
-            listener.state.store(Arc::new(state));
-            return Ok(listener.address);
-        }
-        let workers = self.workers();
-        let (address, sockets) = listener::bind(spec.bind, spec.protocol, workers.len())?;
-        let id = self.inner.listener_ids.fetch_add(1, Relaxed);
-        let old = table.listeners.remove(&spec.name);
-        let counters = match &old {
-            Some(old) => old.shards.clone(),
-            None => shards(workers.len()),
+        let stays = |spec: &ListenerSpec, old: &Listener| {
+            old.protocol == spec.protocol && old.state.load().spec.bind == spec.bind
         };
-        let listener = Arc::new(Listener::new(id, address, state, counters));
-        for (worker, socket) in workers.iter().zip(sockets) {
+        let moved = set.iter().filter_map(|spec| {
+            table.listeners.get(&spec.name).filter(|old| !stays(spec, old)).cloned()
+        });
+        let mut leaving: Vec<Arc<Listener>> = moved.collect();
+        leaving.extend(removed.iter().filter_map(|name| table.listeners.get(name)).cloned());
+
+        let mut prepared = Vec::with_capacity(set.len());
+        for spec in set {
+            let place = self.prepare(&table, spec, &leaving);
+            prepared.push(place.map_err(|error| (spec.name.clone(), error))?);
+        }
+        // Nothing fails from here on.
+        for name in removed {
+            table.listeners.remove(name);
+        }
+        for (spec, (state, place)) in set.iter().zip(prepared) {
+            match (place, table.listeners.get(&spec.name)) {
+                (None, Some(listener)) => listener.state.store(Arc::new(state)),
+                (None, None) => {} // One without a place is there.
+                (Some(place), _) => self.open(&mut table, state, place),
+            }
+        }
+        for listener in &leaving {
+            self.unlisten(&mut table, listener, grace);
+        }
+        Ok(())
+    }
+
+    /// What a listener becomes, and where it is to be if it is not there already.
+    fn prepare(
+        &self,
+        table: &Table,
+        spec: &ListenerSpec,
+        leaving: &[Arc<Listener>],
+    ) -> io::Result<(ListenerState, Option<Place>)> {
+        let state = ListenerState::build(spec, &|name| table.targets.get(name).cloned())?;
+        if let Some(old) = table.listeners.get(&spec.name)
+            && leaving.iter().all(|leaving| leaving.id != old.id)
+        {
+            return Ok((state, None));
+        }
+        let is_udp = |protocol| protocol == Protocol::Udp;
+        let beside: Vec<&Arc<Listener>> = leaving
+            .iter()
+            .filter(|l| l.address.port() == spec.bind.port())
+            .filter(|l| is_udp(l.protocol) == is_udp(spec.protocol))
+            .collect();
+        let former = beside.iter().find(|former| former.address == spec.bind);
+        let sockets = former.and_then(|former| table.sockets.get(&former.id));
+        let (address, sockets) = match sockets {
+            Some(sockets) => (spec.bind, clones(sockets)?),
+            None => {
+                let workers = self.workers().len();
+                listener::bind(spec.bind, spec.protocol, workers, !beside.is_empty())?
+            }
+        };
+        let kept = clones(&sockets)?;
+        let former = former.map(|former| Arc::clone(former));
+        Ok((state, Some(Place { address, sockets, kept, former })))
+    }
+
+    fn open(&self, table: &mut Table, state: ListenerState, place: Place) {
+        let id = self.inner.listener_ids.fetch_add(1, Relaxed);
+        let name = state.spec.name.clone();
+        let counters = match table.listeners.get(&name) {
+            Some(old) => old.shards.clone(),
+            None => shards(self.workers().len()),
+        };
+        if let Some(former) = place.former {
+            former.hand_over();
+        }
+        let listener = Arc::new(Listener::new(id, place.address, state, counters));
+        for (worker, socket) in self.workers().iter().zip(place.sockets) {
             worker.send(Command::Listen(listener.clone(), socket));
         }
-        table.listeners.insert(spec.name.clone(), listener);
-        if let Some(old) = old {
-            self.unlisten(&old, Duration::from_secs(30));
-        }
-        Ok(address)
+        table.listeners.insert(name, listener);
+        table.sockets.insert(id, place.kept);
     }
 
     /// Accepts no more; what is open may go on for `grace`.
     pub fn remove_listener(&self, name: &ListenerName, grace: Duration) {
-        if let Some(listener) = self.table().listeners.remove(name) {
-            self.unlisten(&listener, grace);
+        let mut table = self.table();
+        if let Some(listener) = table.listeners.remove(name) {
+            self.unlisten(&mut table, &listener, grace);
         }
     }
 
-    fn unlisten(&self, listener: &Listener, grace: Duration) {
+    fn unlisten(&self, table: &mut Table, listener: &Listener, grace: Duration) {
+        // Before the workers', so that a socket is closed by who empties its queue first.
+        table.sockets.remove(&listener.id);
         let close_at = self.now() + grace;
         for worker in self.workers() {
             worker.send(Command::Unlisten { listener: listener.id, close_at });
@@ -235,6 +334,7 @@ impl Proxy {
     /// Accepts no more, lets what is in flight finish for `grace`, and ends the workers.
     pub async fn stop(&self, grace: Duration) {
         let close_at = self.now() + grace;
+        self.table().sockets.clear();
         for worker in self.workers() {
             worker.send(Command::Stop { close_at });
         }
@@ -250,6 +350,10 @@ impl Proxy {
         let _ = joined.await;
         self.inner.access_log.sync(Duration::from_secs(1));
     }
+}
+
+fn clones(sockets: &[Bound]) -> io::Result<Vec<Bound>> {
+    sockets.iter().map(Bound::try_clone).collect()
 }
 
 fn listener_metrics(listener: &Listener) -> ListenerMetrics {

@@ -72,11 +72,15 @@ pub(crate) async fn serve(
             biased;
             _ = &mut stopped, if !front.stopping.get() => {
                 // What was sent before the stop comes first.
-                front.receive(&mut buffer, LAST_BATCH);
+                if !door.listener.is_handed_over() {
+                    front.receive(&mut buffer, LAST_BATCH);
+                }
                 front.stopping.set(true);
             }
             () = tokio::time::sleep(TICK), if front.stopping.get() => {}
-            ready = front.socket.readable() => {
+            // Another listener that has the same socket now is not robbed of its datagrams; flows
+            // that are open here only send on what their endpoints still answer.
+            ready = front.socket.readable(), if !door.listener.is_handed_over() => {
                 if let Err(e) = ready {
                     tracing::error!("{}: cannot receive any more: {e}", door.listener.name);
                     return;

@@ -1,10 +1,11 @@
 //! A data plane in front of two real sockets, through the crate's public face alone.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use model::spec::{EndpointSource, ListenerSpec, Protocol, ServiceSpec};
+use model::spec::{EndpointSource, HealthKind, ListenerSpec, Protocol, ServiceSpec};
 use model::{Endpoint, ListenerName, ServiceName};
 use proxy::{Proxy, ProxyOptions};
 use service::Service;
@@ -19,7 +20,8 @@ fn replica(name: &'static str) -> SocketAddr {
                 while let Some(Ok(line)) = lines.next() {
                     if line.is_empty() {
                         let len = name.len();
-                        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{name}");
+                        let answer =
+                            format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{name}");
                         if (&stream).write_all(answer.as_bytes()).is_err() {
                             return;
                         }
@@ -75,4 +77,67 @@ fn requests_go_round_and_a_stop_is_clean() {
     runtime.block_on(proxy.stop(Duration::from_secs(5)));
     assert!(TcpStream::connect(address).is_err());
     assert!(service.status().endpoints.iter().all(|e| e.in_flight == 0));
+}
+
+/// A listener that takes the address of another finds its clients where they were: none is refused,
+/// and none is reset where it is the very same address.
+#[test]
+fn an_address_is_handed_over_without_a_gap() {
+    let proxy = Proxy::start(&ProxyOptions { workers: 2, ..ProxyOptions::default() }).unwrap();
+    let name = ServiceName::from("web");
+    let mut spec = ServiceSpec::new(name.clone());
+    spec.source = EndpointSource::Static(vec![Endpoint::at(replica("a"))]);
+    spec.health.kind = HealthKind::Off;
+    proxy.watch(Service::new(&spec, proxy.events(), proxy.now(), 1));
+    let mut old = listener(&name);
+    let address = proxy.set_listener(&old).unwrap();
+
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut answered = 0;
+            while !done.load(Relaxed) {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream
+                    .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    .unwrap();
+                let mut text = String::new();
+                stream.read_to_string(&mut text).unwrap();
+                assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+                answered += 1;
+            }
+            answered
+        });
+        for turn in 0..50 {
+            let mut new = listener(&name);
+            new.name = ListenerName::from(format!("web-{turn}").as_str());
+            new.bind = address;
+            proxy.set_listeners(&[&new], &[old.name.clone()], Duration::from_secs(30)).unwrap();
+            old = new;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        done.store(true, Relaxed);
+        assert!(client.join().unwrap() > 50);
+    });
+
+    // Beside itself on another address, and back: never refused. (The kernel may reset a client
+    // whose handshake is half-way when the socket of the former address closes.)
+    for ip in ["0.0.0.0", "127.0.0.1"] {
+        old.bind.set_ip(ip.parse().unwrap());
+        assert_eq!(proxy.set_listener(&old).unwrap(), old.bind);
+        let connected = TcpStream::connect(address).map_err(|error| error.kind());
+        assert!(matches!(connected, Ok(_) | Err(ErrorKind::ConnectionReset)), "{connected:?}");
+    }
+    // What fails changes nothing.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut beside = listener(&name);
+    beside.bind = taken.local_addr().unwrap();
+    let (failed, error) =
+        proxy.set_listeners(&[&beside], &[old.name.clone()], Duration::from_secs(30)).unwrap_err();
+    assert_eq!((failed, error.kind()), (beside.name, ErrorKind::AddrInUse));
+    assert!(TcpStream::connect(address).is_ok());
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(proxy.stop(Duration::from_secs(5)));
+    assert!(TcpStream::connect(address).is_err());
 }

@@ -4,20 +4,19 @@
 //! fail comes after something that cannot be taken back:
 //! 1. look whether the new addresses can be bound; bind the admin API; open the access log;
 //! 2. start new services, and wait a little for an endpoint of each to prove itself;
-//! 3. change and add listeners;
-//! 4. from here on nothing fails: change services, remove listeners, then remove services.
+//! 3. change, add and remove listeners;
+//! 4. from here on nothing fails: change services, then remove services.
 //!
 //! What fails before step 4 is taken back, and the configuration before stays in force.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Difference, difference};
-use model::spec::{EndpointSource, ListenerSpec, Protocol, ServiceSpec, Spec};
-use model::{Endpoint, ListenerName, ServiceName};
+use model::spec::{EndpointSource, ListenerSpec, ServiceSpec, Spec};
+use model::{Endpoint, ServiceName};
 use tracing::warn;
 
 use super::admin_server::AdminServer;
@@ -29,9 +28,6 @@ use super::{State, Supervisor};
 /// How long traffic stays where it is while the endpoints that it is to go to prove themselves.
 /// Then the change is made all the same, for it was asked for.
 const PROVING_MAX: Duration = Duration::from_secs(10);
-
-/// For the workers to let go of an address that another listener is to have.
-const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Only while `applying` is held. Says what changed, or why nothing did.
@@ -87,7 +83,7 @@ impl Change<'_> {
         self.set_access_log(self.new)?;
         self.add_services();
         let mut notes = if begun { self.prove_added().await } else { Vec::new() };
-        if let Err(message) = self.set_listeners().await {
+        if let Err(message) = self.set_listeners() {
             self.remove_services(&self.difference.services.added);
             if let Err(message) = self.set_access_log(self.old) {
                 warn!("{message}");
@@ -95,9 +91,6 @@ impl Change<'_> {
             return Err(message);
         }
         notes.extend(self.change_services().await);
-        for name in &self.difference.listeners.removed {
-            self.remove_listener(name);
-        }
         self.remove_services(&self.difference.services.removed);
         self.finish_admin(admin);
         Ok(notes)
@@ -174,93 +167,20 @@ impl Change<'_> {
         unproven().into_iter().map(note).collect()
     }
 
-    /// All of them, or none: what was changed before one failed is changed back.
-    async fn set_listeners(&self) -> Result<(), String> {
-        let mut set = Vec::new();
-        let displaced = self.displaced();
-        for name in &displaced {
-            self.remove_listener(name);
-        }
+    /// All of them, or none.
+    fn set_listeners(&self) -> Result<(), String> {
         let listeners = &self.difference.listeners;
-        for name in listeners.added.iter().chain(&listeners.changed) {
-            let listener = &self.new.listeners[name];
-            if let Err(message) = self.set_listener(listener, !displaced.is_empty()).await {
-                self.unset_listeners(&set, displaced).await;
-                return Err(message);
+        let names = listeners.added.iter().chain(&listeners.changed);
+        let set: Vec<&ListenerSpec> = names.map(|name| &self.new.listeners[name]).collect();
+        let grace = self.new.stop_grace.0;
+        let outcome = self.supervisor.proxy.set_listeners(&set, &listeners.removed, grace);
+        outcome.map_err(|(name, error)| {
+            let title = format!("listener {name}");
+            match error.kind() {
+                ErrorKind::InvalidInput => format!("{title}: {error}"),
+                _ => explain(&title, self.new.listeners[&name].bind, &error),
             }
-            set.push(name.clone());
-        }
-        Ok(())
-    }
-
-    async fn set_listener(&self, listener: &ListenerSpec, patient: bool) -> Result<(), String> {
-        let proxy = &self.supervisor.proxy;
-        let outcome = || proxy.set_listener(listener);
-        let busy = |kind| kind == ErrorKind::AddrInUse;
-        let mut last = outcome();
-        if patient && last.as_ref().is_err_and(|error| busy(error.kind())) {
-            // A listener that was removed just now lets go of its address in a moment.
-            for _ in 0..RELEASE_MAX.as_millis() / 10 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                last = outcome();
-                if !last.as_ref().is_err_and(|error| busy(error.kind())) {
-                    break;
-                }
-            }
-        }
-        let name = format!("listener {}", listener.name);
-        last.map(|_| ()).map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput => format!("{name}: {error}"),
-            _ => explain(&name, listener.bind, &error),
         })
-    }
-
-    async fn unset_listeners(&self, set: &[ListenerName], displaced: BTreeSet<ListenerName>) {
-        let before = |name: &ListenerName| self.old.listeners.get(name);
-        for name in set.iter().filter(|name| before(name).is_none()) {
-            self.remove_listener(name);
-        }
-        let changed: BTreeSet<ListenerName> =
-            set.iter().filter(|name| before(name).is_some()).cloned().chain(displaced).collect();
-        for name in &changed {
-            let Some(old) = before(name) else { continue };
-            if let Err(message) = self.set_listener(old, true).await {
-                warn!("cannot go back to the configuration before: {message}");
-            }
-        }
-    }
-
-    /// Listeners that stand on a port which another listener, or they themselves on another
-    /// address, are to have: they let go of it first. (`127.0.0.1:80` and `0.0.0.0:80` are
-    /// different addresses, but one cannot be bound beside the other.)
-    fn displaced(&self) -> BTreeSet<ListenerName> {
-        let place =
-            |listener: &ListenerSpec| (listener.bind.port(), listener.protocol == Protocol::Udp);
-        let moves = |name: &ListenerName| {
-            let (old, new) = (self.old.listeners.get(name), self.new.listeners.get(name));
-            !matches!((old, new), (Some(old), Some(new))
-                if old.bind == new.bind && old.protocol == new.protocol)
-        };
-        let listeners = &self.difference.listeners;
-        let wanted: BTreeSet<(u16, bool)> = listeners
-            .added
-            .iter()
-            .chain(&listeners.changed)
-            .filter(|name| moves(name))
-            .map(|name| place(&self.new.listeners[name]))
-            .filter(|(port, _)| *port != 0)
-            .collect();
-        listeners
-            .removed
-            .iter()
-            .chain(&listeners.changed)
-            .filter(|name| moves(name) && wanted.contains(&place(&self.old.listeners[*name])))
-            .cloned()
-            .collect()
-    }
-
-    fn remove_listener(&self, name: &ListenerName) {
-        self.supervisor.proxy.remove_listener(name, self.new.stop_grace.0);
     }
 
     /// A service none of whose healthy endpoints stays keeps the old ones until a new one has

@@ -279,6 +279,24 @@ fn a_removed_listener_ends_its_flows_in_order() {
     wait_until("the sockets' end", || UdpSocket::bind(("0.0.0.0", port)).is_ok());
 }
 
+/// A listener of another name gets the sockets while flows of the old one are still open.
+#[test]
+fn an_address_is_handed_over_with_flows_open() {
+    let endpoint = socket("127.0.0.1:0");
+    let _echo = echo(&endpoint, b'e');
+    let bench = Bench::new("127.0.0.1:0", &[&endpoint], |_| {});
+    let clients: Vec<_> = (0..8).map(|_| bench.client()).collect();
+    clients.iter().for_each(|client| drop(ask(client, b"x")));
+    let mut renamed = bench.spec.clone();
+    renamed.name = ListenerName::from("renamed");
+    renamed.bind = bench.address;
+    bench.proxy.set_listeners(&[&renamed], std::slice::from_ref(&bench.spec.name), LONG).unwrap();
+    for _ in 0..50 {
+        clients.iter().for_each(|client| assert_eq!(ask(client, b"x"), b"ex"));
+        assert_eq!(ask(&bench.client(), b"x"), b"ex");
+    }
+}
+
 #[test]
 fn each_flow_is_logged_at_its_end() {
     let endpoint = socket("127.0.0.1:0");
