@@ -3,7 +3,7 @@
 //! allowed. Both hooks below make nothing but raw system calls; they neither allocate nor lock.
 #![allow(unsafe_code, reason = "pre_exec is unsafe; see the SAFETY comments")]
 
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -21,7 +21,9 @@ pub(crate) fn tie_to_us(
     command: &mut tokio::process::Command,
     link: Option<Arc<OwnedFd>>,
     grace_ms: u32,
-) {
+) -> io::Result<Announced> {
+    let (announced, announces) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&announced, true)?;
     let parent = rustix::process::getpid();
     let files = file_limit::inherited();
     let hook = move || {
@@ -35,17 +37,34 @@ pub(crate) fn tie_to_us(
             // A watchdog that is gone or stuck is noticed by the parent, which repeats the line.
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
             let _ = rustix::net::send(link.as_ref(), line.as_bytes(), flags);
+            let number = rustix::process::getpid().as_raw_nonzero().get();
+            let _ = rustix::io::write(&announces, &number.to_ne_bytes());
         }
         if let Some(files) = &files {
             setrlimit(Resource::Nofile, *files)?;
         }
         Ok(())
     };
-    // SAFETY: `hook` makes the system calls prctl, getppid, getpid, sendto and prlimit through
-    // rustix and formats into an array on its stack. It touches no lock and no heap: the captured
-    // values are numbers and a counted file descriptor that it only borrows, and
+    // SAFETY: `hook` makes the system calls prctl, getppid, getpid, sendto, write and prlimit
+    // through rustix and formats into an array on its stack. It touches no lock and no heap: the
+    // captured values are numbers and file descriptors that it only borrows, and
     // `from_raw_os_error` makes an error without allocating.
     unsafe { command.pre_exec(hook) };
+    Ok(Announced(announced))
+}
+
+/// What the child told the watchdog. Who cannot start the program learns nothing of the child that
+/// tried, not even its number; but the watchdog must be told to forget it, for the kernel will
+/// give it to a stranger one day.
+pub(crate) struct Announced(PipeReader);
+
+impl Announced {
+    /// The number of the child that announced itself, once.
+    pub(crate) fn number(&self) -> Option<Pid> {
+        let mut number = [0; 4];
+        let len = rustix::io::read(&self.0, &mut number).ok()?;
+        Pid::from_raw(i32::from_ne_bytes(number)).filter(|_| len == number.len())
+    }
 }
 
 /// Puts the child out of reach of what ends the balancer: in a session of its own a terminal's
@@ -94,7 +113,7 @@ mod tests {
     async fn the_child_announces_itself_before_it_runs() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = tokio::process::Command::new("true");
-        tie_to_us(&mut command, Some(Arc::new(theirs.into())), 1500);
+        let announced = tie_to_us(&mut command, Some(Arc::new(theirs.into())), 1500).unwrap();
         let mut child = command.spawn().unwrap();
         let id = child.id().unwrap();
         child.wait().await.unwrap();
@@ -102,5 +121,20 @@ mod tests {
         let mut line = String::new();
         (&ours).read_to_string(&mut line).unwrap();
         assert_eq!(line, format!("+{id} 1500\n"));
+        assert_eq!(announced.number().map(|id| id.as_raw_nonzero().get()), Some(id as i32));
+    }
+
+    #[tokio::test]
+    async fn the_number_of_a_child_that_could_not_run_is_known() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut command = tokio::process::Command::new("/no/such/program");
+        let announced = tie_to_us(&mut command, Some(Arc::new(theirs.into())), 1500).unwrap();
+        assert_eq!(announced.number(), None);
+        command.spawn().unwrap_err();
+        drop(command);
+        let mut line = String::new();
+        (&ours).read_to_string(&mut line).unwrap();
+        let number = announced.number().unwrap().as_raw_nonzero();
+        assert_eq!(line, format!("+{number} 1500\n"));
     }
 }

@@ -48,9 +48,18 @@ impl Process {
         command.stdout(out_writer).stderr(err_writer);
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
         let watchdog = Watchdog::global();
-        before_exec::tie_to_us(&mut command, watchdog.map(Watchdog::link), grace_ms);
+        let link = watchdog.map(Watchdog::link);
+        let announced = before_exec::tie_to_us(&mut command, link, grace_ms)?;
 
-        let child = spawner::spawn(command).await?;
+        let child = match spawner::spawn(command).await {
+            Ok(child) => child,
+            Err(error) => {
+                if let (Some(watchdog), Some(group)) = (watchdog, announced.number()) {
+                    watchdog.remove(group);
+                }
+                return Err(error);
+            }
+        };
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(group) = id else {
             return Err(io::Error::other("the new process has no id"));
