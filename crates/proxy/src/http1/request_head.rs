@@ -61,27 +61,33 @@ pub(crate) fn write(
         out.extend_from_slice(b"Connection: upgrade\r\n");
         line(out, b"Upgrade", protocol);
     }
+    // What the route sets or removes is the route's to say.
+    let edits = &route.request_headers;
+    let is_ours = |name: &str| edits.is_empty() || !is_edited(edits, name.as_bytes());
     if spec.x_forwarded {
-        forwarded_for(out, bytes, &head.headers, sender);
-        if !seen.proto {
+        if is_ours("x-forwarded-for") {
+            forwarded_for(out, bytes, &head.headers, sender);
+        }
+        if !seen.proto && is_ours("x-forwarded-proto") {
             out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
         }
-        if !seen.host {
+        if !seen.host && is_ours("x-forwarded-host") {
             line(out, b"X-Forwarded-Host", head.authority.of(bytes));
         }
     }
-    if spec.forwarded {
+    if spec.forwarded && is_ours("forwarded") {
         forwarded(out, bytes, head, sender);
     }
-    if spec.via {
+    if spec.via && is_ours("via") {
         out.extend_from_slice(b"Via: 1.1 evenkeel\r\n");
     }
     if let Some(name) = &spec.request_id
         && !seen.request_id
+        && is_ours(name)
     {
         request_id(out, name, rng);
     }
-    write_edits(out, &route.request_headers);
+    write_edits(out, edits);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -133,6 +139,8 @@ fn copy_headers(
                         continue;
                     }
                     seen.request_id = true;
+                } else if poses_as_ours(header.name.of(bytes), spec.request_id.as_deref()) {
+                    continue;
                 }
             }
             _ => {}
@@ -144,6 +152,23 @@ fn copy_headers(
         line(out, name, header.value.of(bytes));
     }
     seen
+}
+
+/// Applications that see headers as CGI variables (RFC 3875 section 4.1.18; WSGI, Rack, PHP) know
+/// `X_Forwarded_For` and `X-Forwarded-For` by one name. A header that differs from one that we
+/// replace or check only there would be believed in its place.
+fn poses_as_ours(name: &[u8], request_id: Option<&str>) -> bool {
+    if !name.contains(&b'_') {
+        return false;
+    }
+    // Names that we know are shorter; a request id's of more than this is not compared.
+    let mut dashed = [0; 64];
+    let Some(dashed) = dashed.get_mut(..name.len()) else { return false };
+    for (to, from) in dashed.iter_mut().zip(name) {
+        *to = if *from == b'_' { b'-' } else { *from };
+    }
+    HeaderKind::of(dashed) != HeaderKind::Other
+        || request_id.is_some_and(|id| dashed.eq_ignore_ascii_case(id.as_bytes()))
 }
 
 /// The protocol to upgrade to, if that may pass. `h2c` may not: the endpoint would go on in a
