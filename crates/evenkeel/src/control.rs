@@ -89,6 +89,10 @@ pub(crate) struct Origin {
 
 /// Runs until a signal ends it.
 pub(crate) fn run(origin: Origin) -> Result<(), Failure> {
+    // Each connection is a file; the usual soft limit of 1024 is one for programs with few.
+    if let Err(error) = runner::raise_file_limit() {
+        warn!("the limit of open files stays as it is: {error}");
+    }
     let runtime = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
