@@ -7,4 +7,8 @@
 
 mod e2e {
     pub mod harness;
+    mod live_changes;
+    mod runner;
+    mod stop;
+    mod upheaval;
 }
