@@ -244,7 +244,12 @@ impl Change<'_> {
         let mut state = self.state();
         let Some(running) = state.services.get_mut(name) else { return };
         if let Some(superfluous) = running.update(proxy, spec, directory) {
-            state.leaving.push(tokio::spawn(superfluous.stop()));
+            let (supervisor, service) = (Arc::clone(self.supervisor), running.service.clone());
+            // The replicas stand by until one of the endpoints that replace them is proven.
+            state.leaving.push(tokio::spawn(async move {
+                supervisor.wait_until(PROVING_MAX, || service.healthy() > 0).await;
+                superfluous.stop().await;
+            }));
         }
     }
 

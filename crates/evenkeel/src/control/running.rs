@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use model::Endpoint;
 use model::spec::{EndpointSource, RunSpec, ServiceSpec};
 use model::status::ServiceStatus;
 use proxy::Proxy;
@@ -20,7 +21,7 @@ impl Running {
         let service = Service::new(spec, proxy.events(), proxy.now(), seed());
         proxy.watch(Arc::clone(&service));
         let mut running = Self { service, fleet: None };
-        running.follow(proxy, spec, directory);
+        running.follow(proxy, spec, directory, Vec::new());
         running
     }
 
@@ -39,17 +40,30 @@ impl Running {
         if let Some(fleet) = &superfluous {
             fleet.detach();
         }
+        let former = match &self.service.settings().source {
+            EndpointSource::Static(endpoints) => endpoints.clone(),
+            EndpointSource::Run(_) => Vec::new(),
+        };
         self.service.update(spec, proxy.now());
-        self.follow(proxy, spec, directory);
+        self.follow(proxy, spec, directory, former);
         superfluous
     }
 
-    fn follow(&mut self, proxy: &Proxy, spec: &ServiceSpec, directory: &Path) {
+    fn follow(
+        &mut self,
+        proxy: &Proxy,
+        spec: &ServiceSpec,
+        directory: &Path,
+        former: Vec<Endpoint>,
+    ) {
         let EndpointSource::Run(run) = &spec.source else { return };
         let run = placed(run, directory);
         match &self.fleet {
             Some(fleet) => fleet.update(run),
-            None => self.fleet = Some(Fleet::start(Arc::clone(&self.service), proxy.clone(), run)),
+            None => {
+                let service = Arc::clone(&self.service);
+                self.fleet = Some(Fleet::start(service, proxy.clone(), run, former));
+            }
         }
     }
 
