@@ -95,7 +95,7 @@ fn a_body_beyond_its_limit_is_refused() {
 #[test]
 fn a_head_that_trickles_is_408() {
     let replica = Replica::named("a");
-    let web = Web::start(&[&replica], "timeouts: { header: 500ms }", "");
+    let web = Web::start(&[&replica], "timeouts: { header: 1s }", "");
     let endless = b"GET / HTTP/1.1\r\nHost: h\r\n".iter().chain(b"X-A: b\r\n".iter().cycle());
     let mut client = Client::connect(web.address);
     let sent = trickle(&mut client, endless.copied());
@@ -146,7 +146,7 @@ fn a_body_that_stops_is_given_up() {
 #[test]
 fn an_idle_connection_is_closed() {
     let replica = Replica::named("a");
-    let web = Web::start(&[&replica], "timeouts: { keep_alive: 400ms }", "");
+    let web = Web::start(&[&replica], "timeouts: { keep_alive: 2s }", "");
     let mut client = Client::connect(web.address);
     for _ in 0..3 {
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();

@@ -228,7 +228,7 @@ fn a_status_is_tried_elsewhere_when_the_configuration_says_so() {
 fn a_silent_endpoint_is_left_for_another_when_the_configuration_says_so() {
     let silent = Replica::raw(|connection| while connection.fill().is_some() {});
     let good = Replica::named("good");
-    let service = "timeouts: { first_byte: 300ms }\nretry: { on: first_byte_timeout }";
+    let service = "timeouts: { first_byte: 1s }\nretry: { on: first_byte_timeout }";
     let web = Web::start(&[&silent, &good], "", service);
     for _ in 0..2 {
         assert_eq!(Client::get(web.address, "/").text(), "good");

@@ -8,7 +8,6 @@ use super::replica::Replica;
 pub struct Web {
     pub program: Evenkeel,
     pub address: SocketAddr,
-    config: String,
 }
 
 impl Web {
@@ -24,7 +23,7 @@ impl Web {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let config = Self::config(address, endpoints, listener, service);
         let program = Evenkeel::run(&config);
-        Web { program, address, config }
+        Web { program, address }
     }
 
     fn config(
@@ -44,10 +43,6 @@ impl Web {
         }
         indent(&mut config, service);
         config
-    }
-
-    pub fn text(&self) -> &str {
-        &self.config
     }
 
     /// A number that the service's status holds, such as `retries`.
