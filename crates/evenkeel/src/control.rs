@@ -127,12 +127,9 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
             signal = signals.next() => match signal {
                 Signal::Reload => match &file {
                     None => info!("there is no configuration file to read again"),
-                    Some(file) => match read_file(file) {
-                        Ok(text) => {
-                            tokio::spawn(Arc::clone(&supervisor).reload(text, "SIGHUP"));
-                        }
-                        Err(failure) => error!("{failure}"),
-                    },
+                    Some(file) => {
+                        tokio::spawn(Arc::clone(&supervisor).read_again(file.clone()));
+                    }
                 },
                 Signal::ReopenLog => supervisor.proxy.reopen_access_log(),
                 Signal::Stop => break,
@@ -219,6 +216,8 @@ impl Supervisor {
     /// Checks `text` and puts it in force; says what changed, or why nothing did. `name` is what
     /// messages call the text.
     async fn apply_text(self: Arc<Self>, name: String, text: String) -> Result<String, String> {
+        // Held while it is checked, too: a text that is checked sooner must not overtake.
+        let _turn = self.applying.lock().await;
         // Ten thousand routes take a while to check.
         let parsed = tokio::task::spawn_blocking(move || {
             let checked = config::parse(&Source { name: &name, text: &text }, &vocabulary());
@@ -229,8 +228,17 @@ impl Supervisor {
         for warning in &checked.warnings {
             warn!("{warning}");
         }
-        let _turn = self.applying.lock().await;
         self.apply_spec(checked.spec, text).await
+    }
+
+    /// Not in the loop of signals: a file system that hangs must not keep us from ending.
+    async fn read_again(self: Arc<Self>, file: PathBuf) {
+        let read = tokio::task::spawn_blocking(move || read_file(&file));
+        match read.await {
+            Ok(Ok(text)) => self.reload(text, "SIGHUP").await,
+            Ok(Err(failure)) => error!("SIGHUP: {failure}; nothing changed"),
+            Err(error) => error!("SIGHUP: {error}"),
+        }
     }
 
     async fn reload(self: Arc<Self>, text: String, why: &'static str) {
