@@ -106,8 +106,12 @@ impl Change<'_> {
         }
         let Some(admin) = &self.new.admin else { return Ok(AdminChange::Ends) };
         let same_bind = self.old.admin.as_ref().is_some_and(|old| old.bind == admin.bind);
-        let served = self.state().admin.as_ref().filter(|_| same_bind).map(AdminServer::listener);
-        let listener = served.unwrap_or_else(|| AdminServer::bind(admin.bind));
+        let state = self.state();
+        let served = state.admin.as_ref();
+        let listener = match served.filter(|_| same_bind) {
+            Some(server) => server.listener(),
+            None => AdminServer::bind(admin.bind, served.map(AdminServer::address)),
+        };
         let listener = listener.map_err(|error| explain("the admin API", admin.bind, &error))?;
         Ok(AdminChange::Serves { listener, token: admin.token.clone() })
     }
