@@ -1,7 +1,7 @@
 //! The response's head as the client is to see it.
 
 use model::spec::HeaderEdit;
-use wire::http1::{Framing, HeaderKind, ResponseHead, Version};
+use wire::http1::{Framing, Header, HeaderKind, ResponseHead, Version};
 
 use crate::http1::request_head::{is_edited, line, write_edits};
 
@@ -27,10 +27,7 @@ pub(crate) fn write(
     edits: &[HeaderEdit],
 ) {
     status_line(out, bytes, head);
-    for header in &head.headers {
-        if header.hop_by_hop || header.kind == HeaderKind::TransferEncoding {
-            continue;
-        }
+    for header in head.headers.iter().filter(|header| passes(header, head.status)) {
         let name = header.name.of(bytes);
         if !edits.is_empty() && is_edited(edits, name) {
             continue;
@@ -58,10 +55,20 @@ pub(crate) fn write(
 /// An informational response (RFC 9110 section 15.2) passes with its end-to-end headers.
 pub(crate) fn write_informational(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead) {
     status_line(out, bytes, head);
-    for header in head.headers.iter().filter(|h| !h.hop_by_hop) {
+    for header in head.headers.iter().filter(|header| passes(header, head.status)) {
         line(out, header.name.of(bytes), header.value.of(bytes));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with
+/// a status code of 1xx (Informational) or 204 (No Content)": a client could wait for that content.
+fn passes(header: &Header, status: u16) -> bool {
+    match header.kind {
+        HeaderKind::TransferEncoding => false,
+        HeaderKind::ContentLength => !matches!(status, 100..=199 | 204),
+        _ => !header.hop_by_hop,
+    }
 }
 
 fn status_line(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead) {
@@ -75,4 +82,34 @@ fn status_line(out: &mut Vec<u8>, bytes: &[u8], head: &ResponseHead) {
     out.push(b' ');
     out.extend_from_slice(head.reason.of(bytes));
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::http1::{HeadLimits, Progress, RequestKind};
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_content_tells_no_length() {
+        let check = |sent: &str, expected: &str| {
+            let limits = HeadLimits { bytes: 1024, count: 8, uri_bytes: 0 };
+            let mut head = ResponseHead::default();
+            let parsed = head.parse(sent.as_bytes(), &limits, RequestKind::default());
+            assert_eq!(parsed, Ok(Progress::Complete), "{sent}");
+            let mut out = Vec::new();
+            let keep = Persistence::Keep;
+            write(&mut out, sent.as_bytes(), &head, Version::Http11, keep, &[]);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(
+            "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\nX-A: b\r\n\r\n",
+            "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n",
+        );
+        // It tells what a GET would have brought.
+        check(
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+        );
+    }
 }
