@@ -23,6 +23,11 @@ use crate::listener::{self, Bound, Listener};
 use crate::pool::{Pools, SWEEP_EVERY_TICKS};
 use crate::tracked::{TICK, Tracked};
 
+/// After the end of a stop's grace, for connections to write their last bytes or be reset: with
+/// ten thousand of them that takes more than one turn, and what is dropped instead would end in
+/// order, so that half a response could pass for the whole.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// What the control side asks of a worker.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -137,10 +142,12 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                 if let Some(stop_at) = stop_at
                     && (worker.tracked.is_empty() || stop_at <= now)
                 {
-                    // One more turn, so that what was told to close writes its last bytes.
+                    // One more turn, so that who was just accepted is counted.
                     tokio::time::sleep(Duration::from_millis(1)).await;
-                    worker.log.flush();
-                    return;
+                    if worker.tracked.is_empty() || stop_at + LAST_WORDS <= now {
+                        worker.log.flush();
+                        return;
+                    }
                 }
                 continue;
             }
