@@ -47,9 +47,7 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotState {
     Free,
-    /// Between requests: may be closed without loss.
-    Idle,
-    Busy,
+    Open,
     /// Was told to end as soon as nothing is lost by it.
     Closing,
 }
@@ -64,7 +62,7 @@ impl Tracked {
             close_at: closed.map_or(Instant::FAR_FUTURE, |(_, close_at)| *close_at),
             endpoint: 0,
             listener,
-            state: if closed.is_some() { SlotState::Closing } else { SlotState::Busy },
+            state: if closed.is_some() { SlotState::Closing } else { SlotState::Open },
             expired: false,
             waker: None,
         };
@@ -126,7 +124,7 @@ impl Tracked {
                 _ if slot.endpoint != endpoint => {}
                 // The listener's end comes, whatever becomes of the endpoint.
                 SlotState::Closing => slot.close_at = slot.close_at.min(close_at),
-                SlotState::Idle | SlotState::Busy => slot.close_at = close_at,
+                SlotState::Open => slot.close_at = close_at,
             }
         }
     }
@@ -179,14 +177,6 @@ impl Ticket {
     /// Should the connection end at the next opportunity?
     pub(crate) fn is_closing(&self) -> bool {
         self.with(|slot| slot.state == SlotState::Closing)
-    }
-
-    pub(crate) fn set_idle(&self, idle: bool) {
-        self.with(|slot| {
-            if slot.state != SlotState::Closing {
-                slot.state = if idle { SlotState::Idle } else { SlotState::Busy };
-            }
-        });
     }
 
     /// The endpoint now in use, and when what uses it must end.

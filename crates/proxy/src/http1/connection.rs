@@ -140,7 +140,6 @@ impl Downstream {
         if !first {
             self.ticket.set_deadline(self.finished_at + state.spec.timeouts.keep_alive);
         }
-        self.ticket.set_idle(true);
         let mut last_wait = !first;
         let result = poll_fn(|cx| {
             match self.inbound.poll_fill(cx, &mut self.stream, state.spec.limits.header_bytes) {
@@ -156,7 +155,6 @@ impl Downstream {
             Poll::Pending
         })
         .await;
-        self.ticket.set_idle(false);
         match result {
             Ok(count) if count > 0 => {
                 self.door.counters().bytes_in.add(count as u64);
