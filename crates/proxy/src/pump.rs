@@ -156,6 +156,7 @@ impl Pump {
         }
         self.prefix_sent = 0;
         self.written = 0;
+        self.read = 0;
     }
 
     /// Bytes written to the destination, the prefix included.
@@ -163,7 +164,7 @@ impl Pump {
         self.written
     }
 
-    /// Bytes that came from the source since the pump was made.
+    /// Bytes that came from the source since the pump was made or restarted.
     pub(crate) fn read(&self) -> u64 {
         self.read
     }

@@ -123,7 +123,9 @@ async fn join(
             Err(e) => {
                 tried.push(endpoint.key);
                 let outcome = match e {
-                    DialError::Full | DialError::Closed => Outcome::Abandoned,
+                    DialError::Full | DialError::NoResources | DialError::Closed => {
+                        Outcome::Abandoned
+                    }
                     DialError::TimedOut | DialError::Failed(_) => Outcome::ConnectFailed,
                 };
                 pick.report(outcome, None);

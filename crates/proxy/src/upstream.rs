@@ -34,6 +34,8 @@ pub(crate) enum DialError {
     /// The endpoint has as many as it may have.
     Full,
     TimedOut,
+    /// We have no file descriptors, local ports or memory left, which is no fault of the endpoint.
+    NoResources,
     /// The client's connection must end.
     Closed,
     Failed(io::ErrorKind),
@@ -46,6 +48,7 @@ impl DialError {
         match self {
             DialError::Full => "endpoint has all its connections",
             DialError::TimedOut => "connect timed out",
+            DialError::NoResources => "no sockets left here",
             DialError::Closed => "endpoint left",
             DialError::Failed(ConnectionRefused) => "connection refused",
             DialError::Failed(HostUnreachable | NetworkUnreachable) => "endpoint unreachable",
@@ -79,7 +82,10 @@ pub(crate) async fn dial(
     let stream = poll_fn(|cx| {
         ticket.attach(cx);
         if let Poll::Ready(result) = connect.as_mut().poll(cx) {
-            return Poll::Ready(result.map_err(|e| DialError::Failed(e.kind())));
+            return Poll::Ready(result.map_err(|e| match is_of_ours(&e) {
+                true => DialError::NoResources,
+                false => DialError::Failed(e.kind()),
+            }));
         }
         if ticket.must_close() {
             return Poll::Ready(Err(DialError::Closed));
@@ -99,6 +105,16 @@ pub(crate) async fn dial(
         retire_at: now + age_max.saturating_sub(jitter),
         idle_since: now,
     })
+}
+
+/// Errors of socket(2) and connect(2) that say something of this process or system alone.
+fn is_of_ours(e: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(e);
+    matches!(
+        errno,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
 
 async fn connect(address: SocketAddr, announce: Option<Announce>) -> io::Result<Stream> {

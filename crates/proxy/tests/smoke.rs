@@ -141,3 +141,41 @@ fn an_address_is_handed_over_without_a_gap() {
     runtime.block_on(proxy.stop(Duration::from_secs(5)));
     assert!(TcpStream::connect(address).is_err());
 }
+
+/// A body that is too long to be kept passes through a window. When its endpoint fails, what the
+/// window holds does not begin with that request, and must not be taken for it.
+#[test]
+fn a_request_that_failed_does_not_shift_the_next() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.local_addr().unwrap();
+    let proxy = Proxy::start(&ProxyOptions { workers: 1, ..ProxyOptions::default() }).unwrap();
+    let name = ServiceName::from("web");
+    let mut spec = ServiceSpec::new(name.clone());
+    spec.source = EndpointSource::Static(vec![Endpoint::at(address)]);
+    spec.health.kind = HealthKind::Off;
+    spec.retry.replay_bytes = 0;
+    proxy.watch(Service::new(&spec, proxy.events(), proxy.now(), 1));
+    let mut client = TcpStream::connect(proxy.set_listener(&listener(&name)).unwrap()).unwrap();
+
+    client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n").unwrap();
+    let (replica, _) = endpoint.accept().unwrap();
+    let mut received = BufReader::new(&replica);
+    let mut line = String::new();
+    while line != "\r\n" {
+        line.clear();
+        received.read_line(&mut line).unwrap();
+    }
+    client.write_all(b"0123456789").unwrap();
+    let mut part = [0; 10];
+    received.read_exact(&mut part).unwrap();
+    let next = format!("GET /next HTTP/1.1\r\nHost: x\r\nX-A: {}\r\n\r\n", "a".repeat(300));
+    client.write_all(format!("0123456789{next}").as_bytes()).unwrap();
+    received.read_exact(&mut part).unwrap();
+    drop(replica);
+    drop(endpoint);
+
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 502 ") && text.contains("connection: close"), "{text}");
+    assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+}

@@ -131,10 +131,18 @@ enum Download {
     Body(Pump),
 }
 
+impl State {
+    /// Has the client a part of an informational response, which nothing else may follow?
+    pub(crate) fn is_interim_cut(&self) -> bool {
+        self.interim_sent > 0
+    }
+}
+
 impl Exchange<'_> {
     /// Carries it out. `started` is now.
     pub(crate) async fn run(&mut self, started: Instant) -> End {
         self.progress.last_move = started;
+        self.progress.moved = self.moved();
         // Whichever of the two is meant is looked at when the earlier one comes.
         let first = self.terms.idle.min(self.terms.first_byte);
         self.ticket.set_deadline((started + first).min(self.terms.total_at));
@@ -166,6 +174,11 @@ impl Exchange<'_> {
             {
                 return Poll::Ready(End::Failed(fault));
             }
+            let moved = self.moved();
+            if moved != self.progress.moved {
+                self.progress.moved = moved;
+                self.progress.last_move = self.clock.now();
+            }
             if !self.ticket.expired() {
                 return Poll::Pending;
             }
@@ -194,7 +207,8 @@ impl Exchange<'_> {
             // The body took its time: the endpoint's begins now.
             let now = self.clock.now();
             self.progress.last_move = now;
-            self.ticket.set_deadline((now + self.terms.first_byte).min(self.terms.total_at));
+            let (allowance, _) = self.allowance();
+            self.ticket.set_deadline((now + allowance).min(self.terms.total_at));
         }
         Poll::Ready(Ok(()))
     }
@@ -253,7 +267,9 @@ impl Exchange<'_> {
     fn handle_head(&mut self) -> Result<Download, Fault> {
         let status = self.response.status;
         let upgraded = status == 101 || (self.terms.kind.is_connect && status / 100 == 2);
-        if status == 101 && !self.terms.upgrade {
+        // A client cannot change the protocol in the middle of its message (RFC 9110 section 7.8),
+        // so nothing of the message may be left to send.
+        if status == 101 && (!self.terms.upgrade || self.progress.upload != Upload::Done) {
             return Err(Fault::GarbageBody);
         }
         if self.response.is_informational() && !upgraded {
@@ -262,7 +278,9 @@ impl Exchange<'_> {
         if self.terms.retry_status.contains(&status) {
             return Err(Fault::Status(status));
         }
-        self.progress.answered_at = Some(self.clock.now());
+        let now = self.clock.now();
+        self.progress.answered_at = Some(now);
+        self.ticket.set_deadline((now + self.terms.idle).min(self.terms.total_at));
         let persistence = self.persistence(upgraded);
         let bytes = self.from_up.bytes();
         response_head::write(
@@ -373,8 +391,23 @@ impl Exchange<'_> {
         if self.terms.total_at <= now {
             return Some(Fault::TotalTimeout);
         }
-        let moved = self.upload.written() + self.upload.read() + self.bytes_out();
-        let (allowance, fault) = match (&self.progress.download, self.progress.upload) {
+        let (allowance, fault) = self.allowance();
+        let deadline = self.progress.last_move + allowance;
+        if deadline <= now {
+            return Some(fault);
+        }
+        self.ticket.set_deadline(deadline.min(self.terms.total_at));
+        None
+    }
+
+    /// Whatever is counted here is a sign of life.
+    fn moved(&self) -> u64 {
+        self.upload.written() + self.upload.read() + self.bytes_out()
+    }
+
+    /// How long nothing may move at this stage, and whose fault it is if nothing does.
+    fn allowance(&self) -> (Duration, Fault) {
+        match (&self.progress.download, self.progress.upload) {
             (Download::Body(pump), _) => {
                 let fault = if pump.is_starved() {
                     Fault::UpstreamStalled
@@ -383,22 +416,17 @@ impl Exchange<'_> {
                 };
                 (self.terms.idle, fault)
             }
+            (Download::Interim, _) => (self.terms.idle, Fault::ClientStalled),
+            // The client waits for the endpoint's 100 (Continue).
+            (_, Upload::Open) if self.upload.is_starved() && self.terms.expects => {
+                (self.terms.first_byte, Fault::FirstByteTimeout)
+            }
             (_, Upload::Open) if self.upload.is_starved() => {
                 (self.terms.idle, Fault::ClientStalled)
             }
             (_, Upload::Open) => (self.terms.idle, Fault::UpstreamStalled),
             _ => (self.terms.first_byte, Fault::FirstByteTimeout),
-        };
-        if moved == self.progress.moved && self.progress.last_move + allowance <= now {
-            return Some(fault);
         }
-        if moved != self.progress.moved {
-            self.progress.moved = moved;
-            self.progress.last_move = now;
-        }
-        let deadline = self.progress.last_move + allowance;
-        self.ticket.set_deadline(deadline.min(self.terms.total_at));
-        None
     }
 }
 

@@ -195,7 +195,7 @@ impl Forward<'_> {
                 Attempt::Over(Next::Gone)
             }
             End::Failed(fault) => {
-                let committed = bytes_out > 0;
+                let committed = bytes_out > 0 || state.is_interim_cut();
                 self.failed(scratch, pick, &endpoint, fault, reused, &state, committed).await
             }
         }
@@ -292,7 +292,7 @@ impl Forward<'_> {
         self.tried.push(endpoint.key);
         self.unconnected = true;
         let (outcome, status) = match e {
-            DialError::Full => (Outcome::Abandoned, 503),
+            DialError::Full | DialError::NoResources => (Outcome::Abandoned, 503),
             // The client's connection must end, not only the endpoint's.
             DialError::Closed if self.down.ticket.is_closing() => {
                 pick.report(Outcome::Abandoned, None);
@@ -341,7 +341,7 @@ impl Forward<'_> {
         };
         let untouched = self.upload.written() == 0;
         let safe = untouched || self.is_repeatable(&scratch.request);
-        if !committed && wanted && safe && self.upload.can_restart() {
+        if !committed && (wanted || stale) && safe && self.upload.can_restart() {
             if stale && !self.fresh_only {
                 // The endpoint closed an idle connection, as it may: this says nothing about it,
                 // and costs no attempt.
@@ -367,7 +367,12 @@ impl Forward<'_> {
             Fault::MalformedBody | Fault::BodyTooLarge => {
                 self.down.refuse(scratch, status, error).await
             }
-            _ => self.down.fail(scratch, status, error).await,
+            _ => {
+                // Unless what was sent is kept, the buffer no longer begins with this request, and
+                // where the next one begins is not known.
+                scratch.request.keep_alive &= self.upload.can_restart();
+                self.down.fail(scratch, status, error).await
+            }
         };
         Attempt::Over(next)
     }
