@@ -357,11 +357,17 @@ async fn accept_tcp(
     }
     // Closing the socket resets those who wait in its queue, so they are taken in first.
     if let Ok(listener) = listener.into_std() {
-        while let Ok((stream, peer)) = listener.accept() {
-            if stream.set_nonblocking(true).is_ok()
-                && let Ok(stream) = TcpStream::from_std(stream)
-            {
-                admit(&door, stream, peer);
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if stream.set_nonblocking(true).is_ok()
+                        && let Ok(stream) = TcpStream::from_std(stream)
+                    {
+                        admit(&door, stream, peer);
+                    }
+                }
+                Err(e) if is_of_one_connection(&e) => {}
+                Err(_) => break,
             }
         }
     }

@@ -30,7 +30,7 @@ const INFORMATIONAL_MAX: u32 = 16;
 pub(crate) enum End {
     /// The client has the whole response.
     Complete { keep_upstream: bool, keep_downstream: bool },
-    /// The client has the 101 (or 2xx to CONNECT) and the connections are a tunnel now.
+    /// The client has the 101 and the connections are a tunnel now.
     Tunnel,
     Failed(Fault),
 }
