@@ -140,6 +140,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
         () = supervisor.stop() => Ok(()),
         () = signals.stop_again() => {
             warn!("stopped at once; what was in flight is cut off");
+            crate::log::flush();
             // The watchdog ends the replicas.
             std::process::exit(1);
         }

@@ -18,7 +18,9 @@ mod verbs;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match verbs::dispatch() {
+    let outcome = verbs::dispatch();
+    log::flush();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
