@@ -3,12 +3,24 @@
 //! Each file below is one group; `harness` starts the program and speaks to it. Nothing here waits
 //! for a time: it waits for a condition, with a bound.
 #![forbid(unsafe_code)]
-#![allow(unreachable_pub, reason = "a test binary has no outside; `pub` says what other groups use")]
+#![allow(
+    unreachable_pub,
+    reason = "a test binary has no outside; `pub` says what other groups use"
+)]
 
 mod e2e {
     pub mod harness;
+    mod bulk;
+    mod forwarding;
+    mod hostile;
+    mod limits;
     mod live_changes;
+    mod observability;
+    mod proxy_protocol;
+    mod routes;
     mod runner;
+    mod smuggling;
     mod stop;
+    mod streams;
     mod upheaval;
 }

@@ -1,15 +1,23 @@
 //! Starting the program and its replicas, and speaking to them.
 
+pub mod beside;
 pub mod client;
+pub mod measure;
+pub mod peer;
 pub mod program;
 pub mod replica;
 pub mod streams;
 pub mod wait;
+pub mod web;
 pub mod wrk;
 
+pub use beside::Beside;
 pub use client::{Client, Response};
+pub use measure::Memory;
+pub use peer::Peer;
 pub use program::{Evenkeel, Quickstart, free_port};
 pub use replica::{Replica, Seen};
 pub use streams::{Lines, WebSocket};
 pub use wait::{until, within};
+pub use web::Web;
 pub use wrk::Wrk;
