@@ -54,7 +54,8 @@ pub(crate) async fn serve(door: Door, mut stream: Stream, peer: SocketAddr) {
         }
     }
     let mut record = Record::default();
-    let target = state.only_target().cloned();
+    // As it is now: the header may have been long in coming.
+    let target = door.listener.state.load().only_target().cloned();
     match &target {
         Some(target) => {
             let ends = (client, local);

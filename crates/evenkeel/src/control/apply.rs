@@ -29,6 +29,10 @@ use super::{State, Supervisor};
 /// Then the change is made all the same, for it was asked for.
 const PROVING_MAX: Duration = Duration::from_secs(10);
 
+/// After the routes changed, a worker may still be about to pick by those before, and would find
+/// nothing in a service that is closed already.
+const SETTLE: Duration = Duration::from_millis(100);
+
 impl Supervisor {
     /// Only while `applying` is held. Says what changed, or why nothing did.
     pub(super) async fn apply_spec(
@@ -91,7 +95,11 @@ impl Change<'_> {
             return Err(message);
         }
         notes.extend(self.change_services().await);
-        self.remove_services(&self.difference.services.removed);
+        let removed = &self.difference.services.removed;
+        if !removed.is_empty() {
+            tokio::time::sleep(SETTLE).await;
+            self.remove_services(removed);
+        }
         self.finish_admin(admin);
         Ok(notes)
     }
