@@ -1,6 +1,6 @@
 //! Notices that the configuration file changed.
 //!
-//! By looking twice a second instead of by inotify: editors and configuration management replace
+//! By looking four times a second instead of by inotify: editors and configuration management replace
 //! files by rename, link them elsewhere, or mount them anew (Kubernetes ConfigMaps), and each of
 //! these needs other watches; looking at the path is right for all of them.
 
