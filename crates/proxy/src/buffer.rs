@@ -4,21 +4,37 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::io::Stream;
+use crate::splice::Splice;
 
 /// Bytes of one storage block: holds the usual request or response with its head in one read.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024;
 /// Blocks a worker keeps for the next taker: 4 MiB, about what 256 busy connections need.
 const SPARE_BLOCKS_MAX: usize = 256;
 
-/// The storage blocks that a worker's connections share.
+/// Pipes a worker keeps for the next bulk transfer: two descriptors each.
+const SPARE_PIPES_MAX: usize = 32;
+
+/// The storage blocks and pipes that a worker's connections share.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
     spare: RefCell<Vec<Vec<u8>>>,
+    pipes: RefCell<Vec<Splice>>,
 }
 
 impl Blocks {
     fn take(&self) -> Vec<u8> {
         self.spare.borrow_mut().pop().unwrap_or_else(|| vec![0; BLOCK_BYTES])
+    }
+
+    fn take_pipe(&self) -> Option<Splice> {
+        self.pipes.borrow_mut().pop().or_else(|| Splice::new().ok())
+    }
+
+    fn put_pipe(&self, pipe: Splice) {
+        let mut pipes = self.pipes.borrow_mut();
+        if pipes.len() < SPARE_PIPES_MAX {
+            pipes.push(pipe);
+        }
     }
 
     fn put(&self, block: Vec<u8>) {
@@ -70,6 +86,16 @@ impl Buffer {
         if self.is_empty() && !self.storage.is_empty() {
             self.blocks.put(std::mem::take(&mut self.storage));
         }
+    }
+
+    /// A pipe for what would have gone through this buffer; `None`: there is none to be had.
+    pub(crate) fn take_pipe(&self) -> Option<Splice> {
+        self.blocks.take_pipe()
+    }
+
+    /// Gives an empty pipe back.
+    pub(crate) fn put_pipe(&self, pipe: Splice) {
+        self.blocks.put_pipe(pipe);
     }
 
     pub(crate) fn clear(&mut self) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec};
-use model::{ListenerName, ServiceName};
+use model::{Instant, ListenerName, ServiceName};
 use route::{Rewriter, Split, Table};
 use service::Service;
 use socket2::{Domain, Socket, Type};
@@ -30,6 +30,8 @@ use crate::worker::Worker;
 const BACKLOG: i32 = 4096;
 /// After an accept that failed for want of files or memory, before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How often such failures are told of.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A listener as all workers share it. It outlives changes of its routes and settings.
 #[derive(Debug)]
@@ -261,8 +263,9 @@ pub(crate) fn bind(
         dual_stack(&socket, address)?;
         if kind == Type::STREAM {
             socket.set_reuse_address(true)?;
-            // Accepted connections inherit it.
+            // Accepted connections inherit both.
             socket.set_tcp_nodelay(true)?;
+            crate::io::bound_unsent(&socket);
         }
         if kind == Type::DGRAM {
             udp::tell_destinations(&socket, address.ip())?;
@@ -341,6 +344,7 @@ async fn accept_tcp(
             return;
         }
     };
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             biased;
@@ -349,7 +353,11 @@ async fn accept_tcp(
                 Ok((stream, peer)) => admit(&door, stream, peer),
                 Err(e) if is_of_one_connection(&e) => {}
                 Err(e) => {
-                    tracing::warn!("{}: accept: {e}", door.listener.name);
+                    let now = door.worker.clock.now();
+                    if told.is_none_or(|told| now.since(told) >= ACCEPT_TOLD_EVERY) {
+                        tracing::warn!("{}: clients wait to be accepted: {e}", door.listener.name);
+                        told = Some(now);
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

@@ -82,6 +82,9 @@ pub(crate) struct Pump {
     written: u64,
     read: u64,
     starved: bool,
+    /// Moves inside the kernel from now on.
+    splicing: bool,
+    /// The pipe, while something moves: an idle stream holds none.
     splice: Option<Splice>,
 }
 
@@ -123,6 +126,7 @@ impl Pump {
             written: 0,
             read: 0,
             starved: false,
+            splicing: false,
             splice: None,
         }
     }
@@ -143,7 +147,7 @@ impl Pump {
     }
 
     fn is_untouched(&self) -> bool {
-        self.written == 0 && self.splice.is_none()
+        self.written == 0 && !self.splicing
     }
 
     /// Begin again, for another destination. What was read is still in the buffer.
@@ -250,8 +254,10 @@ impl Pump {
                 buffer.consume(self.scanned);
                 self.sent = 0;
                 self.scanned = 0;
-                if self.may_splice(buffer, from, to) {
-                    return self.poll_splice(cx, buffer, from, to);
+                if self.may_splice(buffer, from, to)
+                    && let Some(result) = ready!(self.poll_splice(cx, buffer, from, to))
+                {
+                    return Poll::Ready(result);
                 }
             }
             self.starved = true;
@@ -320,39 +326,42 @@ impl Pump {
     }
 
     fn may_splice(&mut self, buffer: &Buffer, from: &Stream, to: &Stream) -> bool {
-        if self.splice.is_some() {
-            return true;
+        if !self.splicing {
+            let suits = match self.body {
+                Body::UntilClose => true,
+                Body::Length(left) => left > SPLICE_AFTER_BYTES,
+                _ => false,
+            };
+            self.splicing = suits
+                && self.written >= SPLICE_AFTER_BYTES
+                && buffer.is_empty()
+                && from.as_tcp().is_some()
+                && to.as_tcp().is_some();
         }
-        let suits = match self.body {
-            Body::UntilClose => true,
-            Body::Length(left) => left > SPLICE_AFTER_BYTES,
-            _ => false,
-        };
-        if !suits
-            || self.written < SPLICE_AFTER_BYTES
-            || !buffer.is_empty()
-            || from.as_tcp().is_none()
-            || to.as_tcp().is_none()
-        {
-            return false;
-        }
-        // Without a pipe to be had we go on copying.
-        self.splice = Splice::new().ok();
-        self.splice.is_some()
+        self.splicing
     }
 
+    /// `None`: there is no pipe to be had, and copying goes on.
     fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut Buffer,
         from: &mut Stream,
         to: &mut Stream,
-    ) -> Poll<Result<(), PumpError>> {
+    ) -> Poll<Option<Result<(), PumpError>>> {
         buffer.release();
+        self.starved = true;
+        if self.splice.is_none() {
+            if ready!(from.poll_readable(cx)).is_err() {
+                return Poll::Ready(Some(Err(PumpError::Read)));
+            }
+            self.splice = buffer.take_pipe();
+        }
         let (Some(splice), Some(source), Some(sink)) =
             (&mut self.splice, from.as_tcp(), to.as_tcp())
         else {
-            return Poll::Ready(Err(PumpError::Ended));
+            self.splicing = false;
+            return Poll::Ready(None);
         };
         let bound = match self.body {
             Body::Length(left) => left,
@@ -366,14 +375,20 @@ impl Pump {
         if let Body::Length(left) = &mut self.body {
             *left = left.saturating_sub(taken);
         }
+        if self.starved
+            && !splice.is_ended()
+            && let Some(pipe) = self.splice.take()
+        {
+            buffer.put_pipe(pipe);
+        }
         match ready!(moved) {
             Ok(true) if matches!(self.body, Body::UntilClose) => {
                 self.ended = true;
-                self.poll_end(cx, to)
+                self.poll_end(cx, to).map(Some)
             }
-            Ok(true) => Poll::Ready(Err(PumpError::Ended)),
-            Ok(false) => Poll::Ready(Ok(())),
-            Err(e) => Poll::Ready(Err(e)),
+            Ok(true) => Poll::Ready(Some(Err(PumpError::Ended))),
+            Ok(false) => Poll::Ready(Some(Ok(()))),
+            Err(e) => Poll::Ready(Some(Err(e))),
         }
     }
 }

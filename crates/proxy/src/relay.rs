@@ -46,26 +46,24 @@ pub(crate) async fn relay(
     let mut moved = 0;
     let mut last_move = clock.now();
     ticket.set_deadline(last_move + idle);
+    let mut upward_first = false;
     let end = poll_fn(|cx| {
         ticket.attach(cx);
-        if !up_done {
-            match upward.poll(cx, &[], from_down, down, up) {
-                Poll::Ready(Ok(())) => up_done = true,
-                Poll::Ready(Err(PumpError::Write)) => {
-                    return Poll::Ready(RelayEnd::UpstreamBroke);
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(RelayEnd::DownstreamBroke),
-                Poll::Pending => {}
-            }
-        }
-        if !down_done {
-            match downward.poll(cx, &[], from_up, up, down) {
-                Poll::Ready(Ok(())) => down_done = true,
-                Poll::Ready(Err(PumpError::Write)) => {
-                    return Poll::Ready(RelayEnd::DownstreamBroke);
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(RelayEnd::UpstreamBroke),
-                Poll::Pending => {}
+        // In turns, since the one that goes first may use up what a task may do in one go.
+        upward_first = !upward_first;
+        for turn in [upward_first, !upward_first] {
+            let (done, moved, reader, writer) = if turn {
+                let moved = (!up_done).then(|| upward.poll(cx, &[], from_down, down, up));
+                (&mut up_done, moved, RelayEnd::DownstreamBroke, RelayEnd::UpstreamBroke)
+            } else {
+                let moved = (!down_done).then(|| downward.poll(cx, &[], from_up, up, down));
+                (&mut down_done, moved, RelayEnd::UpstreamBroke, RelayEnd::DownstreamBroke)
+            };
+            match moved {
+                Some(Poll::Ready(Ok(()))) => *done = true,
+                Some(Poll::Ready(Err(PumpError::Write))) => return Poll::Ready(writer),
+                Some(Poll::Ready(Err(_))) => return Poll::Ready(reader),
+                Some(Poll::Pending) | None => {}
             }
         }
         if up_done && down_done {

@@ -42,6 +42,11 @@ impl Splice {
         self.in_pipe == 0
     }
 
+    /// Has the source ended?
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Moves up to `bound` bytes more from the source. Ready with `true` at the source's end, with
     /// `false` once `bound` was moved.
     pub(crate) fn poll(

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::Instant;
 use model::spec::HeaderEdit;
+use service::Service;
 use wire::http1::{
     Framing, HeadLimits, Progress, RequestKind, ResponseError, ResponseHead, Version,
 };
@@ -48,7 +49,7 @@ pub(crate) enum Fault {
     /// The endpoint stopped in the middle.
     UpstreamStalled,
     TotalTimeout,
-    /// A status that the service wants tried elsewhere.
+    /// A status that the service wants tried elsewhere, and has counted as a retry.
     Status(u16),
     ClientGone,
     /// The client stopped in the middle of its body, or of taking the response.
@@ -60,7 +61,6 @@ pub(crate) enum Fault {
 }
 
 /// The terms of one exchange.
-#[derive(Debug)]
 pub(crate) struct Terms<'a> {
     pub(crate) client: Version,
     pub(crate) kind: RequestKind,
@@ -69,15 +69,16 @@ pub(crate) struct Terms<'a> {
     /// The client waits for a 100 (Continue).
     pub(crate) expects: bool,
     pub(crate) response_edits: &'a [HeaderEdit],
-    /// Statuses to give back as [`Fault::Status`]; empty when no attempt is left.
+    /// Statuses to give back as [`Fault::Status`] if the service's budget has a retry left; empty
+    /// when no attempt is left.
     pub(crate) retry_status: &'a [u16],
+    pub(crate) service: &'a Service,
     pub(crate) first_byte: Duration,
     pub(crate) idle: Duration,
     pub(crate) total_at: Instant,
 }
 
 /// What is moved.
-#[derive(Debug)]
 pub(crate) struct Exchange<'a> {
     pub(crate) clock: Clock,
     pub(crate) ticket: &'a Ticket,
@@ -266,7 +267,7 @@ impl Exchange<'_> {
 
     fn handle_head(&mut self) -> Result<Download, Fault> {
         let status = self.response.status;
-        let upgraded = status == 101 || (self.terms.kind.is_connect && status / 100 == 2);
+        let upgraded = status == 101;
         // A client cannot change the protocol in the middle of its message (RFC 9110 section 7.8),
         // so nothing of the message may be left to send.
         if status == 101 && (!self.terms.upgrade || self.progress.upload != Upload::Done) {
@@ -275,10 +276,11 @@ impl Exchange<'_> {
         if self.response.is_informational() && !upgraded {
             return self.handle_informational();
         }
-        if self.terms.retry_status.contains(&status) {
+        let now = self.clock.now();
+        // The budget is asked before the response is given up, not after.
+        if self.terms.retry_status.contains(&status) && self.terms.service.admit_retry(now) {
             return Err(Fault::Status(status));
         }
-        let now = self.clock.now();
         self.progress.answered_at = Some(now);
         self.ticket.set_deadline((now + self.terms.idle).min(self.terms.total_at));
         let persistence = self.persistence(upgraded);

@@ -125,6 +125,9 @@ impl Forward<'_> {
                 Attempt::Over(next) => return next,
                 Attempt::Again { status, error } => {
                     last = (status, error);
+                    if self.total_at() <= self.now() {
+                        return self.down.fail(scratch, 504, "total time-out").await;
+                    }
                     if self.attempts_left == 0 {
                         return self.down.fail(scratch, status, error).await;
                     }
@@ -133,6 +136,13 @@ impl Forward<'_> {
                     scratch.reply.clear();
                 }
             }
+        }
+    }
+
+    fn total_at(&self) -> Instant {
+        match self.settings.total_timeout {
+            Some(total) => self.started + total,
+            None => Instant::FAR_FUTURE,
         }
     }
 
@@ -221,7 +231,7 @@ impl Forward<'_> {
             worker,
             &self.down.ticket,
             endpoint,
-            settings.connect_timeout,
+            settings.connect_timeout.min(self.total_at().since(now)),
             settings.pool.connections_max,
             settings.pool.age_max,
             self.announce,
@@ -244,10 +254,7 @@ impl Forward<'_> {
         };
         scratch.reply.clear();
         let begin = self.now();
-        let total_at = match self.settings.total_timeout {
-            Some(total) => self.started + total,
-            None => Instant::FAR_FUTURE,
-        };
+        let total_at = self.total_at();
         let mut exchange = Exchange {
             clock: self.down.door.worker.clock,
             ticket: &self.down.ticket,
@@ -259,6 +266,7 @@ impl Forward<'_> {
                 expects: request.expect_continue && !self.down.continued,
                 response_edits: &self.route.response_headers,
                 retry_status: &retry_status,
+                service: &self.target.service,
                 first_byte: self.settings.first_byte_timeout,
                 idle: self.state.spec.timeouts.idle,
                 total_at,
@@ -349,7 +357,9 @@ impl Forward<'_> {
                 self.attempts_left += 1;
                 return Attempt::Again { status, error };
             }
-            if self.attempts_left > 0 && self.target.service.admit_retry(self.now()) {
+            let admitted = matches!(fault, Fault::Status(_))
+                || (self.attempts_left > 0 && self.target.service.admit_retry(self.now()));
+            if admitted {
                 self.tried.push(endpoint.key);
                 return Attempt::Again { status, error };
             }

@@ -30,7 +30,12 @@ impl<'a> Reply<'a> {
             status,
             content_type: "text/plain; charset=utf-8",
             body: &[],
-            header: (status == 503).then_some(("retry-after", b"1".as_slice())),
+            header: match status {
+                // RFC 9110 section 15.5.6: a 405 names what is allowed.
+                405 => Some(("allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".as_slice())),
+                503 => Some(("retry-after", b"1".as_slice())),
+                _ => None,
+            },
             close: true,
             head_only: false,
             keep_alive_http10: false,
