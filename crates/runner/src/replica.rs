@@ -107,7 +107,7 @@ impl Replica {
                 }
                 () = self.healthy(), if !proven => {
                     proven = true;
-                    info!("{}: healthy after {} ms", self.id, start.elapsed().as_millis());
+                    info!("{}: healthy after {:?}", self.id, whole_ms(start.elapsed()));
                     self.tell(Event::Proven).await;
                 }
                 () = sleep_until(deadline), if !proven => {
@@ -163,18 +163,18 @@ impl Replica {
     }
 
     fn report(&self, end: &End, lived: Duration, wait: Duration) {
-        let (id, lived, wait) = (&self.id, lived.as_millis(), wait.as_millis());
+        let (id, lived, wait) = (&self.id, whole_ms(lived), wait.as_millis());
         let again = format!("starting it again in {wait} ms");
         match end {
             End::Stopped => {}
             End::Exited { port_was_taken: true, .. } => {
-                warn!("{id}: ended after {lived} ms, its port was taken meanwhile; {again}");
+                warn!("{id}: ended after {lived:?}, its port was taken meanwhile; {again}");
             }
             End::Exited { status: Ok(status), .. } => {
-                warn!("{id}: ended by itself after {lived} ms ({status}); {again}");
+                warn!("{id}: ended by itself after {lived:?} ({status}); {again}");
             }
             End::Exited { status: Err(error), .. } => warn!("{id}: lost ({error}); {again}"),
-            End::NeverHealthy => warn!("{id}: not healthy within {lived} ms of its start; {again}"),
+            End::NeverHealthy => warn!("{id}: not healthy within {lived:?} of its start; {again}"),
             End::CannotStart(reason) => warn!("{id}: {reason}; {again}"),
         }
     }
@@ -188,4 +188,9 @@ impl Replica {
 async fn told_to(stop: &mut watch::Receiver<bool>) {
     // An error means that whoever could tell it is gone, which is the same.
     let _ = stop.wait_for(|&stop| stop).await;
+}
+
+/// What a person wants to know: `62ms`, `11.038s`.
+fn whole_ms(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
