@@ -11,12 +11,15 @@
 mod e2e {
     pub mod harness;
     mod bulk;
+    mod command_line;
+    mod examples;
     mod forwarding;
     mod hostile;
     mod limits;
     mod live_changes;
     mod observability;
     mod proxy_protocol;
+    mod readme;
     mod routes;
     mod runner;
     mod smuggling;

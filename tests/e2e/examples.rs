@@ -73,8 +73,11 @@ impl Example {
 
     /// A change of the file that takes hold: one more listener.
     fn change(&self) {
-        let listener =
-            format!("listeners:\n  more: {{ bind: 127.0.0.1:{}, service: {} }}", free_port(), self.service);
+        let listener = format!(
+            "listeners:\n  more: {{ bind: 127.0.0.1:{}, service: {} }}",
+            free_port(),
+            self.service
+        );
         self.program.reconfigure(&self.config.replace("listeners:", &listener));
         assert_eq!(self.program.listener("more")["name"], "more");
     }
@@ -190,7 +193,8 @@ fn a_python_application_loses_a_replica_and_no_request() {
     let example = Example::start("examples/flask-style", 8080, "app");
     let mut visits = std::collections::BTreeMap::<String, u64>::new();
     until("an answer of each replica", || {
-        let answer: Value = serde_json::from_slice(&Client::get(example.address, "/").body).unwrap();
+        let answer: Value =
+            serde_json::from_slice(&Client::get(example.address, "/").body).unwrap();
         let count = visits.entry(answer["replica"].as_str().unwrap().to_owned()).or_default();
         *count += 1;
         assert_eq!(answer["visits"], *count, "each replica counts for itself");
@@ -268,7 +272,8 @@ fn the_clients_of_mosquitto_speak_through_the_balancer() {
     let subscribers: Vec<_> = (1..=3)
         .map(|count| {
             let mut command = Command::new("mosquitto_sub");
-            let subscriber = Interactive::start(command.args(["-p", &port, "-t", "news", "-q", "1"]));
+            let subscriber =
+                Interactive::start(command.args(["-p", &port, "-t", "news", "-q", "1"]));
             until("the subscriber's session", || example.in_flight().iter().sum::<u64>() == count);
             subscriber
         })

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
-use model::{ServiceName, Weight};
 use model::spec::EndpointSource;
 use model::status::{ListenerStatus, Metrics, ServiceStatus};
+use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
 
@@ -40,14 +40,13 @@ fn unknown(service: &str, state: &State) -> ControlError {
 fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlError {
     move |UnknownEndpoint(id)| {
         let status = service.status();
-        let known = status.endpoints.iter().map(|endpoint| endpoint.id.as_str());
+        let mut known: Vec<&str> = status.endpoints.iter().map(|e| e.id.as_str()).collect();
+        known.sort_unstable();
         // Two ids differ by as little as a number, so the nearest one is no good guess.
         let help = match status.endpoints.len() {
             0 => "it has none".to_owned(),
-            1..=ENDPOINTS_LISTED_MAX => {
-                format!("it has {}", known.collect::<Vec<_>>().join(", "))
-            }
-            _ => help(id.as_str(), known, "endpoints"),
+            1..=ENDPOINTS_LISTED_MAX => format!("it has {}", known.join(", ")),
+            _ => help(id.as_str(), known.iter().copied(), "endpoints"),
         };
         let name = service.name();
         ControlError::NotFound(format!("service {name} has no endpoint {id:?}; {help}"))
