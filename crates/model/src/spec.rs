@@ -7,6 +7,7 @@ mod key;
 mod listener;
 mod route;
 mod run;
+pub mod scenario;
 mod service;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,163 @@
+//! What `evenkeel simulate` plays: clients, endpoints, and what befalls them, each at its time.
+//! Times count from the moment when the clients begin.
+
+use std::time::Duration;
+
+use crate::spec::{PolicySpec, ServiceSpec};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// How long clients send. Then what is under way is played to its end.
+    pub duration: Duration,
+    pub seed: u64,
+    /// Each plays the scenario by itself, with the same arrivals. Empty: all that there are.
+    pub policies: Vec<PolicySpec>,
+    /// Balancers beside each other, each with its own view; requests go to one by chance.
+    pub balancers: u32,
+    /// How much later each further balancer learns of changed endpoints.
+    pub stale: Duration,
+    /// How the balancers treat the service; its source and policy are not used.
+    pub service: ServiceSpec,
+    pub clients: Vec<ClientGroup>,
+    pub endpoints: Vec<EndpointGroup>,
+    pub events: Vec<ScenarioEvent>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientGroup {
+    pub name: String,
+    pub traffic: Traffic,
+    /// After this a client gives up; `None`: it waits for ever.
+    pub timeout: Option<Duration>,
+    /// Different keys (users, sessions) among its requests, for policies that hash.
+    pub keys: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Traffic {
+    /// So many requests a second whatever happens to them, at random moments (a Poisson process).
+    Open { rate: f64 },
+    /// So many users; each waits for its answer, and then for so long on average (exponentially
+    /// distributed).
+    Closed { users: u32, think: Duration },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointGroup {
+    pub name: String,
+    pub count: u32,
+    /// The time that one request takes while nothing else is in its way.
+    pub latency: Latency,
+    /// Requests served at the same time; the others queue, first come first served. `None`: all.
+    pub threads: Option<u32>,
+    /// Requests that may queue; the next ones are reset.
+    pub queue_max: u32,
+    pub weight: u16,
+    pub priority: u8,
+    pub zone: Option<String>,
+    /// From the start of a new or crashed endpoint until it can be reached.
+    pub boot: Duration,
+    /// Then it is slow at first, and gets to its speed over this time.
+    pub warm_up: Duration,
+}
+
+/// How long requests take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Latency {
+    Constant(Duration),
+    Exponential {
+        mean: Duration,
+    },
+    /// `sigma` is the deviation of the natural logarithm.
+    LogNormal {
+        median: Duration,
+        sigma: f64,
+    },
+    /// Fast, but for this share of requests.
+    Bimodal {
+        fast: Duration,
+        slow: Duration,
+        share: f64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScenarioEvent {
+    pub at: Duration,
+    /// Then it is over; `None`: it stays.
+    pub lasts: Option<Duration>,
+    pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// The first `count` endpoints of the group at this position, or all of them.
+    Fault { group: usize, count: Option<u32>, fault: Fault },
+    /// The group has so many endpoints from now on; the newest leave first.
+    Scale { group: usize, count: u32 },
+    /// A roll-out: all endpoints of the group are replaced by new ones, one each `pace`.
+    Replace { group: usize, pace: Duration },
+    /// Clients of this group send so many times as much.
+    Burst { group: usize, factor: f64 },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// All takes so many times as long.
+    Slower(f64),
+    Latency(Latency),
+    /// Resets what it has and refuses connections; starts anew when the event is over.
+    Crash,
+    /// Nothing answers, not even to a connection; what was under way is lost.
+    Hang,
+    /// Answers this share with 500, and fast.
+    Errors(f64),
+    /// Resets this share, and fast.
+    Resets(f64),
+    /// Health checks pass whatever happens to requests.
+    ChecksPass,
+    /// Health checks fail whatever happens to requests.
+    ChecksFail,
+    /// An operator drains it, and takes that back when the event is over.
+    Drain,
+}
+
+impl Scenario {
+    /// A scenario of this length with all defaults, and nobody in it.
+    pub fn new(duration: Duration) -> Self {
+        Self {
+            duration,
+            seed: 1,
+            policies: Vec::new(),
+            balancers: 1,
+            stale: Duration::ZERO,
+            service: ServiceSpec::new("service".into()),
+            clients: Vec::new(),
+            endpoints: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl ClientGroup {
+    pub fn new(name: &str, traffic: Traffic) -> Self {
+        Self { name: name.into(), traffic, timeout: None, keys: 1000 }
+    }
+}
+
+impl EndpointGroup {
+    pub fn new(name: &str, count: u32, latency: Latency) -> Self {
+        Self {
+            name: name.into(),
+            count,
+            latency,
+            threads: None,
+            queue_max: 1000,
+            weight: 1,
+            priority: 0,
+            zone: None,
+            boot: Duration::ZERO,
+            warm_up: Duration::ZERO,
+        }
+    }
+}

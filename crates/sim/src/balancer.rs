@@ -1,0 +1,69 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::spec::ServiceSpec;
+use model::{EndpointId, Instant, Rng, ServiceName};
+use service::{EndpointHandle, Events, Service};
+
+use crate::distribution::stream;
+
+/// One balancer: a service object of its own, with a view and a course of chance of its own.
+pub(crate) struct Balancer {
+    pub(crate) service: Arc<Service>,
+    pub(crate) rng: Rng,
+    /// Of checks, so that these do not change what picks draw.
+    pub(crate) check_rng: Rng,
+    /// When its `Poll` stands in the queue.
+    pub(crate) poll_at: Instant,
+    notes: Arc<Notes>,
+}
+
+pub(crate) enum Note {
+    Suspect(EndpointId),
+    Leaving(Arc<EndpointHandle>),
+}
+
+/// The service may not be called back from within, so its events are written down.
+#[derive(Default)]
+struct Notes(Mutex<Vec<Note>>);
+
+/// Kinds of streams of chance: see `stream`.
+const PICKS: u64 = 1;
+const CHECKS: u64 = 2;
+const SERVICE: u64 = 3;
+
+impl Balancer {
+    pub(crate) fn new(spec: &ServiceSpec, seed: u64, index: u64) -> Self {
+        let notes = Arc::new(Notes::default());
+        let own_seed = stream(seed, SERVICE, index).next_u64();
+        Self {
+            service: Service::new(spec, notes.clone(), Instant::ZERO, own_seed),
+            rng: stream(seed, PICKS, index),
+            check_rng: stream(seed, CHECKS, index),
+            poll_at: Instant::FAR_FUTURE,
+            notes,
+        }
+    }
+
+    pub(crate) fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Notes {
+    fn add(&self, note: Note) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+}
+
+impl Events for Notes {
+    fn suspect(&self, _: &ServiceName, endpoint: &EndpointId) {
+        self.add(Note::Suspect(endpoint.clone()));
+    }
+    fn leaving(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>) {
+        self.add(Note::Leaving(endpoint.clone()));
+    }
+    // A cut looks whether the endpoint still leaves.
+    fn staying(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
+    // Whoever calls the service reads its time again each time.
+    fn changed(&self, _: &ServiceName) {}
+}
