@@ -21,6 +21,7 @@ impl Stream {
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Stream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
+        bound_unsent(&socket);
         Ok(Stream::Tcp(socket.connect(address).await?))
     }
 
@@ -96,6 +97,19 @@ impl Stream {
         let Stream::Tcp(stream) = self;
         Some(stream)
     }
+}
+
+/// Bytes that the kernel takes of us beyond what it may send: a peer that stops reading would else
+/// hold some 4 MiB of the memory that all of the machine's TCP shares (`net.ipv4.tcp_mem`). What is
+/// on its way does not count, so fast and distant peers are not slowed.
+const UNSENT_BYTES_MAX: u32 = 256 * 1024;
+
+pub(crate) fn bound_unsent<'a, S>(socket: &'a S)
+where
+    socket2::SockRef<'a>: From<&'a S>,
+{
+    // Without it all works as well, with more memory.
+    let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
 }
 
 /// Runs `operation` on the socket when it is ready, as `poll_read` would.
