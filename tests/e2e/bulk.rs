@@ -241,7 +241,9 @@ fn client(address: SocketAddr) -> Client {
 
 fn upload(address: SocketAddr, bytes: u64) {
     let mut client = client(address);
-    client.send(format!("POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")).unwrap();
+    client
+        .send(format!("POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n"))
+        .unwrap();
     let sent = send_pattern(&mut client.stream, bytes).unwrap();
     assert_eq!(client.response().unwrap().text(), sent.text());
 }
@@ -425,7 +427,8 @@ fn an_upload_to_a_replica_that_stops_reading_stalls_with_flat_memory() {
         let mut client = client(proxy.http);
         client.send(format!("POST / HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n")).unwrap();
         let sent = Arc::new(AtomicU64::new(0));
-        let mut counted = Counted { stream: client.stream.try_clone().unwrap(), sent: sent.clone() };
+        let mut counted =
+            Counted { stream: client.stream.try_clone().unwrap(), sent: sent.clone() };
         let chunked = name == "chunked";
         let upload = std::thread::spawn(move || match chunked {
             true => send_chunked(&mut counted, 128 * MIB).unwrap(),

@@ -115,7 +115,9 @@ fn five_hundred_clients_that_trickle_their_head_get_408() {
     }
     let growth = memory.growth_kib();
     let unharmed = beside.assert_unharmed();
-    eprintln!("500 slow heads ({trickled} bytes trickled): all 408, memory +{growth} KiB, {unharmed} requests beside");
+    eprintln!(
+        "500 slow heads ({trickled} bytes trickled): all 408, memory +{growth} KiB, {unharmed} requests beside"
+    );
     assert!(growth < 32 * 1024, "memory grew by {growth} KiB");
     until("their connections to be gone", || site.open_connections() == 0);
 }
@@ -151,8 +153,12 @@ fn ten_thousand_idle_connections_cost_a_few_kib_each() {
     eprintln!(
         "{COUNT} idle connections: {:.2} KiB each before the first request, {:.2} after it, {:.2} after \
          the second, {} KiB in all; {} files open; {} requests beside",
-        each(silent), each(kept), each(again), again,
-        open_files(site.program.child.id()), beside.assert_unharmed(),
+        each(silent),
+        each(kept),
+        each(again),
+        again,
+        open_files(site.program.child.id()),
+        beside.assert_unharmed(),
     );
     // A task with its state, and no buffer: a buffer alone would be 16 KiB.
     assert!(each(silent) < 10.0 && each(again) < 10.0);
@@ -269,7 +275,8 @@ fn a_replica_that_answers_garbage_gives_502_or_the_request_is_tried_elsewhere() 
     let good = Replica::named("good");
     let mut all: Vec<&Replica> = odd.iter().collect();
     all.push(&good);
-    let site = Site::start(&all, "", "retry: { attempts: 10, budget: 100%, budget_min: 100000 }", "");
+    let site =
+        Site::start(&all, "", "retry: { attempts: 10, budget: 100%, budget_min: 100000 }", "");
     let beside = site.beside();
     let mut good_answers = 0;
     for _ in 0..100 {
@@ -285,7 +292,8 @@ fn a_replica_that_answers_garbage_gives_502_or_the_request_is_tried_elsewhere() 
     eprintln!(
         "{} kinds of garbage: 502 each; one good of {}: {good_answers} of 100 answered; one of two: all; \
          {unharmed} beside",
-        GARBAGE.len(), all.len()
+        GARBAGE.len(),
+        all.len()
     );
 }
 
@@ -458,7 +466,9 @@ fn a_body_that_stops_moving_gives_408_and_one_that_trickles_does_not() {
     let stopped: Vec<Client> = (0..100)
         .map(|_| {
             let mut client = Client::connect(site.web);
-            client.send("POST /odd HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf").unwrap();
+            client
+                .send("POST /odd HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf")
+                .unwrap();
             client
         })
         .collect();
@@ -475,7 +485,10 @@ fn a_body_that_stops_moving_gives_408_and_one_that_trickles_does_not() {
         assert_eq!(response.status, 408, "{}", response.head);
         assert!(client.is_closed());
     }
-    eprintln!("100 bodies that stop: 408, one that trickles: 200, {} beside", beside.assert_unharmed());
+    eprintln!(
+        "100 bodies that stop: 408, one that trickles: 200, {} beside",
+        beside.assert_unharmed()
+    );
 }
 
 #[test]
@@ -556,9 +569,7 @@ fn a_full_disk_costs_lines_of_the_access_log_and_nothing_else() {
     });
     fs::remove_file(&filler).unwrap();
     let written = site.metric("evenkeel_access_log_lines_total");
-    until("lines to be written again", || {
-        site.metric("evenkeel_access_log_lines_total") > written
-    });
+    until("lines to be written again", || site.metric("evenkeel_access_log_lines_total") > written);
     let unharmed = beside.assert_unharmed();
     // It is full again by now. Emptied, it takes whole lines once more; only the first may be the
     // rest of one that was cut.
@@ -574,7 +585,9 @@ fn a_full_disk_costs_lines_of_the_access_log_and_nothing_else() {
     }
     let dropped = site.metric("evenkeel_access_log_dropped_total");
     let written = site.metric("evenkeel_access_log_lines_total");
-    eprintln!("full disk: {written} lines written, {dropped} dropped, {unharmed} requests unharmed");
+    eprintln!(
+        "full disk: {written} lines written, {dropped} dropped, {unharmed} requests unharmed"
+    );
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn lines(text: &str) -> Vec<Value> {
 #[test]
 fn every_request_stream_and_flow_leaves_one_whole_line() {
     let site = Site::start();
-    let get = |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{more}\r\n");
+    let get =
+        |path: &str, more: &str| format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{more}\r\n");
     // What is sent, the status that is logged, and further fields.
     let cases: Vec<(String, u16, Value)> = vec![
         (
@@ -115,7 +116,8 @@ fn every_request_stream_and_flow_leaves_one_whole_line() {
         (get(&format!("/{}", "x".repeat(9000)), ""), 414, json!({})),
         ("GET /hello HTTP/1.1\r\nHost: slow\r\nX: ".into(), 408, json!({})),
         (
-            "POST /good/chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".into(),
+            "POST /good/chunks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+                .into(),
             400,
             json!({ "method": "POST" }),
         ),
@@ -151,7 +153,11 @@ fn every_request_stream_and_flow_leaves_one_whole_line() {
     let line = site.log(expected + 1).pop().unwrap();
     assert_eq!((&line["status"], &line["endpoint"].is_string()), (&json!(0), &true), "{line}");
     assert!(line["error"].is_string() && line["bytes_out"].as_u64() > Some(0), "{line}");
-    for request in ["GET /good/half HTT".to_owned(), get("/silent", ""), format!("{}1", get("/good/1", "Content-Length: 9\r\n"))] {
+    for request in [
+        "GET /good/half HTT".to_owned(),
+        get("/silent", ""),
+        format!("{}1", get("/good/1", "Content-Length: 9\r\n")),
+    ] {
         let mut client = Client::connect(site.web);
         client.send(request).unwrap();
         until("the connection to be seen", || site.program.listener("web")["connections"] == 1);
@@ -166,7 +172,14 @@ fn every_request_stream_and_flow_leaves_one_whole_line() {
     stream.take(5).unwrap();
     drop(stream);
     let line = site.log(expected + 2).pop().unwrap();
-    for (name, value) in [("listener", json!("stream")), ("protocol", json!("tcp")), ("bytes_in", json!(5)), ("bytes_out", json!(5)), ("attempts", json!(1)), ("service", json!("echo"))] {
+    for (name, value) in [
+        ("listener", json!("stream")),
+        ("protocol", json!("tcp")),
+        ("bytes_in", json!(5)),
+        ("bytes_out", json!(5)),
+        ("attempts", json!(1)),
+        ("service", json!("echo")),
+    ] {
         assert_eq!(line[name], value, "{line}");
     }
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -264,7 +277,8 @@ impl Metrics {
                     assert!(!value.trim_end_matches('"').contains('"'), "{line}");
                 }
             }
-            let parts = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+            let parts =
+                ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
             let family = parts.filter(|family| kinds.contains_key(*family)).unwrap_or(name);
             let kind = kinds.get(family).unwrap_or_else(|| panic!("no TYPE before {line}"));
             assert!(kind != "counter" || name.ends_with("_total"), "{line}");
@@ -308,7 +322,8 @@ fn counters_say_what_was_sent() {
     exchange(&format!("GET /nowhere HTTP/1.1\r\n{close}"), 5, 404);
     exchange("GET / HTTP/1.1\r\n\r\n", 3, 400);
     exchange(&format!("GET /none HTTP/1.1\r\n{close}"), 4, 502);
-    let body = format!("POST /good/p HTTP/1.1\r\nContent-Length: 1000\r\n{close}{}", "x".repeat(1000));
+    let body =
+        format!("POST /good/p HTTP/1.1\r\nContent-Length: 1000\r\n{close}{}", "x".repeat(1000));
     exchange(&body, 6, 200);
     let broken = format!("GET /odd HTTP/1.1\r\n{close}");
     for _ in 0..2 {
@@ -363,7 +378,10 @@ fn counters_say_what_was_sent() {
     }
     assert_eq!(metrics.value("evenkeel_ready", &[]), 1.0);
     assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e6);
-    eprintln!("{} series, all well-formed; 36 requests to good-1, {sent} bytes in, all equal", metrics.0.len());
+    eprintln!(
+        "{} series, all well-formed; 36 requests to good-1, {sent} bytes in, all equal",
+        metrics.0.len()
+    );
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -378,7 +396,8 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
     assert_eq!(Client::get(site.web, "/good/x").status, 200);
     let services = site.program.api("/v1/services");
     assert_eq!(keys(&services), ["services"]);
-    let names: Vec<_> = services["services"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
+    let names: Vec<_> =
+        services["services"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
     assert_eq!(names, ["echo", "good", "none", "odd", "silent"]);
     let good = site.program.api("/v1/services/good");
     assert_eq!(
@@ -390,8 +409,17 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
     assert_eq!(
         keys(&endpoint),
         [
-            "address", "failures", "id", "in_flight", "latency_us", "priority", "reason", "requests",
-            "state", "weight", "zone"
+            "address",
+            "failures",
+            "id",
+            "in_flight",
+            "latency_us",
+            "priority",
+            "reason",
+            "requests",
+            "state",
+            "weight",
+            "zone"
         ]
     );
     assert_eq!((&endpoint["state"], &endpoint["weight"]), (&json!("healthy"), &json!(3)));
@@ -399,7 +427,15 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
     let listener = site.program.listener("web");
     assert_eq!(
         keys(&listener),
-        ["bind", "connections", "connections_total", "name", "protocol", "requests_total", "routes"]
+        [
+            "bind",
+            "connections",
+            "connections_total",
+            "name",
+            "protocol",
+            "requests_total",
+            "routes"
+        ]
     );
     assert_eq!((&listener["bind"], &listener["routes"]), (&json!(site.web.to_string()), &json!(5)));
     let config = Client::get(site.program.admin, "/v1/config");

@@ -43,12 +43,15 @@ impl Front {
     }
 }
 
-const ACCEPT: &str = ", timeouts: { header: 2s }, proxy_protocol: { from: [127.0.0.0/8, '::1/128'] }";
+const ACCEPT: &str =
+    ", timeouts: { header: 2s }, proxy_protocol: { from: [127.0.0.0/8, '::1/128'] }";
 const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// Answers with the client's address as it was told.
 fn tells_client() -> Replica {
-    Replica::http(|seen| super::harness::replica::ok(seen.header("x-forwarded-for").unwrap_or("none")))
+    Replica::http(|seen| {
+        super::harness::replica::ok(seen.header("x-forwarded-for").unwrap_or("none"))
+    })
 }
 
 /// Answers the first bytes with themselves.

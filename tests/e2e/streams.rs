@@ -364,7 +364,9 @@ fn datagrams_of_a_dead_udp_endpoint_go_elsewhere() {
         assert_eq!(ask(client, b"new")[0], b'b');
     }
     let received = b.received.load(SeqCst);
-    eprintln!("a dead UDP endpoint: no datagram lost for 20 clients; the other received {received}");
+    eprintln!(
+        "a dead UDP endpoint: no datagram lost for 20 clients; the other received {received}"
+    );
 }
 
 #[test]
