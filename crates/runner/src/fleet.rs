@@ -178,7 +178,7 @@ impl Fleet {
         let running = self.count(|_| true);
         for _ in desired.replicas + usize::from(rolling)..running {
             // Those that serve nobody first, then the highest number.
-            self.stop_one(|index, member| Some((!member.proven, index)));
+            self.stop_one(|index, member| Some((!serves(member), index)));
         }
         for _ in running..desired.replicas {
             self.start_one(desired);
