@@ -49,13 +49,17 @@ impl Client {
     }
 
     pub fn get(address: SocketAddr, path: &str) -> Response {
-        Self::try_get(address, path).expect("an answer")
+        Self::ask(address, path).unwrap_or_else(|e| panic!("GET http://{address}{path}: {e}"))
     }
 
     pub fn try_get(address: SocketAddr, path: &str) -> Option<Response> {
-        let mut client = Self::try_connect(address).ok()?;
-        client.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")).ok()?;
-        client.response().ok()
+        Self::ask(address, path).ok()
+    }
+
+    fn ask(address: SocketAddr, path: &str) -> io::Result<Response> {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        Self::exchange(address, request)
     }
 
     /// One request of any shape on a connection of its own.
