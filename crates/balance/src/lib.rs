@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod alias;
+mod keyed;
+mod maglev_table;
 mod policies;
 mod usable;
 

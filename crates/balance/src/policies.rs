@@ -7,9 +7,13 @@
 mod first_available;
 mod least_connections;
 mod least_request;
+mod maglev;
 mod peak_ewma;
 mod random;
+mod rendezvous;
+mod ring_hash;
 mod round_robin;
+mod source_hash;
 
 use std::sync::LazyLock;
 
@@ -37,6 +41,10 @@ pub static POLICIES: &[PolicyEntry] = &[
     least_connections::ENTRY,
     peak_ewma::ENTRY,
     first_available::ENTRY,
+    source_hash::ENTRY,
+    maglev::ENTRY,
+    ring_hash::ENTRY,
+    rendezvous::ENTRY,
 ];
 
 /// What the table says of itself, for [`model::vocabulary::Vocabulary`].

@@ -4,7 +4,7 @@ use crate::Candidate;
 /// weight 1 if none is above zero. Every policy starts from these, so that zero weights mean the
 /// same everywhere.
 pub(crate) struct Usable {
-    /// Position and weight, by ascending position; weights are never zero.
+    /// Position and weight, by ascending position unless made otherwise; weights are never zero.
     entries: Vec<(u32, u16)>,
 }
 
@@ -20,6 +20,14 @@ impl Usable {
             entries = (0u32..).take(candidates.len()).map(|position| (position, 1)).collect();
         }
         Self { entries }
+    }
+
+    /// The same, by ascending hash of identity: the same order in every process.
+    pub(crate) fn by_identity(candidates: &[Candidate]) -> Self {
+        let mut usable = Self::of(candidates);
+        let identity = |position: u32| candidates[position as usize].identity_hash;
+        usable.entries.sort_unstable_by_key(|(position, _)| (identity(*position), *position));
+        usable
     }
 
     pub(crate) fn entries(&self) -> &[(u32, u16)] {
