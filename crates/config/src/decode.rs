@@ -14,6 +14,7 @@ mod pattern;
 mod policy;
 mod route;
 mod run;
+mod scenario;
 mod service;
 
 use std::cell::Cell;
@@ -32,6 +33,7 @@ use crate::suggest;
 use crate::tree::{Entry, Node, Value, quoted};
 
 pub(crate) use policy::expected as option_expected;
+pub(crate) use scenario::scenario;
 
 use bind::{Bind, Binds, Transport};
 

@@ -3,6 +3,7 @@
 
 mod listener;
 mod route;
+pub(crate) mod scenario;
 mod service;
 
 pub(crate) use listener::{

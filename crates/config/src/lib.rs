@@ -33,6 +33,7 @@ pub use schema::json_schema;
 pub use units::{parse_bytes, parse_duration};
 
 use model::spec::Spec;
+use model::spec::scenario::Scenario;
 use model::vocabulary::Vocabulary;
 
 /// A text to read.
@@ -49,6 +50,19 @@ pub struct Checked {
     pub spec: Spec,
     /// What is allowed and probably not meant, e.g. a service that nothing uses.
     pub warnings: Vec<Defect>,
+}
+
+/// Reads and checks a scenario for `evenkeel simulate`, and answers it with its warnings.
+pub fn parse_scenario(
+    source: &Source<'_>,
+    vocabulary: &Vocabulary,
+) -> Result<(Scenario, Vec<Defect>), Defects> {
+    let report = defect::Report::new(*source);
+    let root = tree::read(source.text, &report);
+    let scenario = root.map(|root| decode::scenario(&root, &report, vocabulary));
+    let warnings = report.finish()?;
+    // As in `parse`, the default is never used.
+    Ok((scenario.unwrap_or_else(|| Scenario::new(std::time::Duration::ZERO)), warnings))
 }
 
 /// Reads and checks a configuration. All defects are reported at once where possible; a text that

@@ -4,6 +4,7 @@ mod defects;
 mod hostile;
 mod manual;
 mod reading;
+mod scenario;
 
 use model::vocabulary::{OptionInfo, OptionKind, PolicyInfo, Vocabulary};
 

@@ -6,22 +6,27 @@ use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
 use crate::defect::Span;
 use crate::fields::{Fields, scalar};
 use crate::suggest;
-use crate::tree::{Entry, Value, quoted};
+use crate::tree::{Entry, Node, Value, quoted};
 use crate::units;
 
 use super::{Context, header};
 
 pub(super) fn policy(fields: &Fields<'_>, context: &Context<'_>) -> PolicySpec {
-    let Some(entry) = fields.entry("policy") else { return PolicySpec::default() };
-    let (name, span, options) = match &entry.value.value {
-        Value::Scalar { text, .. } => (text, entry.value.span, None),
+    let entry = fields.entry("policy");
+    entry.map_or_else(PolicySpec::default, |entry| one(&entry.value, context))
+}
+
+/// A policy's name, or a map from its name to its options.
+pub(super) fn one(node: &Node, context: &Context<'_>) -> PolicySpec {
+    let (name, span, options) = match &node.value {
+        Value::Scalar { text, .. } => (text, node.span, None),
         Value::Map(entries) if entries.len() == 1 => {
             (&entries[0].key, entries[0].key_span, Some(&entries[0].value))
         }
         _ => {
             context.report.error_help(
-                entry.value.span,
-                format!("`policy` must be one policy, not {}", entry.value.describe()),
+                node.span,
+                format!("`policy` must be one policy, not {}", node.describe()),
                 "write `policy: least_request`, or `policy: { least_request: { ... } }`",
             );
             return PolicySpec::default();

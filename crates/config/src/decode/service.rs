@@ -20,21 +20,26 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     let mut spec = ServiceSpec::new(ServiceName::new(&*entry.key));
     spec.source = source(&fields, entry, &owner, context);
     spec.policy = policy::policy(&fields, context);
-    spec.health = health::health(&fields, context);
-    spec.retry = retry(&fields, context);
+    treatment(&fields, &mut spec, context);
     spec.pool = pool(&fields);
-    if let Some(fields) = fields.section("timeouts", &keys::SERVICE_TIMEOUTS) {
-        fields.duration("connect", &mut spec.connect_timeout);
-        fields.duration("first_byte", &mut spec.first_byte_timeout);
-        fields.duration_or_off("total", &mut spec.total_timeout);
-    }
-    fields.duration("drain_grace", &mut spec.drain_grace);
     spec.send_proxy_protocol = match fields.word("proxy_protocol") {
         Some(("v1", _)) => Some(ProxyProtocolVersion::V1),
         Some(("v2", _)) => Some(ProxyProtocolVersion::V2),
         _ => None,
     };
     spec
+}
+
+/// What a scenario has in common with a configuration.
+pub(super) fn treatment(fields: &Fields<'_>, spec: &mut ServiceSpec, context: &Context<'_>) {
+    spec.health = health::health(fields, context);
+    spec.retry = retry(fields, context);
+    if let Some(fields) = fields.section("timeouts", &keys::SERVICE_TIMEOUTS) {
+        fields.duration("connect", &mut spec.connect_timeout);
+        fields.duration("first_byte", &mut spec.first_byte_timeout);
+        fields.duration_or_off("total", &mut spec.total_timeout);
+    }
+    fields.duration("drain_grace", &mut spec.drain_grace);
 }
 
 /// Exactly one of `endpoints` and `run`.
