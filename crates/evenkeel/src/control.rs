@@ -30,7 +30,7 @@ use model::spec::Spec;
 use model::vocabulary::Vocabulary;
 use proxy::{Proxy, ProxyOptions};
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -53,6 +53,9 @@ const OVERVIEW_WAIT: Duration = Duration::from_secs(10);
 
 /// Changed texts of the file that wait to be applied; the newest matters, so a second is enough.
 const CHANGED_TEXTS: usize = 2;
+
+/// Posted configurations that wait at once, each of up to 8 MiB; more are refused.
+const POSTED_TEXTS: usize = 4;
 
 /// What other crates' tables hold, as `config` needs it.
 pub(crate) fn vocabulary() -> Vocabulary {
@@ -156,6 +159,8 @@ pub(crate) struct Supervisor {
     directory: PathBuf,
     /// Held while a configuration is applied: one after the other.
     applying: tokio::sync::Mutex<()>,
+    /// Posted configurations that may wait for their turn.
+    posted: Arc<Semaphore>,
     state: Mutex<State>,
     /// True from the signal that ends us.
     stopping: watch::Sender<bool>,
@@ -195,6 +200,7 @@ impl Supervisor {
             proxy,
             name,
             directory,
+            posted: Arc::new(Semaphore::new(POSTED_TEXTS)),
             applying: tokio::sync::Mutex::new(()),
             state: Mutex::new(State { spec: Arc::new(begun_with), ..State::default() }),
             stopping: watch::Sender::new(false),
@@ -300,10 +306,17 @@ impl Supervisor {
     async fn stop(&self) {
         self.stopping.send_replace(true);
         let _turn = self.applying.lock().await;
-        let grace = self.state().spec.stop_grace.0;
-        info!(
-            "stopping: what is in flight may take {grace:?} more; a second signal ends it at once"
-        );
+        let (grace, begun) = {
+            let state = self.state();
+            (state.spec.stop_grace.0, state.begun)
+        };
+        // What never began has nothing in flight, and its error is all there is to say.
+        if begun {
+            info!(
+                "stopping: what is in flight may take {grace:?} more; a second signal ends it at \
+                 once"
+            );
+        }
         self.proxy.stop(grace).await;
         let (services, mut leaving) = {
             let mut state = self.state();
@@ -313,7 +326,9 @@ impl Supervisor {
         for stopped in leaving {
             let _ = stopped.await;
         }
-        info!("stopped");
+        if begun {
+            info!("stopped");
+        }
     }
 }
 

@@ -114,7 +114,7 @@ fn run_refuses_what_check_refuses_and_taken_addresses() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let message = stderr(&output);
     let expected = format!("error: listener web cannot listen on {address}: ");
-    assert!(message.contains(&expected), "{message}");
+    assert!(message.starts_with(&expected) && message.lines().count() == 1, "{message}");
 }
 
 #[test]

@@ -68,8 +68,16 @@ impl Control for Api {
     }
 
     fn apply(&self, text: String) -> BoxFuture<'_, Result<String, String>> {
+        let Ok(place) = Arc::clone(&self.0.posted).try_acquire_owned() else {
+            let message = "too many posted configurations wait for their turn; try again later";
+            return Box::pin(async { Err(message.to_owned()) });
+        };
         // In a task of its own: it must not stop half-way when the client goes away.
-        let applied = tokio::spawn(Arc::clone(&self.0).apply_text("posted".to_owned(), text));
+        let supervisor = Arc::clone(&self.0);
+        let applied = tokio::spawn(async move {
+            let _place = place;
+            supervisor.apply_text("posted".to_owned(), text).await
+        });
         Box::pin(async move {
             let outcome = applied.await.map_err(|error| error.to_string())?;
             match &outcome {
