@@ -22,6 +22,7 @@ mod e2e {
     mod readme;
     mod routes;
     mod runner;
+    mod simulate;
     mod smuggling;
     mod stop;
     mod streams;

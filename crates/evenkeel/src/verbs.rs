@@ -8,6 +8,7 @@ mod proxy;
 mod run;
 mod scale;
 mod schema;
+mod simulate;
 mod status;
 mod undrain;
 mod watchdog;
@@ -26,6 +27,7 @@ static VERBS: &[Entry] = &[
     entry::<drain::Drain>(),
     entry::<undrain::Undrain>(),
     entry::<policies::Policies>(),
+    entry::<simulate::Simulate>(),
     entry::<schema::Schema>(),
     entry::<echo::Echo>(),
     entry::<watchdog::Watchdog>(),
