@@ -172,7 +172,7 @@ impl Front {
         let Some(target) = self.door.listener.state.load().only_target().cloned() else {
             return counters.refused.add(1);
         };
-        let leg = match Leg::open(&self.door.worker, &target, now, Vec::new()) {
+        let leg = match Leg::open(&self.door.worker, &target, key.client_ip(), now, Vec::new()) {
             Ok(leg) => leg,
             Err(e) => return self.no_endpoint(key, &target, bytes.len(), &e, now),
         };

@@ -1,5 +1,5 @@
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -47,12 +47,14 @@ impl Leg {
     pub(super) fn open(
         worker: &Worker,
         target: &Target,
+        client: IpAddr,
         now: Instant,
         mut tried: Vec<u64>,
     ) -> Result<Self, LegError> {
         let settings = target.service.settings();
+        let key = settings.key().map(|_| route::source_key(client));
         for _ in 0..=settings.retry.attempts {
-            let request = Request { now, key: None, exclude: &tried };
+            let request = Request { now, key, exclude: &tried };
             let pick = target.service.pick(&request, &mut worker.rng.borrow_mut());
             let Some(pick) = pick else { return Err(LegError::Unavailable) };
             let endpoint = pick.endpoint().clone();
