@@ -18,6 +18,7 @@ mod e2e {
     mod limits;
     mod live_changes;
     mod observability;
+    mod policies;
     mod proxy_protocol;
     mod readme;
     mod routes;
