@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 use super::harness::program::BINARY;
-use super::harness::{Client, Evenkeel, Replica, free_port, replica};
+use super::harness::{Client, Evenkeel, Replica, free_port, replica, until};
 
 /// Four replicas that answer with their number, behind `policy`.
 fn start(policy: &str) -> (Evenkeel, std::net::SocketAddr, Vec<Replica>) {
@@ -15,6 +15,7 @@ fn start(policy: &str) -> (Evenkeel, std::net::SocketAddr, Vec<Replica>) {
         .collect();
     let port = free_port();
     let program = Evenkeel::run(&config(policy, port, &replicas));
+    until("four healthy replicas", || program.count("web", "healthy") == 4);
     (program, ([127, 0, 0, 1], port).into(), replicas)
 }
 
@@ -101,7 +102,8 @@ fn a_client_address_has_one_home_over_http_and_tcp() {
     let port = free_port();
     let config = config("source_hash", port, &echoes)
         .replace("service: web }", "protocol: tcp, service: web }");
-    let _program = Evenkeel::run(&config);
+    let program = Evenkeel::run(&config);
+    until("four healthy replicas", || program.count("web", "healthy") == 4);
     let mut seen = BTreeSet::new();
     for _ in 0..12 {
         let mut client = Client::connect(([127, 0, 0, 1], port).into());
