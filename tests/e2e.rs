@@ -9,11 +9,11 @@
 )]
 
 mod e2e {
-    pub mod harness;
     mod bulk;
     mod command_line;
     mod examples;
     mod forwarding;
+    pub mod harness;
     mod hostile;
     mod limits;
     mod live_changes;

@@ -29,7 +29,8 @@ impl Cidr {
 impl FromStr for Cidr {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?} is no network; write 10.0.0.0/8, ::1/128 or one address");
+        let expected =
+            || format!("{text:?} is no network; write 10.0.0.0/8, ::1/128 or one address");
         let (address, prefix) = match text.split_once('/') {
             None => (text, None),
             Some((address, prefix)) => (address, Some(prefix)),

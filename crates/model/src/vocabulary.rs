@@ -26,9 +26,15 @@ pub struct OptionInfo {
 pub enum OptionKind {
     Bool,
     /// A whole number within these bounds, both included.
-    Integer { min: u64, max: u64 },
+    Integer {
+        min: u64,
+        max: u64,
+    },
     /// A number within these bounds, both included.
-    Float { min: f64, max: f64 },
+    Float {
+        min: f64,
+        max: f64,
+    },
     Duration,
     OneOf(&'static [&'static str]),
     /// What a hash is taken of: `source`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`.

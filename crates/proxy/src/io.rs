@@ -86,10 +86,7 @@ impl Stream {
         let Stream::Tcp(stream) = self;
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(
-            rustix::net::recv(stream, &mut byte[..], flags),
-            Err(rustix::io::Errno::AGAIN)
-        )
+        matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
     }
 
     /// The socket, where bytes may be moved inside the kernel.

@@ -332,11 +332,7 @@ pub(crate) fn accept(
     }
 }
 
-async fn accept_tcp(
-    door: Door,
-    socket: std::net::TcpListener,
-    mut stopped: oneshot::Receiver<()>,
-) {
+async fn accept_tcp(door: Door, socket: std::net::TcpListener, mut stopped: oneshot::Receiver<()>) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(e) => {

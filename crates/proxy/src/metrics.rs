@@ -67,7 +67,10 @@ pub(crate) struct Latencies {
 
 impl Default for Latencies {
     fn default() -> Self {
-        Self { buckets: [const { Counter(AtomicU64::new(0)) }; BUCKETS], sum_us: Counter::default() }
+        Self {
+            buckets: [const { Counter(AtomicU64::new(0)) }; BUCKETS],
+            sum_us: Counter::default(),
+        }
     }
 }
 

@@ -286,19 +286,23 @@ impl Proxy {
 
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         let table = self.table();
-        table.listeners.values().map(|listener| {
-            let sum = listener_metrics(listener);
-            let state = listener.state.load();
-            ListenerStatus {
-                name: sum.name,
-                bind: listener.address,
-                protocol: protocol_name(listener.protocol).to_owned(),
-                routes: state.routes.len(),
-                connections: sum.connections_open,
-                connections_total: sum.connections,
-                requests_total: sum.responses.iter().sum(),
-            }
-        }).collect()
+        table
+            .listeners
+            .values()
+            .map(|listener| {
+                let sum = listener_metrics(listener);
+                let state = listener.state.load();
+                ListenerStatus {
+                    name: sum.name,
+                    bind: listener.address,
+                    protocol: protocol_name(listener.protocol).to_owned(),
+                    routes: state.routes.len(),
+                    connections: sum.connections_open,
+                    connections_total: sum.connections,
+                    requests_total: sum.responses.iter().sum(),
+                }
+            })
+            .collect()
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -338,9 +342,8 @@ impl Proxy {
         for worker in self.workers() {
             worker.send(Command::Stop { close_at });
         }
-        let threads = std::mem::take(
-            &mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let threads =
+            std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 // A worker that panicked has ended, too.

@@ -38,9 +38,7 @@ pub(crate) async fn accept(
             Ok(Decoded::Partial) => {}
         }
         let count = poll_fn(|cx| match inbound.poll_fill(cx, stream, HEADER_BYTES_MAX) {
-            Poll::Pending if ticket.expired() => {
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-            }
+            Poll::Pending if ticket.expired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             other => other,
         })
         .await?;

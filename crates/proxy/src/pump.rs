@@ -201,17 +201,19 @@ impl Pump {
                     self.scanned += taken as usize;
                     return Ok(());
                 }
-                Body::Chunked(decoder) => match decoder.step(rest).map_err(|_| PumpError::Malformed)? {
-                    ChunkStep::Frame(count) => self.scanned += count,
-                    ChunkStep::Data(count) => {
-                        self.scanned += count;
-                        self.payload += count as u64;
-                        if self.payload > self.payload_max {
-                            return Err(PumpError::TooLarge);
+                Body::Chunked(decoder) => {
+                    match decoder.step(rest).map_err(|_| PumpError::Malformed)? {
+                        ChunkStep::Frame(count) => self.scanned += count,
+                        ChunkStep::Data(count) => {
+                            self.scanned += count;
+                            self.payload += count as u64;
+                            if self.payload > self.payload_max {
+                                return Err(PumpError::TooLarge);
+                            }
                         }
+                        ChunkStep::End | ChunkStep::NeedMore => return Ok(()),
                     }
-                    ChunkStep::End | ChunkStep::NeedMore => return Ok(()),
-                },
+                }
                 Body::Unchunked(decoder) => {
                     if self.sent < self.scanned {
                         return Ok(());

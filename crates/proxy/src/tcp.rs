@@ -95,8 +95,7 @@ async fn join(
 ) {
     let worker = &door.worker;
     let settings = target.service.settings().clone();
-    let announce =
-        settings.send_proxy_protocol.map(|version| Announce { version, client, local });
+    let announce = settings.send_proxy_protocol.map(|version| Announce { version, client, local });
     let key = settings.key().map(|_| route::source_key(client.ip()));
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     for _ in 0..=settings.retry.attempts {

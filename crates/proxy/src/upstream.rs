@@ -120,10 +120,8 @@ fn is_of_ours(e: &io::Error) -> bool {
 async fn connect(address: SocketAddr, announce: Option<Announce>) -> io::Result<Stream> {
     let mut stream = Stream::connect(address).await?;
     if let Some(announce) = announce {
-        let addresses = proxy_protocol::Addresses {
-            source: announce.client,
-            destination: announce.local,
-        };
+        let addresses =
+            proxy_protocol::Addresses { source: announce.client, destination: announce.local };
         let mut header = Vec::with_capacity(108);
         match announce.version {
             ProxyProtocolVersion::V1 => proxy_protocol::encode_v1(&addresses, &mut header),

@@ -123,9 +123,7 @@ impl Evenkeel {
     /// Replaces the configuration file and waits until the program says that it has it.
     pub fn reconfigure(&self, config: &str) {
         let text = self.write_config(config);
-        until("the new configuration", || {
-            Client::get(self.admin, "/v1/config").text() == text
-        });
+        until("the new configuration", || Client::get(self.admin, "/v1/config").text() == text);
     }
 
     /// Replaces the configuration file; answers what it holds now.
@@ -240,7 +238,8 @@ impl Quickstart {
     /// With its configuration edited.
     pub fn start_with(edit: impl Fn(&str) -> String) -> Quickstart {
         let (http, tcp) = (free_port(), free_port());
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/evenkeel.yaml");
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart/evenkeel.yaml");
         let config = fs::read_to_string(file)
             .unwrap()
             .replace("127.0.0.1:9900", "ADMIN")

@@ -21,7 +21,13 @@ impl Wrk {
     /// One thread, `connections` kept-alive connections, for so many seconds.
     pub fn start(address: SocketAddr, path: &str, connections: usize, seconds: u64) -> Wrk {
         let child = Command::new("wrk")
-            .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "--timeout", "10s"])
+            .args([
+                "-t1",
+                &format!("-c{connections}"),
+                &format!("-d{seconds}s"),
+                "--timeout",
+                "10s",
+            ])
             .arg(format!("http://{address}{path}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

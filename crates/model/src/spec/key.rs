@@ -27,7 +27,9 @@ impl FromStr for KeySource {
             _ => None,
         };
         parsed.ok_or_else(|| {
-            format!("{text:?} is no key; write source, path, header:NAME, cookie:NAME or query:NAME")
+            format!(
+                "{text:?} is no key; write source, path, header:NAME, cookie:NAME or query:NAME"
+            )
         })
     }
 }

@@ -72,8 +72,15 @@ pub enum ActionSpec {
     Forward(Vec<WeightedService>),
     /// `location` may hold `{scheme}`, `{host}` (without port), `{path}`, `{query}` (with `?`
     /// when not empty) and `{uri}` (path and query).
-    Redirect { status: u16, location: String },
-    Respond { status: u16, body: String, content_type: String },
+    Redirect {
+        status: u16,
+        location: String,
+    },
+    Respond {
+        status: u16,
+        body: String,
+        content_type: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use model::Instant;
 use route::{Normalised, normalise_path};
-use wire::http1::{Framing, HeadLimits, Progress, RequestHead, RequestError, Version};
+use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
 
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
@@ -305,18 +305,11 @@ impl Downstream {
                 };
                 let (host, query) = (text(head.authority), text(head.query));
                 route::location(location, "http", host, path, query, &mut to);
-                let reply = Reply {
-                    header: Some(("location", &to)),
-                    ..Reply::status(*status)
-                };
+                let reply = Reply { header: Some(("location", &to)), ..Reply::status(*status) };
                 self.answer(scratch, &reply).await
             }
             Action::Respond { status, body, content_type } => {
-                let reply = Reply {
-                    content_type,
-                    body: body.as_bytes(),
-                    ..Reply::status(*status)
-                };
+                let reply = Reply { content_type, body: body.as_bytes(), ..Reply::status(*status) };
                 self.answer(scratch, &reply).await
             }
         }

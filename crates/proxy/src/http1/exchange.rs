@@ -30,7 +30,10 @@ const INFORMATIONAL_MAX: u32 = 16;
 #[derive(Debug)]
 pub(crate) enum End {
     /// The client has the whole response.
-    Complete { keep_upstream: bool, keep_downstream: bool },
+    Complete {
+        keep_upstream: bool,
+        keep_downstream: bool,
+    },
     /// The client has the 101 and the connections are a tunnel now.
     Tunnel,
     Failed(Fault),
@@ -411,11 +414,8 @@ impl Exchange<'_> {
     fn allowance(&self) -> (Duration, Fault) {
         match (&self.progress.download, self.progress.upload) {
             (Download::Body(pump), _) => {
-                let fault = if pump.is_starved() {
-                    Fault::UpstreamStalled
-                } else {
-                    Fault::ClientStalled
-                };
+                let fault =
+                    if pump.is_starved() { Fault::UpstreamStalled } else { Fault::ClientStalled };
                 (self.terms.idle, fault)
             }
             (Download::Interim, _) => (self.terms.idle, Fault::ClientStalled),

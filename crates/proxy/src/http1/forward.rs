@@ -24,7 +24,10 @@ enum Attempt {
     Over(Next),
     /// Nothing reached the client; another endpoint may do better. The status is the answer if
     /// there is no other.
-    Again { status: u16, error: &'static str },
+    Again {
+        status: u16,
+        error: &'static str,
+    },
 }
 
 /// A request under way to a service.
@@ -75,9 +78,9 @@ pub(crate) async fn forward(
     if down.door.worker.log.is_on() {
         scratch.record.service = Some(target.service.name().clone());
     }
-    let key = settings.key().and_then(|source| {
-        route::key(source, &down.view(scratch, changed), down.client.ip())
-    });
+    let key = settings
+        .key()
+        .and_then(|source| route::key(source, &down.view(scratch, changed), down.client.ip()));
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -153,14 +156,12 @@ impl Forward<'_> {
     async fn attempt(&mut self, scratch: &mut Scratch, pick: Pick, now: Instant) -> Attempt {
         let endpoint = pick.endpoint().clone();
         self.down.ticket.set_endpoint(endpoint.key, endpoint.close_at());
-        let (mut upstream, reused) =
-            match self.connection(&endpoint, &scratch.request, now).await {
-                Ok(connection) => connection,
-                Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
-            };
+        let (mut upstream, reused) = match self.connection(&endpoint, &scratch.request, now).await {
+            Ok(connection) => connection,
+            Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
+        };
         let mut from_up = Buffer::new(&self.down.door.worker.blocks);
-        let (end, state, bytes_out) =
-            self.exchange(scratch, &mut upstream, &mut from_up).await;
+        let (end, state, bytes_out) = self.exchange(scratch, &mut upstream, &mut from_up).await;
         self.down.count_in(&mut scratch.record, self.upload.read() + state.bytes_in);
         self.down.count_out(&mut scratch.record, bytes_out);
         self.down.ticket.set_endpoint(0, None);
@@ -340,9 +341,7 @@ impl Forward<'_> {
                 on.contains(&RetryCondition::Reset)
             }
             // The endpoint's grace is over; the client's connection goes on.
-            Fault::Closed if !self.down.ticket.is_closing() => {
-                on.contains(&RetryCondition::Reset)
-            }
+            Fault::Closed if !self.down.ticket.is_closing() => on.contains(&RetryCondition::Reset),
             Fault::FirstByteTimeout => on.contains(&RetryCondition::FirstByteTimeout),
             Fault::Status(_) => true,
             _ => false,

@@ -56,8 +56,11 @@ impl<'a> Reply<'a> {
         out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status).as_bytes());
         out.extend_from_slice(format!("date: {}\r\n", http_date(unix_millis() / 1000)).as_bytes());
         if has_body {
-            let entity =
-                format!("content-type: {}\r\ncontent-length: {}\r\n", self.content_type, body.len());
+            let entity = format!(
+                "content-type: {}\r\ncontent-length: {}\r\n",
+                self.content_type,
+                body.len()
+            );
             out.extend_from_slice(entity.as_bytes());
         }
         if let Some((name, value)) = self.header {

@@ -26,7 +26,10 @@ pub(crate) struct Scratch {
 
 /// One worker's unused [`Scratch`] sets.
 #[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "a set moves between the list and connections: a pointer, not 1 KiB")]
+#[expect(
+    clippy::vec_box,
+    reason = "a set moves between the list and connections: a pointer, not 1 KiB"
+)]
 pub(crate) struct Spares(RefCell<Vec<Box<Scratch>>>);
 
 impl Spares {

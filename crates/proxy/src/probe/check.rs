@@ -77,7 +77,10 @@ enum CheckError {
     Tls(io::Error),
     Ended,
     NotHttp(&'static str),
-    Status { status: u16, expected: String },
+    Status {
+        status: u16,
+        expected: String,
+    },
 }
 
 impl std::fmt::Display for CheckError {

@@ -150,7 +150,9 @@ impl Flow {
         let may_retry = self.target.service.settings().retry.attempts > 0;
         if kept.is_there && !kept.was_moved && may_retry {
             kept.was_moved = true;
-            if let Ok(leg) = Leg::open(&self.door.worker, &self.target, self.key.client_ip(), now, tried) {
+            if let Ok(leg) =
+                Leg::open(&self.door.worker, &self.target, self.key.client_ip(), now, tried)
+            {
                 let sent = leg.send(&kept.bytes);
                 drop(kept);
                 self.set_leg(leg);
