@@ -3,9 +3,10 @@
 //! For: checks of the repository that neither the compiler nor clippy makes.
 //! Never: part of what is shipped, and never a place for a second way to build or test; `./test`
 //! is the one door, and calls this.
-//! Start with [`VERBS`], then the table of checks in `tidy.rs`.
+//! Start with [`VERBS`], then the tables in `tidy.rs` and `soak.rs`.
 #![forbid(unsafe_code)]
 
+mod soak;
 mod source;
 mod tidy;
 mod tree;
@@ -18,11 +19,18 @@ struct Verb {
     run: fn() -> Result<bool, String>,
 }
 
-static VERBS: &[Verb] = &[Verb {
-    name: "tidy",
-    summary: "check layers, tables, purity and habits of the repository; report tastes",
-    run: tidy::run,
-}];
+static VERBS: &[Verb] = &[
+    Verb {
+        name: "tidy",
+        summary: "check layers, tables, purity and habits of the repository; report tastes",
+        run: tidy::run,
+    },
+    Verb {
+        name: "soak",
+        summary: "the sweeps that take too long for ./test: ten gigabytes, minutes of fuzzing",
+        run: soak::run,
+    },
+];
 
 /// Exit status: 0 done, 1 the answer is no or the job failed, 2 bad usage.
 fn main() -> ExitCode {
