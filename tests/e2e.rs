@@ -19,6 +19,7 @@ mod e2e {
     mod live_changes;
     mod observability;
     mod policies;
+    mod policies_page;
     mod proxy_protocol;
     mod readme;
     mod routes;

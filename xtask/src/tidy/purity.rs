@@ -8,7 +8,7 @@ use crate::source::Source;
 use crate::tree::Tree;
 
 static BELOW_THE_SHELL: &[&str] =
-    &["model", "config", "route", "balance", "health", "service", "wire"];
+    &["model", "config", "route", "balance", "health", "service", "sim", "wire"];
 
 #[rustfmt::skip]
 static FORBIDDEN: &[(&str, &str)] = &[
