@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +19,8 @@ const SPARE_PIPES_MAX: usize = 32;
 pub(crate) struct Blocks {
     spare: RefCell<Vec<Vec<u8>>>,
     pipes: RefCell<Vec<Splice>>,
+    /// The fewest spare pipes since the last [`Blocks::trim`]: so many were not needed.
+    pipes_unused: Cell<usize>,
 }
 
 impl Blocks {
@@ -27,7 +29,10 @@ impl Blocks {
     }
 
     fn take_pipe(&self) -> Option<Splice> {
-        self.pipes.borrow_mut().pop().or_else(|| Splice::new().ok())
+        let mut pipes = self.pipes.borrow_mut();
+        let pipe = pipes.pop();
+        self.pipes_unused.set(self.pipes_unused.get().min(pipes.len()));
+        pipe.or_else(|| Splice::new().ok())
     }
 
     fn put_pipe(&self, pipe: Splice) {
@@ -35,6 +40,14 @@ impl Blocks {
         if pipes.len() < SPARE_PIPES_MAX {
             pipes.push(pipe);
         }
+    }
+
+    /// Closes the pipes that nobody took since the last time.
+    pub(crate) fn trim(&self) {
+        let mut pipes = self.pipes.borrow_mut();
+        let keep = pipes.len() - self.pipes_unused.get().min(pipes.len());
+        pipes.truncate(keep);
+        self.pipes_unused.set(keep);
     }
 
     fn put(&self, block: Vec<u8>) {
@@ -168,6 +181,22 @@ impl Drop for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pipes_that_nobody_takes_are_closed() {
+        let blocks = Blocks::default();
+        let (first, second) = (blocks.take_pipe().unwrap(), blocks.take_pipe().unwrap());
+        blocks.put_pipe(first);
+        blocks.put_pipe(second);
+        blocks.trim();
+        assert_eq!(blocks.pipes.borrow().len(), 2, "both were in use since the last time");
+        let first = blocks.take_pipe().unwrap();
+        blocks.put_pipe(first);
+        blocks.trim();
+        assert_eq!(blocks.pipes.borrow().len(), 1, "one was enough");
+        blocks.trim();
+        assert!(blocks.pipes.borrow().is_empty());
+    }
 
     #[test]
     fn storage_is_given_back_and_used_again() {
