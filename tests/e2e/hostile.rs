@@ -343,7 +343,9 @@ fn a_body_that_breaks_off_is_seen_as_broken() {
         } else {
             match head {
                 // Nothing but the head had come: it may be answered with an error instead.
-                Ok(head) if head.status == 502 => assert_eq!(name, "bad chunk"),
+                Ok(head) if head.status == 502 => {
+                    assert!(["length", "length, nothing", "bad chunk"].contains(&name), "{name}");
+                }
                 Ok(head) => {
                     assert_eq!(head.status, 200, "{name}");
                     let whole = read_body(&mut client, &head);

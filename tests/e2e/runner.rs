@@ -68,7 +68,7 @@ fn a_command_that_exits_at_once_is_started_again_ever_more_slowly() {
     }
     // Each start was waited for.
     assert!(started() <= program.log().matches("starting it again in ").count() + 1);
-    assert!(program.log().contains("exit status: 3"), "the reason is said: {}", program.log());
+    until("the reason in the log", || program.log().contains("exit status: 3"));
     let response = Client::get(http, "/");
     assert_eq!(response.status, 503);
     assert!(response.header("retry-after").is_some(), "{}", response.head);
@@ -94,7 +94,7 @@ fn a_dead_replica_is_started_again() {
         program.count("web", "healthy") == 2
             && program.endpoint("web", "web-1")["address"] != before
     });
-    assert!(program.log().contains("web-1: ended"), "{}", program.log());
+    until("its end in the log", || program.log().contains("web-1: ended"));
 }
 
 #[test]

@@ -73,7 +73,8 @@ fn garbage_is_answered_with_502() {
 #[test]
 fn an_answer_cut_in_the_middle_is_never_complete() {
     let answers: &[(&str, &str)] = &[
-        ("a length", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+        // Short ones are sent on as a whole: see the test below.
+        ("a length", "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhello"),
         ("chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
         ("a chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello"),
         (
@@ -97,6 +98,28 @@ fn an_answer_cut_in_the_middle_is_never_complete() {
         }
         until("the endpoint free", || web.in_flight() == 0);
     }
+}
+
+/// Many applications write head and body apart. One that dies in between has cost no request.
+#[test]
+fn a_short_answer_cut_in_the_middle_is_asked_for_again() {
+    let one = Replica::raw(|connection| {
+        connection.request();
+        let _ = connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+    });
+    let web = Web::start(&[&one], "", "");
+    let get = "GET /cut HTTP/1.1\r\nHost: h\r\n\r\n";
+    assert_eq!(Client::exchange(web.address, get).unwrap().status, 502, "nobody has the rest");
+    let post = "POST /cut HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx";
+    assert_eq!(Client::exchange(web.address, post).unwrap().status, 502);
+
+    let good = Replica::named("whole");
+    let web = Web::start(&[&one, &good], "", "");
+    for _ in 0..20 {
+        assert_eq!(Client::exchange(web.address, get).unwrap().text(), "whole");
+    }
+    assert!(web.count("retries") > 0);
+    until("the endpoints free", || web.in_flight() == 0);
 }
 
 /// Chunks that turn out malformed after the head was passed on.
@@ -184,13 +207,18 @@ fn the_total_time_bounds_an_answer_without_end() {
 #[test]
 fn an_answer_that_stops_in_the_middle_is_cut_after_the_idle_time() {
     let stalled = Replica::raw(|connection| {
-        connection.request();
-        let _ = connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+        let long = connection.request().is_some_and(|seen| seen.line().contains("/long"));
+        let length = if long { 100_000 } else { 10 };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhello");
+        let _ = connection.send(head);
         while connection.fill().is_some() {}
     });
     let web = Web::start(&[&stalled], "timeouts: { idle: 400ms }", "");
-    let response = Client::exchange(web.address, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    let response = Client::exchange(web.address, "GET /long HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(response.is_err(), "{response:?}");
+    // Nothing of a short one was sent on yet.
+    let response = Client::exchange(web.address, "GET /short HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(response.unwrap().status, 504);
     until("the endpoint free", || web.in_flight() == 0);
 }
 

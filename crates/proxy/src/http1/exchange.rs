@@ -105,6 +105,8 @@ pub(crate) struct State {
     download: Download,
     interim_sent: usize,
     informational: u32,
+    /// Bytes of a short response whose head is here and whose rest is waited for; 0: none.
+    gathered: usize,
     persistence: Option<Persistence>,
     client_ended: bool,
     moved: u64,
@@ -256,6 +258,16 @@ impl Exchange<'_> {
             if !self.from_up.is_empty() {
                 match self.response.parse(self.from_up.bytes(), &RESPONSE_LIMITS, self.terms.kind) {
                     Err(e) => return Poll::Ready(Err(Fault::Garbage(e))),
+                    Ok(Progress::Complete) if self.is_worth_gathering() => {
+                        // Each time that more of it came, not each time that somebody looks.
+                        if self.progress.gathered != self.from_up.len() {
+                            let now = self.clock.now();
+                            let deadline = (now + self.terms.idle).min(self.terms.total_at);
+                            self.progress.gathered = self.from_up.len();
+                            self.progress.last_move = now;
+                            self.ticket.set_deadline(deadline);
+                        }
+                    }
                     Ok(Progress::Complete) => return Poll::Ready(self.handle_head()),
                     Ok(Progress::Partial) => {}
                 }
@@ -265,6 +277,18 @@ impl Exchange<'_> {
                 Poll::Ready(Ok(count)) if count > 0 => self.progress.response_begun = true,
                 Poll::Ready(_) => return Poll::Ready(Err(Fault::UpstreamClosed)),
             }
+        }
+    }
+
+    /// A short response whose body is still on its way is sent on as a whole: many applications
+    /// write head and body apart, and one that dies in between costs no request this way.
+    fn is_worth_gathering(&self) -> bool {
+        match self.response.framing {
+            Framing::Length(length) => {
+                let whole = (self.response.len as u64).saturating_add(length);
+                whole <= BLOCK_BYTES as u64 && (self.from_up.len() as u64) < whole
+            }
+            _ => false,
         }
     }
 
@@ -419,6 +443,7 @@ impl Exchange<'_> {
                 (self.terms.idle, fault)
             }
             (Download::Interim, _) => (self.terms.idle, Fault::ClientStalled),
+            _ if self.progress.gathered > 0 => (self.terms.idle, Fault::UpstreamStalled),
             // The client waits for the endpoint's 100 (Continue).
             (_, Upload::Open) if self.upload.is_starved() && self.terms.expects => {
                 (self.terms.first_byte, Fault::FirstByteTimeout)
