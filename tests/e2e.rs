@@ -9,6 +9,7 @@
 )]
 
 mod e2e {
+    mod affinity;
     mod bulk;
     mod command_line;
     mod examples;

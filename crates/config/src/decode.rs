@@ -5,6 +5,7 @@
 //! that the rest is still checked.
 //! Start with [`file`].
 
+mod affinity;
 mod bind;
 mod endpoint;
 mod header;

@@ -1,11 +1,13 @@
 //! The table of the format: every section and every key, with its kind, its bounds, its default
 //! and its meaning. A new key begins here; `decode` then reads it (a test fails if it does not).
 
+mod affinity;
 mod listener;
 mod route;
 pub(crate) mod scenario;
 mod service;
 
+pub(crate) use affinity::{AFFINITY, AFFINITY_COOKIE};
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };

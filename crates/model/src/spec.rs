@@ -2,6 +2,7 @@
 //! things consume. Every value here is valid by construction of `config`; defaults are written
 //! once, in the `Default` implementations here.
 
+mod affinity;
 mod health;
 mod key;
 mod listener;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use affinity::{AffinitySpec, SameSite};
 pub use health::{HealthKind, HealthSpec, StatusSet};
 pub use key::KeySource;
 pub use listener::{

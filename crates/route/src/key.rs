@@ -18,18 +18,27 @@ pub fn key(source: &KeySource, request: &dyn Request, client: IpAddr) -> Option<
             found
         }
         KeySource::Cookie(name) => {
-            let mut found = None;
-            request.header("cookie", &mut |line| {
-                let pair = cookie::pairs(line).find(|(n, _)| *n == name.as_bytes());
-                found = pair.map(|(_, value)| hash(value.iter().copied()));
-                found.is_some()
-            });
-            found
+            find_cookie(request, name, |value| Some(hash(value.iter().copied())))
         }
         KeySource::Query(name) => query::pairs(request.query())
             .find(|(n, _)| query::decoded(n).eq(name.bytes()))
             .map(|(_, value)| hash(query::decoded(value))),
     }
+}
+
+/// What `read` makes of the first cookie of this name of which it makes something.
+pub fn find_cookie<T>(
+    request: &dyn Request,
+    name: &str,
+    mut read: impl FnMut(&[u8]) -> Option<T>,
+) -> Option<T> {
+    let mut found = None;
+    request.header("cookie", &mut |line| {
+        let mut named = cookie::pairs(line).filter(|(n, _)| *n == name.as_bytes());
+        found = named.find_map(|(_, value)| read(value));
+        found.is_some()
+    });
+    found
 }
 
 /// The hash of a client's address.
@@ -81,6 +90,14 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn the_first_cookie_that_can_be_read_is_found() {
+        let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u32>().ok();
+        assert_eq!(find_cookie(&Fixed, "t", number), Some(1));
+        assert_eq!(find_cookie(&Fixed, "sid", number), None);
+        assert_eq!(find_cookie(&Fixed, "none", number), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! * Eligible are the healthy, undrained endpoints of the lowest priority number that has any.
 //! * An endpoint is known by id and address; one that is named again unchanged keeps all state.
+//! * A drained endpoint keeps its sessions until its grace is over; a removed one does not.
 //! * Make before break: when a new list leaves nothing healthy but names endpoints that are still
 //!   unproven, healthy removed ones stand by, and serve until one is proven or the grace is over.
 //! * Evidence from traffic never takes out the last eligible endpoint; failed checks may.
@@ -24,13 +25,15 @@ use model::{Endpoint, EndpointId, Instant, Rng, Weight};
 
 use crate::endpoint::Origin;
 use crate::member::{Member, Standing};
+use crate::session::SessionMap;
 use crate::snapshot::Snapshot;
-use crate::{DueCheck, EndpointHandle, UnknownEndpoint};
+use crate::{DueCheck, EndpointHandle, Sessions, UnknownEndpoint};
 
 pub(crate) struct Control {
     origin: Arc<Origin>,
     spec: Arc<ServiceSpec>,
     health: Arc<HealthSpec>,
+    sessions: Option<Sessions>,
     policy: Box<dyn Policy>,
     rng: Rng,
     /// By the key of the handle: in the order in which they were first seen.
@@ -102,6 +105,7 @@ impl Control {
     ) -> Self {
         let mut control = Self {
             health: Arc::new(spec.health.clone()),
+            sessions: sessions(&spec),
             policy: policy(&spec.policy),
             rng: Rng::from_seed(seed),
             members: BTreeMap::new(),
@@ -131,6 +135,10 @@ impl Control {
         let old = std::mem::replace(&mut self.spec, spec);
         if old.policy != self.spec.policy {
             self.policy = policy(&self.spec.policy);
+            self.pending.stale = Stale::Now;
+        }
+        if old.affinity != self.spec.affinity {
+            self.sessions = sessions(&self.spec);
             self.pending.stale = Stale::Now;
         }
         if old.health != self.spec.health {
@@ -261,14 +269,20 @@ impl Control {
                 self.standby.remove(&member.endpoint.id);
             }
             member.set_timer(&mut self.timers, Instant::FAR_FUTURE);
+            member.handle.keep_sessions(false);
             self.pending.leaving.push(member.handle);
         }
     }
 
-    pub(crate) fn drain(&mut self, id: &str) -> Result<(), UnknownEndpoint> {
+    /// One whose sessions were ended gets them back only when it is undrained.
+    pub(crate) fn drain(&mut self, id: &str, keep_sessions: bool) -> Result<(), UnknownEndpoint> {
         let member = self.member_mut(id)?;
+        if !keep_sessions {
+            member.handle.keep_sessions(false);
+        }
         if member.standing != Standing::Drained {
             member.standing = Standing::Drained;
+            member.handle.keep_sessions(keep_sessions);
             let handle = member.handle.clone();
             self.pending.leaving.push(handle);
             self.pending.stale = Stale::Now;
@@ -282,6 +296,7 @@ impl Control {
         if member.standing == Standing::Drained {
             member.standing = Standing::Listed;
             member.handle.stay();
+            member.handle.keep_sessions(false);
             let handle = member.handle.clone();
             self.pending.staying.push(handle);
             self.pending.stale = Stale::Now;
@@ -422,7 +437,8 @@ impl Control {
         if pending.stale != Stale::No {
             self.settle_standby(now);
             pending.leaving.append(&mut self.pending.leaving);
-            publish(self.snapshot());
+            let sessions = self.session_map();
+            publish(self.snapshot().with_sessions(sessions));
             self.published_at = now;
             self.publish_at = None;
         }
@@ -485,6 +501,19 @@ impl Control {
         Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng))
     }
 
+    /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand
+    /// by, which leave as soon as they are not needed.
+    fn session_map(&self) -> SessionMap {
+        let Some(sessions) = &self.sessions else { return SessionMap::default() };
+        let healthy = self.members.values().filter(|m| m.checker.state() == State::Healthy);
+        let entry = |m: &Member| (sessions.token(&m.endpoint.id), m.handle.clone());
+        // One of the same id and another address, which stands by, comes after the listed one.
+        let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =
+            healthy.partition(|m| !matches!(m.standing, Standing::Standby { .. }));
+        listed.extend(standby);
+        SessionMap::new(listed.into_iter().map(entry).collect())
+    }
+
     pub(crate) fn status(&self) -> Vec<EndpointStatus> {
         self.members.values().map(Member::status).collect()
     }
@@ -508,6 +537,10 @@ impl Control {
         let key = self.listed.get(id);
         key.and_then(|key| self.members.get_mut(key)).ok_or_else(|| UnknownEndpoint(id.into()))
     }
+}
+
+fn sessions(spec: &ServiceSpec) -> Option<Sessions> {
+    spec.affinity.as_ref().map(|affinity| Sessions::new(affinity, &spec.name))
 }
 
 /// The configuration only names policies that exist; the default stands in for one that does not.

@@ -22,6 +22,8 @@ pub struct EndpointHandle {
     pub(crate) origin: Arc<Origin>,
     /// [`STAYS`], or when its streams must end.
     close_at: AtomicU64,
+    /// Drained, and its sessions may go on until `close_at`.
+    keeps_sessions: AtomicBool,
     /// A suspicion was posted and not yet judged.
     suspected: AtomicBool,
     connections: AtomicUsize,
@@ -49,6 +51,7 @@ impl EndpointHandle {
             load: Arc::default(),
             origin,
             close_at: AtomicU64::new(STAYS),
+            keeps_sessions: AtomicBool::new(false),
             suspected: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
         })
@@ -56,12 +59,15 @@ impl EndpointHandle {
 
     /// Picks that are not yet reported. Once [`EndpointHandle::is_leaving`] and then this is
     /// zero, nothing begins there until an operator undrains it: a worker that comes too late
-    /// counts itself for a moment, sees that the endpoint is leaving, and chooses another.
+    /// counts itself for a moment, sees that the endpoint is leaving, and chooses another. Only a
+    /// drained endpoint of a service with affinity gets more, of its sessions, until
+    /// [`EndpointHandle::close_at`] or its removal.
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight()
     }
 
-    /// Drained or removed: it gets nothing new.
+    /// Drained or removed: it gets nothing new, apart from what belongs to sessions of a drained
+    /// one.
     pub fn is_leaving(&self) -> bool {
         self.close_at.load(SeqCst) != STAYS
     }
@@ -72,6 +78,19 @@ impl EndpointHandle {
             STAYS => None,
             nanos => Some(Instant::from_nanos(nanos)),
         }
+    }
+
+    /// Stays, or was drained and its grace is not over.
+    pub(crate) fn takes_sessions(&self, now: Instant) -> bool {
+        match self.close_at() {
+            None => true,
+            Some(close_at) => now < close_at && self.keeps_sessions.load(SeqCst),
+        }
+    }
+
+    /// Decided before it leaves, and taken back before whoever removes it looks at its load.
+    pub(crate) fn keep_sessions(&self, keeps: bool) {
+        self.keeps_sessions.store(keeps, SeqCst);
     }
 
     /// Connections to it, of all workers, in use and idle.

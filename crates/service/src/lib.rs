@@ -16,6 +16,7 @@ mod events;
 mod member;
 mod pick;
 mod service;
+mod session;
 mod settings;
 mod snapshot;
 
@@ -23,4 +24,5 @@ pub use endpoint::{ConnectionSlot, EndpointHandle};
 pub use events::{DueCheck, Events, NoEvents, UnknownEndpoint};
 pub use pick::{Pick, Request};
 pub use service::Service;
+pub use session::{Sessions, Token};
 pub use settings::Settings;

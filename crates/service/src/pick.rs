@@ -43,6 +43,13 @@ impl Pick {
         if endpoint.is_leaving() { None } else { Some(pick) }
     }
 
+    /// As [`Pick::begin`], for what belongs to a session: also where only these go on.
+    pub(crate) fn resume(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
+        endpoint.load.begin();
+        let pick = Self { endpoint: endpoint.clone(), reported: false };
+        if endpoint.takes_sessions(now) { Some(pick) } else { None }
+    }
+
     pub fn endpoint(&self) -> &Arc<EndpointHandle> {
         &self.endpoint
     }

@@ -11,7 +11,7 @@ use crate::control::{self, Control};
 use crate::endpoint::Origin;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::{DueCheck, EndpointHandle, Events, Pick, Request, UnknownEndpoint};
+use crate::{DueCheck, EndpointHandle, Events, Pick, Request, Token, UnknownEndpoint};
 
 /// One service, always in an `Arc`, shared by all workers and the control side.
 pub struct Service {
@@ -92,6 +92,20 @@ impl Service {
         None
     }
 
+    /// The endpoint that `token` names, instead of [`Service::pick`]; `None` if it can no longer
+    /// serve, was tried already, or there never was one: the session moves then. It may be
+    /// drained, or of a priority that is not in use now: sessions stay where they are as long as
+    /// that works.
+    pub fn resume(&self, token: Token, request: &Request<'_>) -> Option<Pick> {
+        let snapshot = self.snapshot.load();
+        let endpoint = snapshot.session(token).filter(|e| !request.exclude.contains(&e.key))?;
+        let pick = Pick::resume(endpoint, request.now)?;
+        if request.exclude.is_empty() {
+            self.budget.count_request(request.now);
+        }
+        Some(pick)
+    }
+
     /// Whether the budget allows one more retry now; if so, it is counted.
     pub fn admit_retry(&self, now: Instant) -> bool {
         let settings = self.settings.load();
@@ -130,12 +144,18 @@ impl Service {
         self.change(now, |control| control.set_endpoints(endpoints, now));
     }
 
-    /// It gets nothing new, finishes what it has until the grace is over, and stays listed.
+    /// It gets nothing new, finishes what it has until the grace is over, and stays listed. With
+    /// affinity, what it has is its sessions, too.
     pub fn drain(&self, id: &str, now: Instant) -> Result<(), UnknownEndpoint> {
-        self.change(now, |control| control.drain(id))
+        self.change(now, |control| control.drain(id, true))
     }
 
-    /// Takes back [`Service::drain`].
+    /// As [`Service::drain`], but its sessions move now: it is to end as soon as it is idle.
+    pub fn retire(&self, id: &str, now: Instant) -> Result<(), UnknownEndpoint> {
+        self.change(now, |control| control.drain(id, false))
+    }
+
+    /// Takes back [`Service::drain`] and [`Service::retire`].
     pub fn undrain(&self, id: &str, now: Instant) -> Result<(), UnknownEndpoint> {
         self.change(now, |control| control.undrain(id))
     }

@@ -4,22 +4,31 @@ use std::sync::Arc;
 use model::spec::{KeySource, PolicySpec, ServiceSpec};
 use model::vocabulary::{OptionKind, OptionValue};
 
+use crate::Sessions;
+
 /// A specification in force, and what is worked out of it once.
 #[derive(Debug)]
 pub struct Settings {
     spec: Arc<ServiceSpec>,
     key: Option<KeySource>,
+    sessions: Option<Sessions>,
 }
 
 impl Settings {
     pub(crate) fn new(spec: Arc<ServiceSpec>) -> Self {
         let key = key_source(&spec.policy);
-        Self { spec, key }
+        let sessions = spec.affinity.as_ref().map(|affinity| Sessions::new(affinity, &spec.name));
+        Self { spec, key, sessions }
     }
 
     /// What the policy hashes of a request; `None`: it hashes nothing.
     pub fn key(&self) -> Option<&KeySource> {
         self.key.as_ref()
+    }
+
+    /// How clients are told where to come back to; `None`: they are not.
+    pub fn sessions(&self) -> Option<&Sessions> {
+        self.sessions.as_ref()
     }
 }
 

@@ -4,7 +4,8 @@ use balance::{PickRequest, Picker};
 use model::{Load, Rng};
 use smallvec::SmallVec;
 
-use crate::{EndpointHandle, Request};
+use crate::session::SessionMap;
+use crate::{EndpointHandle, Request, Token};
 
 /// What the data path reads: the endpoints that are eligible, and the picker prepared for them.
 /// Never changed, only replaced.
@@ -15,22 +16,38 @@ pub(crate) struct Snapshot {
     loads: Vec<Arc<Load>>,
     /// Absent if there is nothing to pick.
     picker: Option<Box<dyn Picker>>,
+    /// Empty without affinity. Holds more than `endpoints`: those that get nothing but what
+    /// belongs to their sessions, too.
+    sessions: SessionMap,
 }
 
 impl Snapshot {
     pub(crate) fn empty() -> Self {
-        Self { endpoints: Vec::new(), loads: Vec::new(), picker: None }
+        Self {
+            endpoints: Vec::new(),
+            loads: Vec::new(),
+            picker: None,
+            sessions: SessionMap::default(),
+        }
+    }
+
+    pub(crate) fn with_sessions(self, sessions: SessionMap) -> Self {
+        Self { sessions, ..self }
     }
 
     /// `endpoints` are by ascending key, and `picker` was prepared for them in that order.
     pub(crate) fn new(endpoints: Vec<Arc<EndpointHandle>>, picker: Box<dyn Picker>) -> Self {
         debug_assert!(endpoints.is_sorted_by_key(|endpoint| endpoint.key));
         let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
-        Self { endpoints, loads, picker: Some(picker) }
+        Self { endpoints, loads, picker: Some(picker), sessions: SessionMap::default() }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
         &self.endpoints
+    }
+
+    pub(crate) fn session(&self, token: Token) -> Option<&Arc<EndpointHandle>> {
+        self.sessions.find(token)
     }
 
     pub(crate) fn pick(

@@ -12,7 +12,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-use model::spec::{EndpointSource, HealthKind, ServiceSpec};
+use model::spec::{AffinitySpec, EndpointSource, HealthKind, ServiceSpec};
 use model::{Endpoint, Instant, Outcome, Rng};
 use service::{EndpointHandle, NoEvents, Request, Service};
 
@@ -51,11 +51,12 @@ fn service(policy: &str, ports: std::ops::Range<u16>) -> Arc<Service> {
     spec.source = EndpointSource::Static(endpoints(ports));
     spec.policy.name = policy.into();
     spec.health.kind = HealthKind::Off;
+    spec.affinity = Some(AffinitySpec::new("KEEL"));
     Service::new(&spec, Arc::new(NoEvents), Instant::ZERO, 1)
 }
 
 #[test]
-fn pick_report_and_retry_do_not_allocate() {
+fn pick_report_retry_and_resume_do_not_allocate() {
     for policy in POLICIES {
         let service = service(policy, 1..100);
         let mut rng = Rng::from_seed(1);
@@ -70,7 +71,13 @@ fn pick_report_and_retry_do_not_allocate() {
             let again = Request { exclude: &tried, ..first };
             let pick = service.pick(&again, &mut rng).unwrap();
             assert_ne!(pick.endpoint().key, tried[0]);
+            let endpoint = pick.endpoint().clone();
             pick.report(Outcome::Success, Some(Duration::from_micros(80)));
+            let settings = service.settings();
+            let token = settings.sessions().unwrap().token(&endpoint.id);
+            let pick = service.resume(token, &first).unwrap();
+            assert_eq!(pick.endpoint().key, endpoint.key);
+            pick.report(Outcome::Success, None);
         };
         // Each thread makes itself known to arc-swap once.
         attempt(0);

@@ -12,7 +12,7 @@ use crate::keys;
 use crate::table::Kind;
 use crate::tree::{Entry, Value, quoted};
 
-use super::{Context, endpoint, health, path_of, policy, run};
+use super::{Context, affinity, endpoint, health, path_of, policy, run};
 
 pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     let owner = format!("service {}", quoted(&entry.key));
@@ -20,6 +20,7 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     let mut spec = ServiceSpec::new(ServiceName::new(&*entry.key));
     spec.source = source(&fields, entry, &owner, context);
     spec.policy = policy::policy(&fields, context);
+    spec.affinity = affinity::affinity(&fields, context);
     treatment(&fields, &mut spec, context);
     spec.pool = pool(&fields);
     spec.send_proxy_protocol = match fields.word("proxy_protocol") {

@@ -36,6 +36,12 @@ pub(crate) static SERVICE: Section = Section {
             "How endpoints are checked.",
         ),
         key(
+            "affinity",
+            In(&AFFINITY),
+            Means("every request is balanced by itself"),
+            "Keep the requests of one client at one endpoint.",
+        ),
+        key(
             "retry",
             AnyOf(&[OFF, In(&RETRY)]),
             Written("{}"),
@@ -56,7 +62,6 @@ pub(crate) static SERVICE: Section = Section {
             "Begin each connection to an endpoint with a PROXY protocol header.",
         ),
         Key::later("discover"),
-        Key::later("affinity"),
         Key::later("tls"),
     ],
 };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use model::spec::{
-    AccessLogSpec, ActionSpec, EndpointSource, HeaderEdit, HealthKind, HostPattern, PathPattern,
-    PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition, StatusSet, TextMatch,
+    AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HostPattern,
+    PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition, SameSite, StatusSet,
+    TextMatch,
 };
 use model::vocabulary::OptionValue;
 
@@ -61,6 +62,7 @@ services:
     policy: least_request                    # or { maglev: { key: header:x-user } }
     endpoints: [ 127.0.0.1:5001, { address: 127.0.0.1:5002, weight: 3, zone: a, priority: 0 } ]
     health: { http: /healthz, interval: 2s, timeout: 5s, unhealthy_after: 3, healthy_after: 2 }
+    affinity: { cookie: { name: KEEL, ttl: 1h } }
     retry: { attempts: 2, budget: 20% }
   images:
     policy: { maglev: { key: header:x-user } }
@@ -130,6 +132,7 @@ services:
       - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
       - "[::1]:5002"
     health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    affinity: { cookie: { name: KEEL, ttl: 1d, path: /app, secure: true, http_only: false, same_site: none, secret: 0123456789abcdef } }
     retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
     pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
     timeouts: { connect: 500ms, first_byte: 1s, total: 1m }
@@ -234,6 +237,18 @@ fn every_key_of_a_service_is_read() {
             expect: StatusSet(vec![(200, 204), (401, 401)]),
             tls: true,
         }
+    );
+    assert_eq!(
+        web.affinity,
+        Some(AffinitySpec {
+            name: "KEEL".into(),
+            ttl: Some(Duration::from_secs(86_400)),
+            path: "/app".into(),
+            secure: true,
+            http_only: false,
+            same_site: Some(SameSite::None),
+            secret: Some("0123456789abcdef".into()),
+        })
     );
     assert_eq!((web.health.port, web.health.unhealthy_after), (Some(9000), 1));
     assert_eq!((web.retry.attempts, web.retry.budget, web.retry.replay_bytes), (3, 0.5, 1 << 20));

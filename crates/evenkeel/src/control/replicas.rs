@@ -127,7 +127,7 @@ impl Replicas for Link {
 
     fn drain(&self, id: &EndpointId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         // Fails for one that was never published, or left with its service: then it is drained.
-        let _ = self.service.drain(id.as_str(), self.proxy.now());
+        let _ = self.service.retire(id.as_str(), self.proxy.now());
         let Some(handle) = self.published().handles.get(id).cloned() else {
             return Box::pin(async {});
         };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::spec::{HealthSpec, RunSpec};
+use crate::spec::{AffinitySpec, HealthSpec, RunSpec};
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
 
@@ -11,6 +11,8 @@ pub struct ServiceSpec {
     pub source: EndpointSource,
     pub policy: PolicySpec,
     pub health: HealthSpec,
+    /// Default none: every request is balanced by itself.
+    pub affinity: Option<AffinitySpec>,
     pub retry: RetrySpec,
     pub pool: PoolSpec,
     /// To connect, then the next endpoint is tried. Default 2 s.
@@ -132,6 +134,7 @@ impl ServiceSpec {
             source: EndpointSource::Static(Vec::new()),
             policy: PolicySpec::default(),
             health: HealthSpec::default(),
+            affinity: None,
             retry: RetrySpec::default(),
             pool: PoolSpec::default(),
             connect_timeout: Duration::from_secs(2),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::Instant;
 use model::spec::HeaderEdit;
-use service::Service;
+use service::{Service, Sessions, Token};
 use wire::http1::{
     Framing, HeadLimits, Progress, RequestKind, ResponseError, ResponseHead, Version,
 };
@@ -72,6 +72,8 @@ pub(crate) struct Terms<'a> {
     /// The client waits for a 100 (Continue).
     pub(crate) expects: bool,
     pub(crate) response_edits: &'a [HeaderEdit],
+    /// The client is to come back to this endpoint, and does not know it yet.
+    pub(crate) session: Option<(&'a Sessions, Token)>,
     /// Statuses to give back as [`Fault::Status`] if the service's budget has a retry left; empty
     /// when no attempt is left.
     pub(crate) retry_status: &'a [u16],
@@ -319,6 +321,8 @@ impl Exchange<'_> {
             self.terms.client,
             persistence,
             self.terms.response_edits,
+            // No session begins with a failure: the client may do better elsewhere.
+            self.terms.session.filter(|_| status < 500),
         );
         self.progress.persistence = Some(persistence);
         let offset = self.response.len;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::spec::RetryCondition;
 use model::{Instant, Outcome};
-use service::{EndpointHandle, Pick, Request, Settings};
+use service::{EndpointHandle, Pick, Request, Settings, Token};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
 
@@ -40,6 +40,8 @@ struct Forward<'a> {
     started: Instant,
     /// What a hash policy goes by.
     key: Option<u64>,
+    /// What the client's cookie says, if the service gives any.
+    session: Option<Token>,
     upload: Pump,
     /// Keys of the endpoints that failed it.
     tried: SmallVec<[u64; 4]>,
@@ -81,6 +83,9 @@ pub(crate) async fn forward(
     let key = settings
         .key()
         .and_then(|source| route::key(source, &down.view(scratch, changed), down.client.ip()));
+    let session = settings.sessions().and_then(|sessions| {
+        route::find_cookie(&down.view(scratch, changed), sessions.name(), Token::read)
+    });
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -95,6 +100,7 @@ pub(crate) async fn forward(
         settings,
         started,
         key,
+        session,
         upload,
         tried: SmallVec::new(),
         fresh_only: false,
@@ -110,10 +116,10 @@ impl Forward<'_> {
         loop {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
             let request = Request { now, key: self.key, exclude: &self.tried };
-            let pick = {
-                let mut rng = self.down.door.worker.rng.borrow_mut();
-                self.target.service.pick(&request, &mut rng)
-            };
+            let service = &self.target.service;
+            let resumed = self.session.and_then(|token| service.resume(token, &request));
+            let pick = resumed
+                .or_else(|| service.pick(&request, &mut self.down.door.worker.rng.borrow_mut()));
             let Some(pick) = pick else {
                 return self.down.fail(scratch, last.0, last.1).await;
             };
@@ -161,7 +167,8 @@ impl Forward<'_> {
             Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
         };
         let mut from_up = Buffer::new(&self.down.door.worker.blocks);
-        let (end, state, bytes_out) = self.exchange(scratch, &mut upstream, &mut from_up).await;
+        let (end, state, bytes_out) =
+            self.exchange(scratch, &endpoint, &mut upstream, &mut from_up).await;
         self.down.count_in(&mut scratch.record, self.upload.read() + state.bytes_in);
         self.down.count_out(&mut scratch.record, bytes_out);
         self.down.ticket.set_endpoint(0, None);
@@ -244,6 +251,7 @@ impl Forward<'_> {
     async fn exchange(
         &mut self,
         scratch: &mut Scratch,
+        endpoint: &EndpointHandle,
         upstream: &mut Upstream,
         from_up: &mut Buffer,
     ) -> (End, State, u64) {
@@ -254,6 +262,10 @@ impl Forward<'_> {
             false => SmallVec::new(),
         };
         scratch.reply.clear();
+        let session = self.settings.sessions().and_then(|sessions| {
+            let token = sessions.token(&endpoint.id);
+            (self.session != Some(token)).then_some((sessions, token))
+        });
         let begin = self.now();
         let total_at = self.total_at();
         let mut exchange = Exchange {
@@ -266,6 +278,7 @@ impl Forward<'_> {
                 keep_alive: request.keep_alive,
                 expects: request.expect_continue && !self.down.continued,
                 response_edits: &self.route.response_headers,
+                session,
                 retry_status: &retry_status,
                 service: &self.target.service,
                 first_byte: self.settings.first_byte_timeout,

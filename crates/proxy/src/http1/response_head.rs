@@ -1,6 +1,7 @@
 //! The response's head as the client is to see it.
 
 use model::spec::HeaderEdit;
+use service::{Sessions, Token};
 use wire::http1::{Framing, Header, HeaderKind, ResponseHead, Version};
 
 use crate::http1::request_head::{is_edited, line, write_edits};
@@ -25,6 +26,7 @@ pub(crate) fn write(
     client: Version,
     persistence: Persistence,
     edits: &[HeaderEdit],
+    session: Option<(&Sessions, Token)>,
 ) {
     status_line(out, bytes, head);
     for header in head.headers.iter().filter(|header| passes(header, head.status)) {
@@ -49,6 +51,9 @@ pub(crate) fn write(
         }
     }
     write_edits(out, edits);
+    if let Some((sessions, token)) = session {
+        sessions.write(token, out);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -99,7 +104,7 @@ mod tests {
             assert_eq!(parsed, Ok(Progress::Complete), "{sent}");
             let mut out = Vec::new();
             let keep = Persistence::Keep;
-            write(&mut out, sent.as_bytes(), &head, Version::Http11, keep, &[]);
+            write(&mut out, sent.as_bytes(), &head, Version::Http11, keep, &[], None);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         };
         check(

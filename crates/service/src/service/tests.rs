@@ -7,6 +7,8 @@ use model::status::EndpointState;
 
 use super::*;
 
+mod sessions;
+
 /// Takes notes.
 #[derive(Default)]
 struct Recorder {
