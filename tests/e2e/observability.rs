@@ -30,7 +30,7 @@ impl Site {
             Replica::http(|seen| ok(seen.line())),
             Replica::raw(|connection| {
                 connection.request();
-                let _ = connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
+                let _ = connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhalf");
             }),
             Replica::raw(|connection| while connection.fill().is_some() {}),
             Replica::raw(|connection| {
