@@ -30,12 +30,11 @@ fn config(policy: &str, port: u16, replicas: &[Replica]) -> String {
     )
 }
 
+/// The request of a user.
+type Ask = fn(usize) -> String;
+
 /// Which replica serves each of so many users, three times asked on connections of their own.
-fn homes(
-    address: std::net::SocketAddr,
-    users: usize,
-    ask: fn(usize) -> String,
-) -> BTreeMap<usize, String> {
+fn homes(address: std::net::SocketAddr, users: usize, ask: Ask) -> BTreeMap<usize, String> {
     let mut homes = BTreeMap::new();
     for _ in 0..3 {
         for user in 0..users {
@@ -62,7 +61,7 @@ fn by_query(user: usize) -> String {
 
 #[test]
 fn a_key_has_one_home_and_most_keep_it_when_a_replica_goes() {
-    let asks: [(&str, fn(usize) -> String); 3] =
+    let asks: [(&str, Ask); 3] =
         [("header:x-user", by_header), ("cookie:sid", by_cookie), ("query:u", by_query)];
     for (policy, (key, ask)) in ["ring_hash", "maglev", "rendezvous"].into_iter().zip(asks) {
         let policy = format!("{{ {policy}: {{ key: '{key}' }} }}");

@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn a_missing_and_a_differing_file_are_found() {
-        let files = ["model", "config", "route", "balance", "health"].map(|name| {
+        let files = ["model", "config", "route", "balance", "health", "sim"].map(|name| {
             (format!("crates/{name}/clippy.toml"), if name == "route" { "b" } else { "a" })
         });
         let files = files.each_ref().map(|(path, text)| (path.as_str(), *text));
