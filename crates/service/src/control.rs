@@ -12,12 +12,14 @@
 //!   unproven, healthy removed ones stand by, and serve until one is proven or the grace is over.
 //! * Evidence from traffic never takes out the last eligible endpoint; failed checks may.
 
+mod publish;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use balance::{Candidate, Policy};
+use balance::Policy;
 use health::{Checker, State};
 use model::spec::{EndpointSource, HealthKind, HealthSpec, PolicySpec, ServiceSpec};
 use model::status::EndpointStatus;
@@ -25,8 +27,6 @@ use model::{Endpoint, EndpointId, Instant, Rng, Weight};
 
 use crate::endpoint::Origin;
 use crate::member::{Member, Standing};
-use crate::session::SessionMap;
-use crate::snapshot::Snapshot;
 use crate::{DueCheck, EndpointHandle, Sessions, UnknownEndpoint};
 
 pub(crate) struct Control {
@@ -50,6 +50,8 @@ pub(crate) struct Control {
     published_at: Instant,
     /// A snapshot was put off until then.
     publish_at: Option<Instant>,
+    /// When [`Control::tick`] is due; `None`: nothing needs it.
+    tick_at: Option<Instant>,
     serving: bool,
     closed: bool,
 }
@@ -116,12 +118,14 @@ impl Control {
             pending: Pending::default(),
             published_at: now,
             publish_at: None,
+            tick_at: None,
             serving: false,
             closed: false,
             spec,
             origin,
         };
         control.set_suspect_after();
+        control.set_tick(now);
         if let EndpointSource::Static(endpoints) = &control.spec.source {
             control.set_endpoints(endpoints.clone(), now);
         }
@@ -144,6 +148,7 @@ impl Control {
         if old.health != self.spec.health {
             self.update_health(now);
         }
+        self.set_tick(now);
         if old.source != self.spec.source
             && let EndpointSource::Static(endpoints) = &self.spec.source
         {
@@ -332,7 +337,7 @@ impl Control {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(self.publish_at).min()
+        timer.into_iter().chain(self.publish_at).chain(self.tick_at).min()
     }
 
     pub(crate) fn due_checks(&mut self, now: Instant) -> Vec<DueCheck> {
@@ -361,7 +366,28 @@ impl Control {
         if self.publish_at.is_some_and(|at| at <= now) {
             self.pending.stale = Stale::Now;
         }
+        if self.tick_at.is_some_and(|at| at <= now) {
+            self.tick(now);
+            self.tick_at = self.tick_interval().map(|interval| now + interval);
+        }
         due
+    }
+
+    /// What is done once in a while for all endpoints together, from what their counters say.
+    fn tick(&mut self, _now: Instant) {}
+
+    /// How often; `None`: nothing needs it now.
+    fn tick_interval(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Begins or ends to tick, after whatever may have changed whether it is needed.
+    fn set_tick(&mut self, now: Instant) {
+        let latest = self.tick_interval().map(|interval| now + interval);
+        self.tick_at = match (self.tick_at, latest) {
+            (Some(at), Some(latest)) => Some(at.min(latest)),
+            (_, latest) => latest,
+        };
     }
 
     pub(crate) fn handle_check(
@@ -420,98 +446,6 @@ impl Control {
         }
         member.set_timer(&mut self.timers, member.checker.poll_timeout());
         self.pending.changed = true;
-    }
-
-    /// Makes what changed visible: publishes a snapshot if the last one is out of date, and only
-    /// then marks those that leave, so that a worker that meets one of them finds the new
-    /// snapshot when it looks again.
-    pub(crate) fn settle(&mut self, now: Instant, publish: impl FnOnce(Snapshot)) -> Notices {
-        let mut pending = std::mem::take(&mut self.pending);
-        if pending.stale == Stale::Soon && self.members.len() > MEMBERS_EAGER && self.serving {
-            let at = self.published_at + PUBLISH_PAUSE * self.members.len() as u32;
-            if at > now {
-                self.publish_at = Some(at);
-                pending.stale = Stale::No;
-            }
-        }
-        if pending.stale != Stale::No {
-            self.settle_standby(now);
-            pending.leaving.append(&mut self.pending.leaving);
-            let sessions = self.session_map();
-            publish(self.snapshot().with_sessions(sessions));
-            self.published_at = now;
-            self.publish_at = None;
-        }
-        let close_at = now + self.spec.drain_grace;
-        for handle in &pending.leaving {
-            handle.leave(close_at);
-        }
-        Notices { leaving: pending.leaving, staying: pending.staying, changed: pending.changed }
-    }
-
-    /// Those that stand by leave as soon as a listed endpoint is healthy, or none is about to be.
-    fn settle_standby(&mut self, now: Instant) {
-        if self.standby.is_empty() {
-            return;
-        }
-        let listed = || self.members.values().filter(|m| m.standing == Standing::Listed);
-        let needed = !listed().any(Member::is_healthy)
-            && listed().any(|member| member.checker.state() == State::Unproven);
-        for key in self.standby.values().copied().collect::<Vec<u64>>() {
-            let over = self.members.get(&key).is_none_or(
-                |member| !matches!(member.standing, Standing::Standby { until } if until > now),
-            );
-            if over || !needed {
-                self.forget(key);
-            }
-        }
-    }
-
-    fn snapshot(&mut self) -> Snapshot {
-        let serves = |member: &&Member, standby: bool| {
-            member.is_healthy()
-                && match member.standing {
-                    Standing::Listed => !standby,
-                    Standing::Standby { .. } => standby,
-                    Standing::Drained => false,
-                }
-        };
-        let level = |standby: bool| {
-            let healthy = self.members.values().filter(|member| serves(member, standby));
-            let lowest = healthy.map(|member| member.endpoint.priority).min()?;
-            Some((lowest, standby))
-        };
-        let Some((priority, standby)) = level(false).or_else(|| level(true)) else {
-            self.serving = false;
-            return Snapshot::empty();
-        };
-        let mut endpoints = Vec::new();
-        let mut candidates = Vec::new();
-        for member in self.members.values() {
-            if member.endpoint.priority == priority && serves(&member, standby) {
-                endpoints.push(member.handle.clone());
-                candidates.push(Candidate {
-                    weight: member.weight().0,
-                    zone: member.endpoint.zone.clone(),
-                    identity_hash: member.identity_hash(),
-                });
-            }
-        }
-        self.serving = true;
-        Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng))
-    }
-
-    /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand
-    /// by, which leave as soon as they are not needed.
-    fn session_map(&self) -> SessionMap {
-        let Some(sessions) = &self.sessions else { return SessionMap::default() };
-        let healthy = self.members.values().filter(|m| m.checker.state() == State::Healthy);
-        let entry = |m: &Member| (sessions.token(&m.endpoint.id), m.handle.clone());
-        // One of the same id and another address, which stands by, comes after the listed one.
-        let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =
-            healthy.partition(|m| !matches!(m.standing, Standing::Standby { .. }));
-        listed.extend(standby);
-        SessionMap::new(listed.into_iter().map(entry).collect())
     }
 
     pub(crate) fn status(&self) -> Vec<EndpointStatus> {
