@@ -16,7 +16,7 @@ mod usable;
 
 use std::sync::Arc;
 
-use model::{Instant, Load, Rng};
+use model::{Instant, Load, ProbeAnswer, Report, Rng};
 
 pub use policies::{Build, POLICIES, PolicyEntry, build, infos};
 
@@ -46,6 +46,31 @@ pub trait Picker: Send + Sync {
     /// one entry per candidate, in the same order. No lock, no allocation. What `exclude` names
     /// is picked only if nothing else can be.
     fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32>;
+
+    /// Who is told how each pick of this candidate ended, if what its [`Load`] counts is not
+    /// enough. Asked once for each candidate when the picker is prepared.
+    fn tracker(&self, _position: u32) -> Option<Arc<dyn Tracker>> {
+        None
+    }
+
+    /// Does it want candidates to be asked how they are? Asked once, when it is prepared.
+    fn probes(&self) -> bool {
+        false
+    }
+
+    /// After a pick, if [`Picker::probes`]: names the candidates that are to be asked now. Their
+    /// answers come to [`Tracker::probed`], later or never. No lock, no allocation.
+    fn ask(&self, _now: Instant, _rng: &mut Rng, _probe: &mut dyn FnMut(u32)) {}
+}
+
+/// What a policy learns of one endpoint beyond its counters. Kept in the policy, so that it
+/// outlives the pickers; called by all workers at the same time.
+pub trait Tracker: Send + Sync {
+    /// A pick ended. No allocation and no lock, but when a threshold is crossed.
+    fn report(&self, report: &Report);
+
+    /// An answer to [`Picker::ask`].
+    fn probed(&self, _answer: &ProbeAnswer) {}
 }
 
 /// What a policy may know of the request.

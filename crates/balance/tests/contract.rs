@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use balance::{Candidate, POLICIES, PickRequest, Picker};
 use model::vocabulary::{OptionKind, OptionValue};
-use model::{Instant, Load, Outcome, Rng};
+use model::{Instant, Load, Outcome, Report, Rng};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -88,7 +88,7 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                         .extend(values.map(|value| vec![(name(), OptionValue::Duration(value))]));
                 }
                 // What a key is taken of is a matter of the caller.
-                OptionKind::Key => {}
+                OptionKind::Key | OptionKind::Text => {}
             }
         }
         for options in variants {
@@ -136,7 +136,8 @@ impl Subject {
             self.loads[position].begin();
             open.push_back(position);
             if open.len() > in_flight {
-                self.loads[open.pop_front().unwrap()].end(Outcome::Success, None);
+                self.loads[open.pop_front().unwrap()]
+                    .end(&Report::new(Instant::ZERO, Outcome::Success));
             }
         }
         counts

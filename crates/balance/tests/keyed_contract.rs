@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use balance::{Candidate, POLICIES, PickRequest, Picker, PolicyEntry};
 use model::vocabulary::{OptionKind, OptionValue};
-use model::{Instant, Load, Outcome, Rng};
+use model::{Instant, Load, Outcome, Report, Rng};
 
 type Options = Vec<(String, OptionValue)>;
 
@@ -180,7 +180,9 @@ fn the_first_choice_back_in_service_gets_its_keys_back() {
             assert_eq!(before != full, was_full, "{}", entry.info.name);
         }
         for load in subject.loads.iter().take(3) {
-            (0..100).for_each(|_| assert_eq!(load.end(Outcome::Success, None), 0));
+            (0..100).for_each(|_| {
+                assert_eq!(load.end(&Report::new(Instant::ZERO, Outcome::Success)), 0)
+            });
         }
         assert_eq!(before, subject.places(&all, 1000), "{}", entry.info.name);
     }
@@ -209,7 +211,8 @@ fn worst_over_bound(entry: &PolicyEntry, weights: &[u16], per_endpoint: usize) -
         while open.len() > per_endpoint * weights.len() {
             let last = open.len() - 1;
             open.swap(rng.below(last as u64 + 1) as usize, last);
-            subject.loads[open.pop_back().unwrap()].end(Outcome::Success, None);
+            subject.loads[open.pop_back().unwrap()]
+                .end(&Report::new(Instant::ZERO, Outcome::Success));
         }
     }
     worst

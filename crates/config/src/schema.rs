@@ -171,5 +171,6 @@ fn option_schema(kind: &OptionKind) -> Value {
         OptionKind::Key => {
             json!({ "type": "string", "pattern": "^(source|path|(header|cookie|query):.+)$" })
         }
+        OptionKind::Text => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
     }
 }

@@ -11,6 +11,7 @@ mod endpoint;
 mod load;
 mod names;
 mod outcome;
+mod report;
 mod rng;
 mod time;
 
@@ -23,5 +24,6 @@ pub use endpoint::{Endpoint, Weight};
 pub use load::Load;
 pub use names::{EndpointId, ListenerName, ServiceName};
 pub use outcome::Outcome;
+pub use report::{ProbeAnswer, Report, Utilization};
 pub use rng::Rng;
 pub use time::Instant;

@@ -39,6 +39,8 @@ pub enum OptionKind {
     OneOf(&'static [&'static str]),
     /// What a hash is taken of: `source`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`.
     Key,
+    /// A text of graphic characters, such as the name of a zone; up to 255 of them.
+    Text,
 }
 
 /// The value of an option, already checked against its [`OptionKind`].

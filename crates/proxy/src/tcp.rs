@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
 
-use model::Outcome;
 use model::spec::Protocol;
+use model::{Outcome, Report};
 use service::Request;
 use smallvec::SmallVec;
 
@@ -128,7 +128,7 @@ async fn join(
                     }
                     DialError::TimedOut | DialError::Failed(_) => Outcome::ConnectFailed,
                 };
-                pick.report(outcome, None);
+                pick.report(&Report::new(worker.clock.now(), outcome));
                 record.error = Some(e.reason());
                 if ticket.is_closing() && ticket.must_close() {
                     break;
@@ -161,8 +161,9 @@ async fn join(
             RelayEnd::Closed => (Outcome::Abandoned, Some("grace over")),
         };
         record.error = error;
-        pick.report(outcome, Some(latency));
-        target.latencies[worker.index].observe(worker.clock.now().since(now));
+        let ended = worker.clock.now();
+        pick.report(&Report::new(ended, outcome).after(Some(latency)));
+        target.latencies[worker.index].observe(ended.since(now));
         return;
     }
     stream.reset_on_close();

@@ -9,7 +9,7 @@ use std::time;
 
 use model::spec::{EndpointSource, HealthKind, ServiceSpec};
 use model::vocabulary::OptionValue;
-use model::{Endpoint, Instant, Outcome, Rng, Weight};
+use model::{Endpoint, Instant, Outcome, Report, Rng, Weight};
 use service::{NoEvents, Request, Service};
 
 const PICKS: u32 = 2_000_000;
@@ -60,7 +60,7 @@ fn measure(service: &Service, threads: u64, picks: u32) -> f64 {
             let now = Instant::from_nanos(u64::from(round) * 1000);
             let request = Request { now, key: None, exclude: &[] };
             if let Some(pick) = service.pick(&request, &mut rng) {
-                pick.report(Outcome::Success, None);
+                pick.report(&Report::new(Instant::ZERO, Outcome::Success));
             }
         }
         start.elapsed().as_nanos() as f64 / f64::from(picks)

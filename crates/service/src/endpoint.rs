@@ -5,7 +5,9 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use model::{EndpointId, Instant, Load, ServiceName};
+use arc_swap::{ArcSwapOption, Guard};
+use balance::Tracker;
+use model::{EndpointId, Instant, Load, ProbeAnswer, ServiceName};
 
 use crate::Events;
 
@@ -27,6 +29,8 @@ pub struct EndpointHandle {
     /// A suspicion was posted and not yet judged.
     suspected: AtomicBool,
     connections: AtomicUsize,
+    /// What the policy learns of it, if it does.
+    tracker: ArcSwapOption<Arc<dyn Tracker>>,
 }
 
 /// The service that an endpoint belongs to, as far as a report needs it.
@@ -54,6 +58,7 @@ impl EndpointHandle {
             keeps_sessions: AtomicBool::new(false),
             suspected: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
+            tracker: ArcSwapOption::empty(),
         })
     }
 
@@ -115,6 +120,23 @@ impl EndpointHandle {
 
     pub(crate) fn stay(&self) {
         self.close_at.store(STAYS, SeqCst);
+    }
+
+    pub(crate) fn track(&self, tracker: Option<Arc<dyn Tracker>>) {
+        if tracker.is_some() || self.tracker.load().is_some() {
+            self.tracker.store(tracker.map(Arc::new));
+        }
+    }
+
+    pub(crate) fn tracker(&self) -> Guard<Option<Arc<Arc<dyn Tracker>>>> {
+        self.tracker.load()
+    }
+
+    /// The answer to [`Events::probe`].
+    pub fn probed(&self, answer: &ProbeAnswer) {
+        if let Some(tracker) = &*self.tracker.load() {
+            tracker.probed(answer);
+        }
     }
 
     /// Whether the suspicion is new.

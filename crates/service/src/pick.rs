@@ -1,8 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-use model::{Instant, Outcome};
+use model::{Instant, Outcome, Report};
 
 use crate::EndpointHandle;
 
@@ -30,23 +29,25 @@ impl Request<'_> {
 pub struct Pick {
     endpoint: Arc<EndpointHandle>,
     reported: bool,
+    /// When it was picked.
+    began: Instant,
 }
 
 impl Pick {
     /// Counts it. `None` if the endpoint left meanwhile: whoever drains it may already have seen
     /// it idle, so nothing may begin there any more.
-    pub(crate) fn begin(endpoint: &Arc<EndpointHandle>) -> Option<Self> {
+    pub(crate) fn begin(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
         endpoint.load.begin();
         // Counting comes before looking, and `leave` comes before looking at the count, all
         // sequentially consistent: at least one side sees the other.
-        let pick = Self { endpoint: endpoint.clone(), reported: false };
+        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now };
         if endpoint.is_leaving() { None } else { Some(pick) }
     }
 
     /// As [`Pick::begin`], for what belongs to a session: also where only these go on.
     pub(crate) fn resume(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
         endpoint.load.begin();
-        let pick = Self { endpoint: endpoint.clone(), reported: false };
+        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now };
         if endpoint.takes_sessions(now) { Some(pick) } else { None }
     }
 
@@ -54,10 +55,22 @@ impl Pick {
         &self.endpoint
     }
 
-    /// How it went. `latency` is that of the answer, if it says something about the endpoint.
-    pub fn report(mut self, outcome: Outcome, latency: Option<Duration>) {
+    /// When it was picked.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// How it went.
+    pub fn report(mut self, report: &Report) {
         self.reported = true;
-        let failures = self.endpoint.load.end(outcome, latency);
+        self.end(report);
+    }
+
+    fn end(&self, report: &Report) {
+        let failures = self.endpoint.load.end(report);
+        if let Some(tracker) = &*self.endpoint.tracker() {
+            tracker.report(report);
+        }
         let origin = &self.endpoint.origin;
         if failures > 0 && failures >= origin.suspect_after.load(Relaxed) && self.endpoint.suspect()
         {
@@ -69,7 +82,7 @@ impl Pick {
 impl Drop for Pick {
     fn drop(&mut self) {
         if !self.reported {
-            self.endpoint.load.end(Outcome::Abandoned, None);
+            self.end(&Report::new(self.began, Outcome::Abandoned));
         }
     }
 }

@@ -84,7 +84,10 @@ impl Service {
         for _ in 0..LOOKS_MAX {
             let snapshot = self.snapshot.load();
             let Some(endpoint) = snapshot.pick(request, rng) else { break };
-            if let Some(pick) = Pick::begin(endpoint) {
+            if let Some(pick) = Pick::begin(endpoint, request.now) {
+                snapshot.ask(request.now, rng, |endpoint| {
+                    self.origin.events.probe(self.name(), endpoint);
+                });
                 return Some(pick);
             }
         }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use balance::{PickRequest, Picker};
-use model::{Load, Rng};
+use model::{Instant, Load, Rng};
 use smallvec::SmallVec;
 
 use crate::session::SessionMap;
@@ -16,6 +16,8 @@ pub(crate) struct Snapshot {
     loads: Vec<Arc<Load>>,
     /// Absent if there is nothing to pick.
     picker: Option<Box<dyn Picker>>,
+    /// The picker's word.
+    probes: bool,
     /// Empty without affinity. Holds more than `endpoints`: those that get nothing but what
     /// belongs to their sessions, too.
     sessions: SessionMap,
@@ -27,6 +29,7 @@ impl Snapshot {
             endpoints: Vec::new(),
             loads: Vec::new(),
             picker: None,
+            probes: false,
             sessions: SessionMap::default(),
         }
     }
@@ -38,8 +41,13 @@ impl Snapshot {
     /// `endpoints` are by ascending key, and `picker` was prepared for them in that order.
     pub(crate) fn new(endpoints: Vec<Arc<EndpointHandle>>, picker: Box<dyn Picker>) -> Self {
         debug_assert!(endpoints.is_sorted_by_key(|endpoint| endpoint.key));
+        for (position, endpoint) in (0..).zip(&endpoints) {
+            endpoint.track(picker.tracker(position));
+        }
         let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
-        Self { endpoints, loads, picker: Some(picker), sessions: SessionMap::default() }
+        let probes = picker.probes();
+        let sessions = SessionMap::default();
+        Self { endpoints, loads, picker: Some(picker), probes, sessions }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
@@ -64,5 +72,16 @@ impl Snapshot {
         let request = PickRequest { now: request.now, key: request.key, exclude: &exclude };
         let position = self.picker.as_ref()?.pick(&request, &self.loads, rng)?;
         self.endpoints.get(position as usize)
+    }
+
+    /// Whom the policy wants to be asked how they are.
+    pub(crate) fn ask(&self, now: Instant, rng: &mut Rng, probe: impl Fn(&Arc<EndpointHandle>)) {
+        if let Some(picker) = &self.picker
+            && self.probes
+        {
+            picker.ask(now, rng, &mut |position| {
+                self.endpoints.get(position as usize).into_iter().for_each(&probe);
+            });
+        }
     }
 }

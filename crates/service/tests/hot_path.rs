@@ -13,7 +13,7 @@ use std::sync::atomic::{
 use std::time::Duration;
 
 use model::spec::{AffinitySpec, EndpointSource, HealthKind, ServiceSpec};
-use model::{Endpoint, Instant, Outcome, Rng};
+use model::{Endpoint, Instant, Outcome, Report, Rng};
 use service::{EndpointHandle, NoEvents, Request, Service};
 
 /// Counts the allocations of the current thread.
@@ -65,19 +65,22 @@ fn pick_report_retry_and_resume_do_not_allocate() {
             let first = Request { now, key: Some(round), exclude: &[] };
             let pick = service.pick(&first, &mut rng).unwrap();
             let tried = [pick.endpoint().key];
-            pick.report(Outcome::ServerError, None);
+            pick.report(&Report::new(Instant::ZERO, Outcome::ServerError));
             assert!(service.settings().retry.attempts > 0);
             service.admit_retry(now);
             let again = Request { exclude: &tried, ..first };
             let pick = service.pick(&again, &mut rng).unwrap();
             assert_ne!(pick.endpoint().key, tried[0]);
             let endpoint = pick.endpoint().clone();
-            pick.report(Outcome::Success, Some(Duration::from_micros(80)));
+            pick.report(
+                &Report::new(Instant::ZERO, Outcome::Success)
+                    .after(Some(Duration::from_micros(80))),
+            );
             let settings = service.settings();
             let token = settings.sessions().unwrap().token(&endpoint.id);
             let pick = service.resume(token, &first).unwrap();
             assert_eq!(pick.endpoint().key, endpoint.key);
-            pick.report(Outcome::Success, None);
+            pick.report(&Report::new(Instant::ZERO, Outcome::Success));
         };
         // Each thread makes itself known to arc-swap once.
         attempt(0);
@@ -114,8 +117,11 @@ fn workers_and_the_control_side_do_not_disturb_each_other() {
                         assert_ne!(ended[port].load(SeqCst), endpoint.key, "it has ended");
                         match rng.below(4) {
                             0 => drop(pick),
-                            1 => pick.report(Outcome::Broken, None),
-                            _ => pick.report(Outcome::Success, Some(Duration::from_micros(1))),
+                            1 => pick.report(&Report::new(Instant::ZERO, Outcome::Broken)),
+                            _ => pick.report(
+                                &Report::new(Instant::ZERO, Outcome::Success)
+                                    .after(Some(Duration::from_micros(1))),
+                            ),
                         }
                         picks += 1;
                     }

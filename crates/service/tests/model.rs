@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::spec::{EndpointSource, HealthKind, ServiceSpec};
 use model::status::EndpointState;
-use model::{Endpoint, EndpointId, Instant, Outcome, Rng, ServiceName, Weight};
+use model::{Endpoint, EndpointId, Instant, Outcome, Report, Rng, ServiceName, Weight};
 use service::{DueCheck, EndpointHandle, Events, Pick, Request, Service};
 
 #[derive(Default)]
@@ -139,11 +139,11 @@ impl World {
         let latency = Some(Duration::from_micros(self.rng.below(10_000)));
         match self.rng.below(8) {
             0 => drop(pick),
-            1..4 => pick.report(Outcome::Success, latency),
-            4 => pick.report(Outcome::ServerError, latency),
-            5 => pick.report(Outcome::Broken, None),
-            6 => pick.report(Outcome::TimedOut, None),
-            _ => pick.report(Outcome::ConnectFailed, None),
+            1..4 => pick.report(&Report::new(Instant::ZERO, Outcome::Success).after(latency)),
+            4 => pick.report(&Report::new(Instant::ZERO, Outcome::ServerError).after(latency)),
+            5 => pick.report(&Report::new(Instant::ZERO, Outcome::Broken)),
+            6 => pick.report(&Report::new(Instant::ZERO, Outcome::TimedOut)),
+            _ => pick.report(&Report::new(Instant::ZERO, Outcome::ConnectFailed)),
         }
     }
 
@@ -243,7 +243,10 @@ fn invariants_hold_under_random_operations() {
             let (service, now) = (world.service.clone(), world.now);
             service.close(now);
             world.drained.clear();
-            world.open.drain(..).for_each(|pick| pick.report(Outcome::Success, None));
+            world
+                .open
+                .drain(..)
+                .for_each(|pick| pick.report(&Report::new(Instant::ZERO, Outcome::Success)));
             world.verify();
             assert!(service.eligible().is_empty() && service.poll_timeout().is_none());
             for (endpoint, _) in world.seen.values() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use model::spec::RetryCondition;
 use model::spec::scenario::Traffic;
-use model::{Instant, Outcome};
+use model::{Instant, Outcome, Report};
 use service::Pick;
 
 use crate::distribution::{exponential, stream};
@@ -295,7 +295,8 @@ impl Simulation<'_> {
         let handle = pick.endpoint().clone();
         request.tried.push(handle.key);
         let balancer = request.balancer;
-        pick.report(outcome, answered.then(|| self.now.since(since)));
+        let latency = answered.then(|| self.now.since(since));
+        pick.report(&Report::new(self.now, outcome).after(latency));
         self.invariants.reported(self.now, (balancer, server), &handle);
         if outcome.is_failure() {
             self.take_notes(balancer);

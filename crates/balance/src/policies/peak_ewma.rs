@@ -366,7 +366,7 @@ const FAILING_AGAIN: f64 = 0.25;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::Outcome;
+    use model::{Outcome, Report};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -393,7 +393,8 @@ mod tests {
             now += every;
             open.retain(|(at, position, outcome, latency)| {
                 if *at <= now {
-                    loads[*position as usize].end(*outcome, Some(*latency));
+                    loads[*position as usize]
+                        .end(&Report::new(Instant::ZERO, *outcome).after(Some(*latency)));
                 }
                 *at > now
             });
@@ -494,7 +495,7 @@ mod tests {
     fn an_unmeasured_one_gets_one_at_a_time() {
         let loads: Vec<Arc<Load>> = (0..2).map(|_| Arc::default()).collect();
         loads[0].begin();
-        loads[0].end(Outcome::Success, Some(MS));
+        loads[0].end(&Report::new(Instant::ZERO, Outcome::Success).after(Some(MS)));
         let candidates = vec![Candidate { weight: 1, zone: None, identity_hash: 0 }; 2];
         let mut rng = Rng::from_seed(1);
         let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);

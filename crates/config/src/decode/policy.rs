@@ -111,6 +111,7 @@ fn value(option: &OptionInfo, text: &str) -> Option<OptionValue> {
         }
         OptionKind::OneOf(words) => words.contains(&text).then(|| OptionValue::Text(text.into())),
         OptionKind::Key => is_key(text).then(|| OptionValue::Text(text.into())),
+        OptionKind::Text => is_text(text).then(|| OptionValue::Text(text.into())),
     }
 }
 
@@ -122,6 +123,10 @@ fn is_key(text: &str) -> bool {
         Some(("query", name)) => !name.is_empty(),
         Some(_) => false,
     }
+}
+
+fn is_text(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// What a value of this kind is, with its article.
@@ -142,5 +147,6 @@ pub(crate) fn expected(kind: &OptionKind) -> String {
             words.join(" or ")
         }
         OptionKind::Key => "`source`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`".into(),
+        OptionKind::Text => "a text without spaces".into(),
     }
 }

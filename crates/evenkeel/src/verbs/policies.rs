@@ -46,6 +46,7 @@ fn values(option: &OptionInfo) -> String {
         OptionKind::Duration => "a duration".into(),
         OptionKind::OneOf(values) => values.join(" or "),
         OptionKind::Key => "source, path, header:NAME, cookie:NAME or query:NAME".into(),
+        OptionKind::Text => "a text without spaces".into(),
     }
 }
 

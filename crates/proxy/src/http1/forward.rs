@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::spec::RetryCondition;
-use model::{Instant, Outcome};
+use model::{Instant, Outcome, Report};
 use service::{EndpointHandle, Pick, Request, Settings, Token};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
@@ -176,8 +176,8 @@ impl Forward<'_> {
         match end {
             End::Complete { keep_upstream, keep_downstream } => {
                 let outcome = status_outcome(scratch.response.status);
-                pick.report(outcome, latency);
                 let now = self.now();
+                pick.report(&Report::new(now, outcome).after(latency));
                 if keep_upstream && self.announce.is_none() {
                     let pools = &self.down.door.worker.pools;
                     pools.checkin(&endpoint, upstream, &self.settings.pool, now);
@@ -209,7 +209,7 @@ impl Forward<'_> {
                     RelayEnd::DownstreamBroke | RelayEnd::Closed => Outcome::Abandoned,
                     RelayEnd::Finished | RelayEnd::Idle => Outcome::Success,
                 };
-                pick.report(outcome, latency);
+                pick.report(&Report::new(self.now(), outcome).after(latency));
                 Attempt::Over(Next::Gone)
             }
             End::Failed(fault) => {
@@ -317,7 +317,7 @@ impl Forward<'_> {
             DialError::Full | DialError::NoResources => (Outcome::Abandoned, 503),
             // The client's connection must end, not only the endpoint's.
             DialError::Closed if self.down.ticket.is_closing() => {
-                pick.report(Outcome::Abandoned, None);
+                pick.report(&Report::new(self.now(), Outcome::Abandoned));
                 scratch.record.error = Some("listener closed");
                 return Attempt::Over(Next::Reset);
             }
@@ -325,7 +325,7 @@ impl Forward<'_> {
             DialError::TimedOut => (Outcome::ConnectFailed, 504),
             DialError::Failed(_) => (Outcome::ConnectFailed, 502),
         };
-        pick.report(outcome, None);
+        pick.report(&Report::new(self.now(), outcome));
         Attempt::Again { status, error: e.reason() }
     }
 
@@ -347,7 +347,7 @@ impl Forward<'_> {
     ) -> Attempt {
         let stale = reused && !state.response_begun && matches!(fault, Fault::UpstreamClosed);
         let (outcome, status, error) = verdict(&fault, stale);
-        pick.report(outcome, None);
+        pick.report(&Report::new(self.now(), outcome));
         let on = &self.settings.retry.on;
         let wanted = match &fault {
             Fault::UpstreamClosed | Fault::Garbage(_) | Fault::GarbageBody => {

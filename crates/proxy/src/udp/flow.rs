@@ -145,7 +145,7 @@ impl Flow {
         let Some(broken) = self.leg.borrow_mut().take() else { return };
         let mut tried = broken.tried.clone();
         tried.push(broken.pick.endpoint().key);
-        broken.report(true, false);
+        broken.report(now, true, false);
         let mut kept = self.kept.borrow_mut();
         let may_retry = self.target.service.settings().retry.attempts > 0;
         if kept.is_there && !kept.was_moved && may_retry {
@@ -282,7 +282,11 @@ impl Flow {
         let mut unanswered = end == FlowEnd::Unreachable;
         if let Some(leg) = self.leg.borrow_mut().take() {
             unanswered |= leg.latency.is_none() && replies_each.is_some();
-            leg.report(false, end == FlowEnd::Idle && replies_each.is_some());
+            leg.report(
+                self.door.worker.clock.now(),
+                false,
+                end == FlowEnd::Idle && replies_each.is_some(),
+            );
         }
         self.door.counters().open.sub(1);
         self.door.worker.log.write(&Entry {

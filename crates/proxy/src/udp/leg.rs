@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdSocket};
 use std::rc::Rc;
 use std::time::Duration;
 
-use model::{Instant, Outcome};
+use model::{Instant, Outcome, Report};
 use rustix::net::SendFlags;
 use service::{ConnectionSlot, Pick, Request};
 use tokio::net::UdpSocket;
@@ -75,7 +75,7 @@ impl Leg {
                     });
                 }
                 Err(e) if is_unreachable(&e) => {
-                    pick.report(Outcome::ConnectFailed, None);
+                    pick.report(&Report::new(now, Outcome::ConnectFailed));
                     tried.push(endpoint.key);
                 }
                 Err(e) => return Err(LegError::Ours(e)),
@@ -95,7 +95,7 @@ impl Leg {
     }
 
     /// Tells the service how the endpoint did. `broke`: it turned out to be gone.
-    pub(super) fn report(self, broke: bool, reply_expected: bool) {
+    pub(super) fn report(self, now: Instant, broke: bool, reply_expected: bool) {
         let outcome = match (broke, self.latency) {
             (true, None) => Outcome::ConnectFailed,
             (true, Some(_)) => Outcome::Broken,
@@ -104,7 +104,7 @@ impl Leg {
             // Many protocols over UDP never answer.
             (false, None) => Outcome::Abandoned,
         };
-        self.pick.report(outcome, self.latency);
+        self.pick.report(&Report::new(now, outcome).after(self.latency));
     }
 }
 

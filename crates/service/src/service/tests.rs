@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::Outcome;
 use model::spec::{HealthKind, HealthSpec, PolicySpec, RetrySpec};
 use model::status::EndpointState;
+use model::{Instant, Outcome, Report};
 
 use super::*;
 
@@ -104,7 +104,7 @@ impl World {
             match self.pick_but(&[]) {
                 Some(pick) => {
                     ids.push_str(pick.endpoint().id.as_str());
-                    pick.report(Outcome::Success, None);
+                    pick.report(&Report::new(Instant::ZERO, Outcome::Success));
                 }
                 None => ids.push('-'),
             }
@@ -119,7 +119,7 @@ impl World {
         while left > 0 {
             let pick = self.pick_but(&[]).expect("something is eligible");
             if pick.endpoint().id.as_str() == id {
-                pick.report(outcome, None);
+                pick.report(&Report::new(Instant::ZERO, outcome));
                 left -= 1;
             } else {
                 others.push(pick);
@@ -220,7 +220,7 @@ fn an_unchanged_endpoint_keeps_everything_and_a_moved_one_is_new() {
     assert_eq!(world.service.endpoint("d").unwrap().address.port(), 4, "the first d counts");
     assert_eq!(world.check(), 2, "a is not checked anew");
     assert_eq!(world.eligible(), "abd");
-    open.report(Outcome::Success, None);
+    open.report(&Report::new(Instant::ZERO, Outcome::Success));
     assert_eq!(a.in_flight(), 0);
 }
 
@@ -355,7 +355,7 @@ fn what_was_in_flight_when_it_left_does_not_raise_the_suspicion_again() {
     let open: Vec<Pick> = (0..20).filter_map(|_| world.pick_but(&[])).collect();
     world.report("b", 3, Outcome::ConnectFailed);
     world.handle_suspect("b");
-    open.into_iter().for_each(|pick| pick.report(Outcome::Broken, None));
+    open.into_iter().for_each(|pick| pick.report(&Report::new(Instant::ZERO, Outcome::Broken)));
     let notes = world.notes();
     assert_eq!(notes.iter().filter(|note| note.ends_with("suspect b")).count(), 1, "{notes:?}");
 }

@@ -1,6 +1,7 @@
 //! Where the requests of a session go.
 
 use model::spec::AffinitySpec;
+use model::{Instant, Outcome, Report};
 
 use super::*;
 
@@ -18,7 +19,7 @@ impl World {
         let token = self.service.settings().sessions()?.token(&id.into());
         let pick = self.service.resume(token, &Request { now: self.now, key: None, exclude })?;
         let id = pick.endpoint().id.to_string();
-        pick.report(Outcome::Success, None);
+        pick.report(&Report::new(Instant::ZERO, Outcome::Success));
         Some(id)
     }
 
