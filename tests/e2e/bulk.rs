@@ -324,9 +324,10 @@ fn a_gigabyte_up_and_down_through_http_and_tcp_arrives_whole() {
     gigabyte_each_way(GIB);
 }
 
+/// Moves 40 GiB, which takes minutes.
+#[cfg(feature = "soak")]
 #[test]
-#[ignore = "moves 40 GiB, which takes minutes; for the soak"]
-fn ten_gigabytes_up_and_down_through_http_and_tcp_arrive_whole() {
+fn soak_ten_gigabytes_up_and_down_through_http_and_tcp_arrive_whole() {
     gigabyte_each_way(10 * GIB);
 }
 
