@@ -6,6 +6,7 @@
 //! Start with [`VERBS`], then the tables in `tidy.rs` and `soak.rs`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod soak;
 mod source;
 mod tidy;
@@ -29,6 +30,11 @@ static VERBS: &[Verb] = &[
         name: "soak",
         summary: "the sweeps that take too long for ./test: ten gigabytes, minutes of fuzzing",
         run: soak::run,
+    },
+    Verb {
+        name: "bench",
+        summary: "side by side with HAProxy, nginx, Envoy and Caddy; writes docs/performance.md",
+        run: bench::run,
     },
 ];
 

@@ -1,0 +1,200 @@
+//! The load, and what one turn of it showed.
+
+use std::fmt;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use super::peer::Running;
+
+/// One peer in one scenario of one round.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sample {
+    /// CPU time of the proxy per request, in microseconds; or KiB per idle connection.
+    pub(super) cost: f64,
+    /// Requests a second.
+    pub(super) rate: f64,
+    /// In milliseconds.
+    pub(super) p99: f64,
+    /// Requests that failed: a figure with any is none to be compared.
+    pub(super) failed: u64,
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cost, rate, p99, failed } = self;
+        write!(f, "{cost:8.2} us or KiB {rate:9.0}/s p99 {p99:8.3} ms, {failed} failed")
+    }
+}
+
+/// A moment for pools to fill, before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+pub(super) fn wrk(
+    running: &Running,
+    url: &str,
+    connections: u32,
+    close: bool,
+    length: Duration,
+) -> Result<Sample, String> {
+    if !answers(url) {
+        return Ok(Sample { failed: u64::MAX, ..Sample::default() });
+    }
+    wrk_for(url, connections, close, WARM_UP)?;
+    let before = running.process.cpu();
+    let mut sample = wrk_for(url, connections, close, length)?;
+    let requests = sample.cost;
+    sample.cost = (running.process.cpu() - before) * 1e6 / requests.max(1.0);
+    Ok(sample)
+}
+
+/// Caddy moves no bare TCP.
+fn answers(url: &str) -> bool {
+    let address = url.trim_start_matches("http://").split('/').next().unwrap_or("");
+    TcpStream::connect(address).is_ok()
+}
+
+/// `cost` is the count of requests for now.
+fn wrk_for(url: &str, connections: u32, close: bool, length: Duration) -> Result<Sample, String> {
+    let mut command = Command::new("wrk");
+    command.args(["-t1", "--latency"]);
+    command.args([format!("-c{connections}"), format!("-d{}s", length.as_secs())]);
+    if close {
+        command.args(["-H", "Connection: close"]);
+    }
+    let output = command.arg(url).output().map_err(|e| format!("wrk: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    parse_wrk(&said).ok_or_else(|| format!("wrk said what is not understood: {said}"))
+}
+
+fn parse_wrk(said: &str) -> Option<Sample> {
+    let mut sample = Sample::default();
+    for line in said.lines().map(str::trim) {
+        if let Some(p99) = line.strip_prefix("99%") {
+            sample.p99 = milliseconds(p99.trim())?;
+        } else if let Some((count, _)) = line.split_once(" requests in ") {
+            sample.cost = count.parse().ok()?;
+        } else if let Some(rate) = line.strip_prefix("Requests/sec:") {
+            sample.rate = rate.trim().parse().ok()?;
+        } else if let Some(count) = line.strip_prefix("Non-2xx or 3xx responses:") {
+            sample.failed += count.trim().parse::<u64>().ok()?;
+        } else if let Some(errors) = line.strip_prefix("Socket errors:") {
+            let counts = errors.split(&[' ', ','][..]).filter_map(|word| word.parse::<u64>().ok());
+            sample.failed += counts.sum::<u64>();
+        }
+    }
+    (sample.rate > 0.0).then_some(sample)
+}
+
+/// `1.50ms`, `980.00us`, `2.01s`.
+fn milliseconds(text: &str) -> Option<f64> {
+    let at = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(at);
+    let factor = match unit {
+        "us" => 0.001,
+        "ms" => 1.0,
+        "s" => 1000.0,
+        _ => return None,
+    };
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+/// A fixed rate, whatever the answers do.
+pub(super) fn h2load(
+    running: &Running,
+    url: &str,
+    connections: u32,
+    rate: f64,
+    length: Duration,
+    work: &Path,
+) -> Result<Sample, String> {
+    let log = work.join("h2load.log");
+    // It appends.
+    let _ = fs::remove_file(&log);
+    wrk_for(url, connections, false, WARM_UP)?;
+    let before = running.process.cpu();
+    let output = Command::new("h2load")
+        .args(["--h1", "-t1", &format!("-c{connections}"), &format!("-D{}", length.as_secs())])
+        .arg(format!("--rps={:.1}", rate / f64::from(connections)))
+        .arg(format!("--log-file={}", log.display()))
+        .arg(url)
+        .output()
+        .map_err(|e| format!("h2load: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("h2load: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let cpu = running.process.cpu() - before;
+    let text = fs::read_to_string(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    // When it began in microseconds, the status, and how many microseconds it took.
+    let lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let (mut times, mut failed) = (Vec::new(), 0);
+    for fields in lines {
+        match (fields.get(1), fields.get(2).and_then(|us| us.parse::<u64>().ok())) {
+            (Some(&"200"), Some(us)) => times.push(us),
+            _ => failed += 1,
+        }
+    }
+    times.sort_unstable();
+    let Some(p99) = times.get(times.len() * 99 / 100) else {
+        return Err("h2load asked nothing".into());
+    };
+    let count = times.len() as f64;
+    Ok(Sample {
+        cost: cpu * 1e6 / count,
+        rate: count / length.as_secs_f64(),
+        p99: *p99 as f64 / 1000.0,
+        failed,
+    })
+}
+
+/// Memory for each connection that did one request and waits for the next.
+pub(super) fn idle(running: &Running, connections: usize) -> Result<Sample, String> {
+    let ask = |stream: &mut TcpStream| -> std::io::Result<bool> {
+        stream.write_all(b"GET /512 HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+        let mut buffer = [0; 4096];
+        let mut read = 0;
+        while read < 512 {
+            match stream.read(&mut buffer[read..])? {
+                0 => return Ok(false),
+                count => read += count,
+            }
+        }
+        Ok(buffer.starts_with(b"HTTP/1.1 200"))
+    };
+    let open = || TcpStream::connect(running.http());
+    let mut first = open().map_err(|e| e.to_string())?;
+    ask(&mut first).map_err(|e| e.to_string())?;
+    let before = running.process.memory_kib();
+    let (mut kept, mut failed) = (Vec::with_capacity(connections), 0);
+    for _ in 0..connections {
+        match open().and_then(|mut stream| ask(&mut stream).map(|good| (stream, good))) {
+            Ok((stream, true)) => kept.push(stream),
+            _ => failed += 1,
+        }
+    }
+    // What is given back in the background is given back by then.
+    thread::sleep(Duration::from_secs(1));
+    let grown = running.process.memory_kib().saturating_sub(before);
+    Ok(Sample { cost: grown as f64 / connections as f64, failed, ..Sample::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wrk_says_is_read() {
+        let said = "  Latency Distribution\n     50%    1.02ms\n     99%   980.00us\n  \
+            123456 requests in 4.00s, 80.10MB read\n  \
+            Socket errors: connect 0, read 2, write 0, timeout 1\n  \
+            Non-2xx or 3xx responses: 4\nRequests/sec:  30864.01\n";
+        let sample = parse_wrk(said).unwrap();
+        assert_eq!((sample.cost, sample.rate, sample.failed), (123_456.0, 30_864.01, 7));
+        assert!((sample.p99 - 0.98).abs() < 1e-9);
+        assert!(parse_wrk("unable to connect").is_none());
+    }
+}

@@ -1,0 +1,211 @@
+//! Medians, ratios with their spread, and the page that shows them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::process::Command;
+
+use super::load::Sample;
+use super::peer::PEERS;
+use super::{Kind, Results, Scenario};
+
+const OURS: &str = "evenkeel";
+const BETTER_OF: [&str; 2] = ["haproxy", "nginx"];
+
+fn cost(scenario: &Scenario) -> fn(&Sample) -> f64 {
+    match scenario.kind {
+        Kind::HalfRate { .. } => |sample| sample.p99,
+        _ => |sample| sample.cost,
+    }
+}
+
+/// Of the rounds without a failure.
+fn values(
+    results: &Results,
+    scenario: &Scenario,
+    peer: &'static str,
+    value: fn(&Sample) -> f64,
+) -> Vec<f64> {
+    let samples = results.get(&(scenario.name, peer)).map_or(&[][..], Vec::as_slice);
+    samples.iter().filter(|sample| sample.failed == 0).map(value).collect()
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(values[middle]),
+        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
+    }
+}
+
+/// Ours over the better of the two, round by round: median, least and most.
+fn ratios(results: &Results, scenario: &Scenario) -> Option<(f64, f64, f64)> {
+    let ours = results.get(&(scenario.name, OURS))?;
+    let ratio = |(round, sample): (usize, &Sample)| {
+        let theirs = BETTER_OF.iter().filter_map(|peer| {
+            let sample = results.get(&(scenario.name, *peer))?.get(round)?;
+            (sample.failed == 0).then(|| cost(scenario)(sample))
+        });
+        let best = theirs.fold(f64::INFINITY, f64::min);
+        (sample.failed == 0 && best.is_finite() && best > 0.0)
+            .then(|| cost(scenario)(sample) / best)
+    };
+    let mut all: Vec<f64> = ours.iter().enumerate().filter_map(ratio).collect();
+    all.sort_by(f64::total_cmp);
+    Some((median(all.clone())?, *all.first()?, *all.last()?))
+}
+
+fn shown(value: Option<f64>) -> String {
+    value.map_or("-".into(), |value| match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    })
+}
+
+/// A Markdown table: costs, then rates.
+pub(super) fn table(scenarios: &[&Scenario], peers: &[&'static str], results: &Results) -> String {
+    let mut text = String::from("| us of CPU per request (or as said) |");
+    for peer in peers {
+        let _ = write!(text, " {peer} |");
+    }
+    text += " ratio (least to most) |\n|---|";
+    text += &"---|".repeat(peers.len() + 1);
+    text.push('\n');
+    for scenario in scenarios {
+        let _ = write!(text, "| {} |", scenario.what);
+        for peer in peers {
+            let median = median(values(results, scenario, peer, cost(scenario)));
+            let unit = if matches!(scenario.kind, Kind::HalfRate { .. }) { " ms" } else { "" };
+            let _ = write!(text, " {}{} |", shown(median), median.map_or("", |_| unit));
+        }
+        let ratio = ratios(results, scenario)
+            .map_or("-".into(), |(m, low, high)| format!("**{m:.2}** ({low:.2} to {high:.2})"));
+        let _ = writeln!(text, " {ratio} |");
+    }
+    text += "\n| requests a second |";
+    for peer in peers {
+        let _ = write!(text, " {peer} |");
+    }
+    text += "\n|---|";
+    text += &"---|".repeat(peers.len());
+    text.push('\n');
+    for scenario in scenarios.iter().filter(|s| matches!(s.kind, Kind::Full { .. })) {
+        let _ = write!(text, "| {} |", scenario.what);
+        for peer in peers {
+            let rate = median(values(results, scenario, peer, |sample| sample.rate));
+            let _ = write!(text, " {} |", shown(rate));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// `docs/performance.md` and its plot.
+pub(super) fn write(
+    table: &str,
+    scenarios: &[&Scenario],
+    peers: &[&'static str],
+    results: &Results,
+    rounds: u64,
+) -> Result<(), String> {
+    let mut versions = String::new();
+    for peer in PEERS {
+        let _ = writeln!(versions, "- {}: {}", peer.name, peer.version());
+    }
+    let text = format!(
+        "# Performance, side by side
+
+Written by `cargo xtask bench` on {date}: {machine}. Everyone runs one worker thread with the access log off, in turns on the same work ({rounds} rounds, the order rotated), in front of one nginx that answers from memory; wrk or h2load, the proxy and the origin share the machine. **CPU** is user and system time of the proxy's processes, by the kernel's accounting, per request: the median of the rounds. The **ratio** is ours over the better of HAProxy and nginx in the same round; below 1 is cheaper. Absolute figures of two machines or two runs are not to be compared.
+
+{table}
+![CPU time per request, relative to the better of HAProxy and nginx](performance.svg)
+
+{versions}
+Memory is resident anonymous memory, grown by 5,000 connections that each did one request. Caddy moves no bare TCP. A dash: not to be had, or requests failed.
+",
+        date = said("date", &["--utc", "+%Y-%m-%d"]),
+        machine = machine(),
+    );
+    fs::write("docs/performance.md", text).map_err(|e| format!("docs/performance.md: {e}"))?;
+    fs::write("docs/performance.svg", plot(scenarios, peers, results))
+        .map_err(|e| format!("docs/performance.svg: {e}"))
+}
+
+fn said(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or(String::new(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+}
+
+fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("", |name| name.trim_start_matches(['\t', ' ', ':']));
+    let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
+    format!("{cores} virtual cores ({model}), Linux {}", said("uname", &["-r"]))
+}
+
+const ROW: usize = 16;
+const LEFT: usize = 330;
+/// A ratio of one, in pixels.
+const UNIT: f64 = 110.0;
+/// Bars end there, with their figure beside.
+const RATIO_MAX: f64 = 4.0;
+
+fn plot(scenarios: &[&Scenario], peers: &[&'static str], results: &Results) -> String {
+    let colours = ["#1f6feb", "#8b949e", "#57ab5a", "#c69026", "#e5534b"];
+    let mut bars = String::new();
+    let mut y = 30;
+    for scenario in scenarios {
+        let medians: Vec<Option<f64>> = peers
+            .iter()
+            .map(|peer| median(values(results, scenario, peer, cost(scenario))))
+            .collect();
+        let best = peers.iter().zip(&medians).filter(|(peer, _)| BETTER_OF.contains(peer));
+        let best = best.filter_map(|(_, value)| *value).fold(f64::INFINITY, f64::min);
+        let _ = writeln!(bars, "<text x=\"0\" y=\"{}\">{}</text>", y + 12, scenario.what);
+        for ((peer, value), colour) in peers.iter().zip(&medians).zip(colours.iter().cycle()) {
+            let Some(value) = value else { continue };
+            let ratio = value / best;
+            let width = ratio.min(RATIO_MAX) * UNIT;
+            let _ = writeln!(
+                bars,
+                "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{width:.0}\" height=\"{}\" fill=\"{colour}\"/>\
+                 <text x=\"{:.0}\" y=\"{}\">{peer} {ratio:.2}</text>",
+                ROW - 3,
+                LEFT as f64 + width + 4.0,
+                y + 11,
+            );
+            y += ROW;
+        }
+        y += ROW / 2;
+    }
+    let one = LEFT as f64 + UNIT;
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"900\" height=\"{}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"0\" y=\"16\">Cost relative to the better of HAProxy and nginx (less is better)</text>\n\
+         {bars}<line x1=\"{one:.0}\" y1=\"24\" x2=\"{one:.0}\" y2=\"{y}\" stroke=\"black\" stroke-dasharray=\"3\"/>\n</svg>\n",
+        y + 10
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::SCENARIOS;
+
+    #[test]
+    fn ratios_are_of_the_same_round_and_to_the_better_one() {
+        let sample = |cost| Sample { cost, ..Sample::default() };
+        let mut results = Results::new();
+        results.insert(("http-64", OURS), vec![sample(8.0), sample(9.0), sample(30.0)]);
+        results.insert(("http-64", "haproxy"), vec![sample(10.0), sample(20.0), sample(10.0)]);
+        let failed = Sample { failed: 1, ..sample(1.0) };
+        results.insert(("http-64", "nginx"), vec![sample(16.0), sample(10.0), failed]);
+        assert_eq!(ratios(&results, &SCENARIOS[0]), Some((0.9, 0.8, 3.0)));
+        let text = table(&[&SCENARIOS[0]], &[OURS, "nginx"], &results);
+        assert!(text.contains("| 9.00 | 13.0 | **0.90** (0.80 to 3.00) |"), "{text}");
+        assert!(plot(&[&SCENARIOS[0]], &[OURS, "nginx"], &results).contains("evenkeel 0.69"));
+    }
+}
