@@ -24,9 +24,21 @@ pub(super) struct Sample {
     pub(super) failed: u64,
 }
 
+impl Sample {
+    /// The peer does not do this work.
+    const ABSENT: Sample = Sample { cost: 0.0, rate: 0.0, p99: 0.0, failed: u64::MAX };
+
+    fn is_absent(&self) -> bool {
+        self.failed == u64::MAX
+    }
+}
+
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cost, rate, p99, failed } = self;
+        if self.is_absent() {
+            return f.write_str("-");
+        }
         write!(f, "{cost:8.2} us or KiB {rate:9.0}/s p99 {p99:8.3} ms, {failed} failed")
     }
 }
@@ -42,7 +54,7 @@ pub(super) fn wrk(
     length: Duration,
 ) -> Result<Sample, String> {
     if !answers(url) {
-        return Ok(Sample { failed: u64::MAX, ..Sample::default() });
+        return Ok(Sample::ABSENT);
     }
     wrk_for(url, connections, close, WARM_UP)?;
     let before = running.process.cpu();
@@ -154,7 +166,8 @@ pub(super) fn h2load(
 /// Memory for each connection that did one request and waits for the next.
 pub(super) fn idle(running: &Running, connections: usize) -> Result<Sample, String> {
     let ask = |stream: &mut TcpStream| -> std::io::Result<bool> {
-        stream.write_all(b"GET /512 HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET /512 HTTP/1.1\r\nHost: {}\r\n\r\n", running.http())?;
         let mut buffer = [0; 4096];
         let mut read = 0;
         while read < 512 {
@@ -166,8 +179,11 @@ pub(super) fn idle(running: &Running, connections: usize) -> Result<Sample, Stri
         Ok(buffer.starts_with(b"HTTP/1.1 200"))
     };
     let open = || TcpStream::connect(running.http());
-    let mut first = open().map_err(|e| e.to_string())?;
-    ask(&mut first).map_err(|e| e.to_string())?;
+    // Some listen before they can serve.
+    let serves = |_: &usize| open().and_then(|mut stream| ask(&mut stream)).unwrap_or(false);
+    if (0..100).inspect(|_| thread::sleep(Duration::from_millis(20))).find(serves).is_none() {
+        return Err("it listens and does not answer".into());
+    }
     let before = running.process.memory_kib();
     let (mut kept, mut failed) = (Vec::with_capacity(connections), 0);
     for _ in 0..connections {
