@@ -165,9 +165,10 @@ pub(super) fn h2load(
 
 /// Memory for each connection that did one request and waits for the next.
 pub(super) fn idle(running: &Running, connections: usize) -> Result<Sample, String> {
+    let request = format!("GET /512 HTTP/1.1\r\nHost: {}\r\n\r\n", running.http());
     let ask = |stream: &mut TcpStream| -> std::io::Result<bool> {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET /512 HTTP/1.1\r\nHost: {}\r\n\r\n", running.http())?;
+        stream.write_all(request.as_bytes())?;
         let mut buffer = [0; 4096];
         let mut read = 0;
         while read < 512 {
