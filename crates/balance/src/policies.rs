@@ -5,6 +5,7 @@
 //! Start with [`POLICIES`].
 
 mod first_available;
+mod lars;
 mod least_connections;
 mod least_request;
 mod maglev;
@@ -45,6 +46,7 @@ pub static POLICIES: &[PolicyEntry] = &[
     maglev::ENTRY,
     ring_hash::ENTRY,
     rendezvous::ENTRY,
+    lars::ENTRY,
 ];
 
 /// What the table says of itself, for [`model::vocabulary::Vocabulary`].
