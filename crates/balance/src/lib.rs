@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 mod alias;
+mod drawn;
 mod keyed;
+mod learnt;
 mod maglev_table;
 mod policies;
 mod usable;

@@ -12,9 +12,12 @@ mod maglev;
 mod peak_ewma;
 mod random;
 mod rendezvous;
+mod resource;
+mod response_time;
 mod ring_hash;
 mod round_robin;
 mod source_hash;
+mod zone_aware;
 
 use std::sync::LazyLock;
 
@@ -41,6 +44,9 @@ pub static POLICIES: &[PolicyEntry] = &[
     least_request::ENTRY,
     least_connections::ENTRY,
     peak_ewma::ENTRY,
+    response_time::ENTRY,
+    resource::ENTRY,
+    zone_aware::ENTRY,
     first_available::ENTRY,
     source_hash::ENTRY,
     maglev::ENTRY,

@@ -144,8 +144,13 @@ fn what_ejects_and_what_brings_back() {
         set
     };
     // By the row, 15 or 10; by the rate, 21: 20 of 200 are not above a tenth.
-    let cases =
-        [(options(&[]), 15), (readme, 15), (code, 10), (no_row("readme"), 21), (no_row("code"), 21)];
+    let cases = [
+        (options(&[]), 15),
+        (readme, 15),
+        (code, 10),
+        (no_row("readme"), 21),
+        (no_row("code"), 21),
+    ];
     for (options, errors) in cases {
         assert!(!is_out_after(&options, errors - 1) && is_out_after(&options, errors));
     }

@@ -85,7 +85,10 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 "0.7",
             ),
             seconds("idle_timeout", "length of the window, in whole seconds (rounded up)"),
-            seconds("overload_timeout", "longest time as overloaded, in whole seconds (rounded up)"),
+            seconds(
+                "overload_timeout",
+                "longest time as overloaded, in whole seconds (rounded up)",
+            ),
         ],
     },
     build: |options| Box::new(Lars { shared: Arc::new(Shared::new(Rules::of(options))) }),
@@ -340,7 +343,11 @@ impl Table {
         let others = |list: &List| list.order().filter(|at| *at != position).collect();
         let (mut idle, mut other): (Vec<u32>, Vec<u32>) =
             (others(&lists.idle), others(&lists.overloaded));
-        if overloaded { other.push(position) } else { idle.push(position) }
+        if overloaded {
+            other.push(position)
+        } else {
+            idle.push(position)
+        }
         let turn = lists.idle.turn.0.load(Relaxed);
         self.lists.store(Arc::new(Lists {
             idle: Arc::new(List::weighted(idle, &self.weights, turn)),
