@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use crate::alias::AliasTable;
 use crate::usable::Usable;
 use crate::{Candidate, PickRequest};
-use model::Rng;
+use model::{Load, Rng};
 
 /// The most that are compared: more gain nothing over two that could be measured.
 pub(crate) const CHOICES_MAX: usize = 16;
@@ -30,15 +32,30 @@ impl Drawn {
         &self.usable
     }
 
-    /// Shows `look` so many different ones, none of them excluded, the first drawn first. Where
-    /// there are no more than choices, it is all of them, from one drawn by weight on: comparing
-    /// all of a few is no dearer than drawing distinct ones.
-    pub(crate) fn show(&self, request: &PickRequest<'_>, rng: &mut Rng, mut look: impl FnMut(u32)) {
+    /// Shows `look` so many different ones, none of them excluded, the first drawn first. One that
+    /// asked to be left alone is shown only if no other was found. Where there are no more than
+    /// choices, it is all of them, from one drawn by weight on: comparing all of a few is no dearer
+    /// than drawing distinct ones.
+    pub(crate) fn show(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+        mut look: impl FnMut(u32),
+    ) {
+        let rests = |position: u32| {
+            loads.get(position as usize).is_some_and(|load| load.is_resting(request.now))
+        };
+        let mut resting = None;
         let mut seen = [0; CHOICES_MAX];
         let mut count = 0;
         for _ in 0..self.choices * DRAWS_PER_CHOICE {
             let Some(position) = self.table.draw(rng) else { return };
             if seen[..count].contains(&position) || request.exclude.contains(&position) {
+                continue;
+            }
+            if rests(position) {
+                resting = resting.or(Some(position));
                 continue;
             }
             look(position);
@@ -52,9 +69,17 @@ impl Drawn {
             // Light ones may not have been drawn.
             for (position, _) in self.usable.entries() {
                 if !seen[..count].contains(position) && !request.exclude.contains(position) {
-                    look(*position);
+                    if rests(*position) {
+                        resting = resting.or(Some(*position));
+                    } else {
+                        look(*position);
+                        count += 1;
+                    }
                 }
             }
+        }
+        if count == 0 {
+            resting.into_iter().for_each(look);
         }
     }
 }

@@ -139,10 +139,10 @@ impl ZoneAwarePicker {
         rng: &mut Rng,
     ) -> Option<Contender> {
         let mut best: Option<Contender> = None;
-        zone.show(request, rng, |position| {
+        zone.show(request, loads, rng, |position| {
             // The first drawn wins a tie: it was drawn in proportion to the weights.
             let next = self.contender(position, request.now, loads);
-            if best.is_none_or(|best| next.is_better(best)) {
+            if best.is_none_or(|best| next.rank < best.rank) {
                 best = Some(next);
             }
         });
@@ -172,12 +172,6 @@ struct Contender {
     load: f64,
     /// The same with half a request, as in `least_request`; 0 while idle.
     rank: f64,
-}
-
-impl Contender {
-    fn is_better(self, other: Contender) -> bool {
-        if self.rests == other.rests { self.rank < other.rank } else { other.rests }
-    }
 }
 
 #[cfg(test)]
