@@ -278,13 +278,8 @@ impl Picker for LarsPicker {
 
     fn tracker(&self, position: u32) -> Option<Arc<dyn Tracker>> {
         let host = self.table.hosts.get(position as usize)?.clone()?;
-        Some(Arc::new(LarsTracker { shared: self.shared.clone(), came: self.came(), host }))
-    }
-}
-
-impl LarsPicker {
-    fn came(&self) -> Arc<AtomicU64> {
-        self.table.came.clone()
+        let came = self.table.came.clone();
+        Some(Arc::new(LarsTracker { shared: self.shared.clone(), came, host }))
     }
 }
 

@@ -22,8 +22,8 @@
 //! * An endpoint that asked to be left alone (`Retry-After`) is, unless all did.
 //!
 //! Of up to 16 endpoints each has exactly that share. Of more, `choices` are drawn by weight, and
-//! one of these by speed: very slow ones then get up to twice as much as their exact share would
-//! be, and the time is constant. Streams that report no latency are shared by weight.
+//! one of these by speed, in constant time: slow ones then get a little more than their exact share.
+//! Streams that report no latency are shared by weight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
