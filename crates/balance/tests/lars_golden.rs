@@ -376,13 +376,13 @@ impl Reference {
         next.or_else(|| Self::turn(first, &[]))
     }
 
-    fn to_overload(&mut self, name: char, now: u64) {
+    fn eject(&mut self, name: char, now: u64) {
         self.set_overload(name, now);
         self.idle.retain(|other| *other != name);
         self.overload.push_back(name);
     }
 
-    fn to_idle(&mut self, name: char, now: u64) {
+    fn restore(&mut self, name: char, now: u64) {
         self.set_idle(name, now);
         self.overload.retain(|other| *other != name);
         self.idle.push_back(name);
@@ -405,23 +405,23 @@ impl Reference {
         if !host.overload && !succeeded {
             let rate = host.verr as f64 / total;
             if rate > self.err_rate || host.contin_err >= self.contin_err_limit {
-                return self.to_overload(name, now);
+                return self.eject(name, now);
             }
         }
         if host.overload && succeeded {
             let rate = host.vsucc as f64 / total;
             if rate > self.succ_rate || host.contin_succ >= self.contin_succ_limit {
-                return self.to_idle(name, now);
+                return self.restore(name, now);
             }
         }
         if !host.overload && now - host.idle_ts >= self.idle_timeout {
             if host.rerr as f64 / (host.rsucc + host.rerr) as f64 >= self.window_err_rate {
-                self.to_overload(name, now);
+                self.eject(name, now);
             } else {
                 self.set_idle(name, now);
             }
         } else if host.overload && now - host.overload_ts >= self.overload_timeout {
-            self.to_idle(name, now);
+            self.restore(name, now);
         }
     }
 }

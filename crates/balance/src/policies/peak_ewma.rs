@@ -126,7 +126,7 @@ impl Picker for PeakEwmaPicker {
             let worse = match best {
                 Some(leader) if next.is_like(leader) => return,
                 Some(leader) if leader.cost() <= next.cost() => Some(next),
-                leader => std::mem::replace(&mut best, Some(next)).and(leader),
+                leader => best.replace(next).and(leader),
             };
             avoided = avoided.or(worse.filter(|worse| worse.due));
         });
