@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::harness::program::BINARY;
 use super::harness::{Client, Evenkeel, Replica, free_port, replica, until};
@@ -109,6 +111,59 @@ fn a_client_address_has_one_home_over_http_and_tcp() {
         seen.insert(client.line().unwrap());
     }
     assert_eq!(seen.len(), 1, "{seen:?}");
+}
+
+#[test]
+fn lars_refuses_ten_of_eleven_while_all_are_overloaded() {
+    let well = Arc::new(AtomicBool::new(false));
+    let replicas: Vec<Replica> = (0..4)
+        .map(|_| {
+            let well = well.clone();
+            Replica::http(move |_| match well.load(Relaxed) {
+                true => replica::ok("well"),
+                false => b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            })
+        })
+        .collect();
+    let port = free_port();
+    let policy = "{ lars: { defaults: code, contin_err_limit: 3, succ_rate: 0.5 } }";
+    let program = Evenkeel::run(&config(policy, port, &replicas));
+    until("four healthy replicas", || program.count("web", "healthy") == 4);
+    let address = ([127, 0, 0, 1], port).into();
+    let ask = || Client::exchange(address, by_header(1)).unwrap().status;
+    // Each fails three times, and then some: an answer comes a moment before it is counted.
+    until("a refusal", || ask() == 503);
+    let statuses: Vec<u16> = (0..110).map(|_| ask()).collect();
+    let probes = statuses.iter().filter(|status| **status == 500).count();
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert_eq!((probes, refused), (10, 100), "{statuses:?}");
+    well.store(true, Relaxed);
+    until("ten in a row that are served", || (0..10).all(|_| ask() == 200));
+}
+
+#[test]
+fn the_own_zone_is_preferred_and_the_others_are_there_for_it() {
+    let replicas: Vec<Replica> = ["near", "near", "far"].map(Replica::named).into_iter().collect();
+    let port = free_port();
+    let config = |replicas: &[Replica]| {
+        let mut endpoints = String::new();
+        for (replica, zone) in replicas.iter().zip(["eu-1a", "eu-1a", "eu-1b"]) {
+            let _ = write!(endpoints, "{{ address: {}, zone: {zone} }}, ", replica.address);
+        }
+        format!(
+            "listeners: {{ web: {{ bind: 127.0.0.1:{port}, service: web }} }}\n\
+             services: {{ web: {{ policy: {{ zone_aware: {{ zone: eu-1a, spill: 2 }} }}, \
+             endpoints: [ {endpoints} ] }} }}\n"
+        )
+    };
+    let program = Evenkeel::run(&config(&replicas));
+    until("three healthy replicas", || program.count("web", "healthy") == 3);
+    let address = ([127, 0, 0, 1], port).into();
+    let ask = || Client::exchange(address, by_header(1)).unwrap().text();
+    assert!((0..20).all(|_| ask() == "near"));
+    replicas[0].stop();
+    replicas[1].stop();
+    assert!((0..20).all(|_| ask() == "far"), "no request is lost");
 }
 
 #[test]

@@ -28,11 +28,12 @@ fn json(arguments: &[&str]) -> Value {
 fn the_slow_replica_comes_out_as_published() {
     let result = json(&[]);
     let reports = result["policies"].as_array().unwrap();
-    assert_eq!(reports.len(), 5);
+    assert_eq!(reports.len(), 7);
     for report in reports {
         let (low, high) = match report["policy"].as_str().unwrap() {
-            "round_robin" | "random" => (0.945, 0.955),
+            "round_robin" | "random" | "lars" => (0.945, 0.955),
             "least_request" | "least_connections" => (0.99, 0.998),
+            "response_time" => (0.997, 0.9995),
             "peak_ewma" => (0.999, 1.0),
             other => panic!("no figures for {other}"),
         };
@@ -65,8 +66,8 @@ fn a_table_and_a_picture() {
     let output = simulate(&["--svg", picture.to_str().unwrap()]);
     assert!(output.status.success());
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(table.starts_with("POLICY") && table.lines().count() == 6, "{table}");
+    assert!(table.starts_with("POLICY") && table.lines().count() == 8, "{table}");
     let svg = std::fs::read_to_string(picture).unwrap();
     assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
-    assert_eq!(svg.matches("<polyline").count(), 10);
+    assert_eq!(svg.matches("<polyline").count(), 14);
 }

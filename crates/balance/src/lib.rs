@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 mod alias;
+mod drawn;
 mod keyed;
+mod learnt;
 mod maglev_table;
 mod policies;
 mod usable;
@@ -42,7 +44,8 @@ pub trait Policy: Send + Sync {
 
 /// Chooses among the candidates that it was prepared for. Shared by all workers.
 pub trait Picker: Send + Sync {
-    /// The position of the chosen candidate; `None` only if there are no candidates. `loads` has
+    /// The position of the chosen candidate; `None` only if there are no candidates, or if the
+    /// policy's very idea is to refuse now (`lars`, while all are overloaded). `loads` has
     /// one entry per candidate, in the same order. No lock, no allocation. What `exclude` names
     /// is picked only if nothing else can be.
     fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32>;

@@ -5,15 +5,19 @@
 //! Start with [`POLICIES`].
 
 mod first_available;
+mod lars;
 mod least_connections;
 mod least_request;
 mod maglev;
 mod peak_ewma;
 mod random;
 mod rendezvous;
+mod resource;
+mod response_time;
 mod ring_hash;
 mod round_robin;
 mod source_hash;
+mod zone_aware;
 
 use std::sync::LazyLock;
 
@@ -40,11 +44,15 @@ pub static POLICIES: &[PolicyEntry] = &[
     least_request::ENTRY,
     least_connections::ENTRY,
     peak_ewma::ENTRY,
+    response_time::ENTRY,
+    resource::ENTRY,
+    zone_aware::ENTRY,
     first_available::ENTRY,
     source_hash::ENTRY,
     maglev::ENTRY,
     ring_hash::ENTRY,
     rendezvous::ENTRY,
+    lars::ENTRY,
 ];
 
 /// What the table says of itself, for [`model::vocabulary::Vocabulary`].

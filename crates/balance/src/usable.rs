@@ -30,6 +30,12 @@ impl Usable {
         usable
     }
 
+    /// Those for which it holds, and the others.
+    pub(crate) fn split(self, holds: impl Fn(&u32) -> bool) -> (Self, Self) {
+        let (these, others) = self.entries.into_iter().partition(|(position, _)| holds(position));
+        (Self { entries: these }, Self { entries: others })
+    }
+
     pub(crate) fn entries(&self) -> &[(u32, u16)] {
         &self.entries
     }

@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::{Candidate, POLICIES, PickRequest, Picker};
+use balance::{Candidate, POLICIES, PickRequest, Picker, Tracker};
 use model::vocabulary::{OptionKind, OptionValue};
-use model::{Instant, Load, Outcome, Report, Rng};
+use model::{Instant, Load, Outcome, ProbeAnswer, Report, Rng, Utilization};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -39,6 +39,9 @@ static ALLOCATOR: Counting = Counting;
 /// Policies to which weights are sizes and not shares: the first endpoint gets all it can take.
 const FILL_IN_ORDER: &[&str] = &["first_available"];
 
+/// Policies that may refuse while endpoints are there, once reports were bad enough.
+const MAY_REFUSE: &[&str] = &["lars"];
+
 /// Policies that share out by chance of place. Their shares are off by more than elsewhere, and
 /// are tested with what they are by the contract for keys.
 const PLACED_BY_CHANCE: &[&str] = &["ring_hash"];
@@ -49,10 +52,19 @@ struct Subject {
     label: String,
     /// Does it go by a key?
     keyed: bool,
+    /// Does it prefer those of a zone, so that weights are shares only within it?
+    local: bool,
+    /// Are these its defaults?
+    plain: bool,
     picker: Box<dyn Picker>,
     loads: Vec<Arc<Load>>,
+    trackers: Vec<Option<Arc<dyn Tracker>>>,
+    now: Instant,
     rng: Rng,
 }
+
+/// By position, again and again.
+const ZONES: [Option<&str>; 3] = [Some("near"), Some("far"), None];
 
 fn subjects(weights: &[u16]) -> Vec<Subject> {
     let mut subjects = Vec::new();
@@ -87,26 +99,33 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                     variants
                         .extend(values.map(|value| vec![(name(), OptionValue::Duration(value))]));
                 }
+                OptionKind::Text => variants.push(vec![(name(), OptionValue::Text("near".into()))]),
                 // What a key is taken of is a matter of the caller.
-                OptionKind::Key | OptionKind::Text => {}
+                OptionKind::Key => {}
             }
         }
         for options in variants {
             let candidates: Vec<Candidate> = (0u64..)
                 .zip(weights)
-                .map(|(hash, weight)| Candidate {
+                .zip(ZONES.into_iter().cycle())
+                .map(|((hash, weight), zone)| Candidate {
                     weight: *weight,
-                    zone: None,
+                    zone: zone.map(Into::into),
                     identity_hash: hash.wrapping_mul(0x9e37_79b9_7f4a_7c15),
                 })
                 .collect();
             let mut rng = Rng::from_seed(42);
+            let picker = (entry.build)(&options).prepare(&candidates, &mut rng);
             subjects.push(Subject {
                 name: entry.info.name,
                 keyed: entry.info.options.iter().any(|option| option.kind == OptionKind::Key),
                 label: format!("{} {options:?} over {} weights", entry.info.name, weights.len()),
-                picker: (entry.build)(&options).prepare(&candidates, &mut rng),
+                local: options.iter().any(|(_, value)| *value == OptionValue::Text("near".into())),
+                plain: options.is_empty(),
+                trackers: (0..weights.len() as u32).map(|at| picker.tracker(at)).collect(),
+                picker,
                 loads: weights.iter().map(|_| Arc::default()).collect(),
+                now: Instant::ZERO,
                 rng,
             });
         }
@@ -118,7 +137,7 @@ impl Subject {
     /// With a fresh key each time, so that hash policies spread.
     fn pick(&mut self, exclude: &[u32]) -> Option<u32> {
         let key = Some(self.rng.next_u64());
-        let request = PickRequest { now: Instant::ZERO, key, exclude };
+        let request = PickRequest { now: self.now, key, exclude };
         let picked = self.picker.pick(&request, &self.loads, &mut self.rng);
         if let Some(position) = picked {
             assert!((position as usize) < self.loads.len(), "{}: out of range", self.label);
@@ -136,12 +155,60 @@ impl Subject {
             self.loads[position].begin();
             open.push_back(position);
             if open.len() > in_flight {
-                self.loads[open.pop_front().unwrap()]
-                    .end(&Report::new(Instant::ZERO, Outcome::Success));
+                let report = Report::new(self.now, Outcome::Success);
+                self.report(open.pop_front().unwrap(), &report);
             }
         }
         counts
     }
+
+    /// What was begun there has ended.
+    fn report(&self, position: usize, report: &Report) {
+        self.loads[position].end(report);
+        if let Some(tracker) = &self.trackers[position] {
+            tracker.report(report);
+        }
+    }
+
+    /// Those that it wants to ask say something.
+    fn probe(&mut self, latency: Duration) {
+        if !self.picker.probes() {
+            return;
+        }
+        let answer = ProbeAnswer { now: self.now, in_flight: 3, latency };
+        let mut rng = self.rng.clone();
+        self.picker.ask(self.now, &mut rng, &mut |position| {
+            if let Some(tracker) = &self.trackers[position as usize] {
+                tracker.probed(&answer);
+            }
+        });
+        self.rng = rng;
+    }
+}
+
+/// Anything that an endpoint may do, where those of odd positions do worse.
+fn any_report(position: usize, now: Instant, rng: &mut Rng) -> Report {
+    const OUTCOMES: [Outcome; 6] = [
+        Outcome::ServerError,
+        Outcome::ConnectFailed,
+        Outcome::Broken,
+        Outcome::TimedOut,
+        Outcome::Abandoned,
+        Outcome::Success,
+    ];
+    let bad = rng.below(if position % 2 == 1 { 2 } else { 8 }) == 0;
+    let outcome = if bad { OUTCOMES[rng.below(6) as usize] } else { Outcome::Success };
+    let scale = rng.below(24);
+    let latency = Duration::from_micros(rng.below(1 << scale));
+    let mut report = Report::new(now, outcome).after((rng.below(4) > 0).then_some(latency));
+    if rng.below(20) == 0 {
+        report.retry_after = Some(Duration::from_millis(rng.below(2000)));
+    }
+    if rng.below(3) == 0 {
+        let mut part = || (rng.below(3) > 0).then(|| rng.below(1200) as u16);
+        report.utilization = Some(Utilization { cpu: part(), memory: part(), application: part() });
+    }
+    report
 }
 
 #[test]
@@ -198,7 +265,7 @@ fn zero_weights_are_picked_only_if_all_are_zero() {
         }
     }
     for mut subject in subjects(&[0, 0, 0]) {
-        if FILL_IN_ORDER.contains(&subject.name) {
+        if FILL_IN_ORDER.contains(&subject.name) || subject.local {
             continue;
         }
         let counts = subject.shares(3000, 0);
@@ -216,8 +283,8 @@ fn shares_follow_the_weights_idle_and_under_load() {
         // can be in proportion to the weights.
         for in_flight in [0, weights.len() * 20] {
             for mut subject in subjects(weights) {
-                if FILL_IN_ORDER.contains(&subject.name) || PLACED_BY_CHANCE.contains(&subject.name)
-                {
+                let differs = [FILL_IN_ORDER, PLACED_BY_CHANCE].concat();
+                if differs.contains(&subject.name) || subject.local {
                     continue;
                 }
                 let picks = 30_000;
@@ -237,6 +304,78 @@ fn shares_follow_the_weights_idle_and_under_load() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn whatever_was_reported_excluded_ones_and_zero_weights_are_left_alone() {
+    let cases: [&[u16]; 4] = [&[1, 1], &[3, 0, 2, 1], &[0, 0, 0], &[1; 40]];
+    for weights in cases {
+        for mut subject in subjects(weights) {
+            let mut rng = Rng::from_seed(4);
+            let all_zero = weights.iter().all(|weight| *weight == 0);
+            let counts = |position: usize| weights[position] > 0 || all_zero;
+            let mut open = VecDeque::new();
+            for round in 0..2000 {
+                let exclude: Vec<u32> = match rng.below(3) {
+                    0 => {
+                        (0..rng.below(4)).map(|_| rng.below(weights.len() as u64) as u32).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let others = (0..weights.len())
+                    .any(|position| counts(position) && !exclude.contains(&(position as u32)));
+                let label = format!("{}, round {round}, without {exclude:?}", subject.label);
+                match subject.pick(&exclude) {
+                    Some(picked) => {
+                        assert!(!others || !exclude.contains(&picked), "{label}: {picked}");
+                        assert!(counts(picked as usize), "{label}: {picked} has no weight");
+                        subject.loads[picked as usize].begin();
+                        open.push_back(picked as usize);
+                    }
+                    None => assert!(MAY_REFUSE.contains(&subject.name), "{label}: none"),
+                }
+                subject.probe(Duration::from_micros(rng.below(1 << 20)));
+                let scale = rng.below(22);
+                subject.now += Duration::from_micros(rng.below(1 << scale));
+                while open.len() as u64 > rng.below(20) {
+                    let position = open.pop_front().unwrap();
+                    subject.report(position, &any_report(position, subject.now, &mut rng));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn once_all_is_well_all_are_used_again() {
+    for mut subject in subjects(&[2, 1, 1, 3, 0, 1]) {
+        if !subject.plain || FILL_IN_ORDER.contains(&subject.name) {
+            continue;
+        }
+        let mut rng = Rng::from_seed(6);
+        let mut counts = [0; 6];
+        // Ten seconds of trouble, a minute of peace, and what counts.
+        for round in 0..16_000 {
+            subject.now += Duration::from_millis(5);
+            subject.probe(Duration::from_millis(10));
+            let Some(position) = subject.pick(&[]) else { continue };
+            let position = position as usize;
+            subject.loads[position].begin();
+            let report = match round {
+                0..2000 => any_report(position, subject.now, &mut rng),
+                _ => {
+                    let latency = Some(Duration::from_millis(10));
+                    Report::new(subject.now, Outcome::Success).after(latency)
+                }
+            };
+            subject.report(position, &report);
+            if round >= 14_000 {
+                counts[position] += 1;
+            }
+        }
+        let used = |(at, count): (usize, &u32)| (*count > 0) == (at != 4);
+        assert!(counts.iter().enumerate().all(used), "{}: {counts:?}", subject.label);
     }
 }
 
@@ -267,14 +406,26 @@ fn the_same_seed_gives_the_same_picks() {
 }
 
 #[test]
-fn a_pick_does_not_allocate() {
+fn a_pick_and_its_report_do_not_allocate() {
     for weights in [&[1, 2, 3][..], &[1; 1000]] {
         for mut subject in subjects(weights) {
             subject.pick(&[]);
+            subject.probe(Duration::ZERO);
+            let mut rng = Rng::from_seed(8);
             let before = ALLOCATIONS.get();
-            for _ in 0..200 {
+            for round in 0..200 {
                 subject.pick(&[]);
-                subject.pick(&[1, 2]);
+                let picked = subject.pick(&[1, 2]).unwrap() as usize;
+                subject.loads[picked].begin();
+                subject.probe(Duration::ZERO);
+                // What may refuse may also do more when a threshold is crossed.
+                let report = match subject.name {
+                    name if MAY_REFUSE.contains(&name) => {
+                        Report::new(subject.now, Outcome::Success)
+                    }
+                    _ => any_report(round, subject.now, &mut rng),
+                };
+                subject.report(picked, &report);
             }
             assert_eq!(ALLOCATIONS.get(), before, "{}", subject.label);
         }

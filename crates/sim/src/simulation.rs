@@ -415,8 +415,11 @@ impl<'a> Simulation<'a> {
             picks: *picks,
         };
         let endpoints = self.servers.iter().zip(&picks).map(reported).collect();
-        // A policy that fills endpoints in order owes nothing to the last ones.
-        let spreads = policy != "first_available";
+        // A policy that fills endpoints in order owes nothing to the last ones, and one that stays
+        // in its zone nothing to the others.
+        let is_local = |(name, _): &(String, _)| name == "zone";
+        let spreads = policy != "first_available"
+            && !services[0].settings().policy.options.iter().any(is_local);
         let exempt = self.still_afflicted();
         let imbalance = self.imbalance(&picks);
         let violations =

@@ -48,7 +48,7 @@ fn shares_follow_weights() {
     for policy in policies().filter(|policy| *policy != "first_available") {
         let report = run(&scenario, policy);
         let tolerance = match policy {
-            "round_robin" => 0.002,
+            "round_robin" | "lars" => 0.002,
             // 160 points for each endpoint: see its documentation.
             "ring_hash" => 0.4,
             _ => 0.15,
@@ -73,13 +73,57 @@ fn a_slow_replica_costs_round_robin_its_share_and_peak_ewma_next_to_nothing() {
     scenario.events.push(fault(15 * S, 30 * S, 1, 1, slow));
     for policy in policies() {
         let (low, high) = match policy {
-            "round_robin" | "random" => (0.945, 0.955),
-            "least_request" | "least_connections" => (0.99, 0.998),
+            // Clients that give up are neither a success nor an error to lars.
+            "round_robin" | "random" | "lars" => (0.945, 0.955),
+            // As least_request: nobody says anything of resources or zones.
+            "least_request" | "least_connections" | "resource" | "zone_aware" => (0.99, 0.998),
+            // A share in proportion to speed is not nothing.
+            "response_time" => (0.997, 0.9995),
             "peak_ewma" => (0.999, 1.0),
             _ => continue,
         };
         let success = run(&scenario, policy).success();
         assert!((low..=high).contains(&success), "{policy}: {success}");
+    }
+}
+
+/// At default options, and without a check that would see anything.
+#[test]
+fn one_that_was_slow_or_failed_has_its_share_again_within_fifteen_seconds() {
+    for wrong in [Fault::Latency(Latency::Constant(2 * S)), Fault::Slower(10.0), Fault::Errors(1.0)]
+    {
+        let mut scenario = scenario(90 * S, 200.0);
+        scenario.clients[0].timeout = Some(S);
+        scenario.service.retry.attempts = 0;
+        scenario.service.health.kind = model::spec::HealthKind::Off;
+        scenario.endpoints = vec![group("steady", 9, 1), group("well-again", 1, 1)];
+        scenario.events.push(fault(15 * S, 30 * S, 1, 1, wrong));
+        for policy in policies().filter(|policy| *policy != "first_available") {
+            let report = run(&scenario, policy);
+            let late = report.samples.iter().filter(|sample| sample.at_ms > 61_000);
+            let (mut picks, mut all) = (0.0, 0.0);
+            for sample in late {
+                picks += sample.shares[1] * sample.requests as f64;
+                all += sample.requests as f64;
+            }
+            let share = picks / all;
+            assert!((0.075..0.125).contains(&share), "{policy} after {wrong:?}: {share:.3}");
+        }
+    }
+}
+
+/// One of two fails at once for half the time: what it gets is one in eleven, and what comes
+/// before it is found out.
+#[test]
+fn lars_leaves_what_fails_to_its_probes() {
+    let mut scenario = scenario(60 * S, 200.0);
+    scenario.service.retry.attempts = 0;
+    scenario.service.health.kind = model::spec::HealthKind::Off;
+    scenario.endpoints = vec![group("steady", 1, 1), group("failing", 1, 1)];
+    scenario.events.push(fault(15 * S, 30 * S, 1, 1, Fault::Errors(1.0)));
+    for (policy, expected) in [("round_robin", 0.75), ("lars", 1.0 - 0.5 / 11.0)] {
+        let success = run(&scenario, policy).success();
+        assert!((success - expected).abs() < 0.006, "{policy}: {success}, not {expected}");
     }
 }
 

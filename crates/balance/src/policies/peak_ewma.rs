@@ -7,7 +7,7 @@
 //! measurement replaces it, a faster one pulls it down over `decay`. Without news it decays
 //! towards zero, so that an endpoint that was avoided is tried again.
 //!
-//! Three things differ from Finagle:
+//! Five things differ from Finagle:
 //! * **Failing fast does not pay.** An endpoint that answers errors at once is neither quick nor
 //!   idle. The cost is divided by the square of the share of its requests that succeed (one in
 //!   eight failing: 1.3 times; half: 4 times; all: a thousand times), so that a rare error moves
@@ -15,6 +15,11 @@
 //!   it had regained by waiting.
 //! * **Silence counts.** While requests are in flight and none ends, the time since the last one
 //!   ended is a measurement too: a replica that hangs is seen before its first time-out.
+//! * **One that is well again comes back soon.** An endpoint that was avoided for `decay` is given
+//!   one request as soon as it is drawn; and an answer forgets bad news that is older than `decay`.
+//!   (Decay alone would keep one that was a hundred times slower out for four times as long.)
+//! * **Retry-After is honoured.** An endpoint that asked to be left alone is, unless all that can be
+//!   drawn did.
 //! * **Idle endpoints whose latencies are alike share by weight**, in place of all going to the
 //!   one that is a microsecond faster.
 //!
@@ -22,20 +27,19 @@
 //! that it gets one request at a time until the first is answered. Streams that report no latency
 //! are balanced as by `least_request`. Constant time.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
 use model::{Instant, Load, Rng};
 
-use crate::alias::AliasTable;
+use crate::drawn::{CHOICES_MAX, Drawn};
+use crate::learnt::{ByIdentity, FAILING_AGAIN, GAIN, SUCCESS_MIN, kept, micros};
 use crate::policies::PolicyEntry;
-use crate::usable::Usable;
 use crate::{Candidate, PickRequest, Picker, Policy};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
@@ -58,8 +62,11 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
         ],
     },
     build: |options| {
-        let mut policy =
-            PeakEwma { choices: 2, decay: Duration::from_secs(10), estimates: Mutex::default() };
+        let mut policy = PeakEwma {
+            choices: 2,
+            decay: Duration::from_secs(10),
+            estimates: ByIdentity::default(),
+        };
         for (name, value) in options {
             match (name.as_str(), value) {
                 ("choices", OptionValue::Integer(choices)) => {
@@ -73,12 +80,6 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     },
 };
 
-/// As for `least_request`.
-const CHOICES_MAX: usize = 16;
-
-/// Draws per wanted choice: repeated and excluded ones are drawn again, but not for ever.
-const DRAWS_PER_CHOICE: usize = 4;
-
 /// The shortest time between two updates of an estimate: below it nothing is learnt that would
 /// be worth a write that all workers see.
 const UPDATE_PAUSE_US: u64 = 1000;
@@ -87,51 +88,29 @@ const UPDATE_PAUSE_US: u64 = 1000;
 /// that is worth waiting for. (Finagle's is "as large as can be"; this one can be outgrown.)
 const UNKNOWN_US: f64 = 1_000_000.0;
 
-/// The weight of one answer in the share of failures; and in the mean of latencies, which is
-/// [`Load`]'s.
-const GAIN: f64 = 0.125;
-
-/// The share of successes counts as no less, so that a broken endpoint costs a thousand times
-/// its latency and not infinitely much: when all are broken, they must still compare.
-const SUCCESS_MIN: f64 = 0.0316;
-
 /// Idle endpoints whose latencies differ by less than this factor are alike.
 const ALIKE: f64 = 1.25;
 
 struct PeakEwma {
     choices: usize,
     decay: Duration,
-    /// By identity: kept when other endpoints come and go. Locked only while preparing.
-    estimates: Mutex<BTreeMap<u64, Arc<Estimate>>>,
+    estimates: ByIdentity<Estimate>,
 }
 
 impl Policy for PeakEwma {
     fn prepare(&self, candidates: &[Candidate], _: &mut Rng) -> Box<dyn Picker> {
-        let usable = Usable::of(candidates);
-        let mut kept = self.estimates.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut before = std::mem::take(&mut *kept);
-        let estimates: Vec<Arc<Estimate>> = candidates
-            .iter()
-            .map(|candidate| before.remove(&candidate.identity_hash).unwrap_or_default())
-            .collect();
-        let identities = candidates.iter().map(|candidate| candidate.identity_hash);
-        kept.extend(identities.zip(estimates.iter().cloned()));
         Box::new(PeakEwmaPicker {
-            choices: self.choices,
             decay_us: self.decay.as_micros().max(1) as f64,
-            table: AliasTable::new(&usable),
+            drawn: Drawn::new(candidates, self.choices),
             weights: candidates.iter().map(|candidate| candidate.weight.max(1)).collect(),
-            usable,
-            estimates,
+            estimates: self.estimates.of(candidates),
         })
     }
 }
 
 struct PeakEwmaPicker {
-    choices: usize,
     decay_us: f64,
-    usable: Usable,
-    table: AliasTable,
+    drawn: Drawn,
     /// By position, as `estimates`.
     weights: Vec<u16>,
     estimates: Vec<Arc<Estimate>>,
@@ -139,74 +118,29 @@ struct PeakEwmaPicker {
 
 impl Picker for PeakEwmaPicker {
     fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
-        let best = if self.usable.len() <= self.choices {
-            self.best_of_all(request, loads, rng)
-        } else {
-            self.best_of_drawn(request, loads, rng)
-        };
-        best.or_else(|| self.usable.after(rng.next_u64(), request.exclude))
+        let mut best: Option<Contender> = None;
+        let mut avoided: Option<Contender> = None;
+        self.drawn.show(request, loads, rng, |position| {
+            let Some(next) = self.contender(position, request.now, loads) else { return };
+            // The first of those that are alike wins: it was drawn in proportion to the weights.
+            let worse = match best {
+                Some(leader) if next.is_like(leader) => return,
+                Some(leader) if leader.cost() <= next.cost() => Some(next),
+                leader => best.replace(next).and(leader),
+            };
+            avoided = avoided.or(worse.filter(|worse| worse.due));
+        });
+        // What was avoided for so long that nothing is known of it any more.
+        let probe = avoided.filter(|avoided| {
+            let estimate = &self.estimates[avoided.position as usize];
+            estimate.is_taken(micros(request.now), self.decay_us)
+        });
+        let best = probe.or(best).map(|best| best.position);
+        best.or_else(|| self.drawn.usable().after(rng.next_u64(), request.exclude))
     }
 }
 
 impl PeakEwmaPicker {
-    /// No dearer than drawing distinct ones by chance: there are at most as many as choices.
-    fn best_of_all(
-        &self,
-        request: &PickRequest<'_>,
-        loads: &[Arc<Load>],
-        rng: &mut Rng,
-    ) -> Option<u32> {
-        let mut best: Option<Contender> = None;
-        let mut alike_weight = 0;
-        for (position, weight) in self.usable.entries() {
-            if request.exclude.contains(position) {
-                continue;
-            }
-            let next = self.contender(*position, request.now, loads)?;
-            let Some(leader) = best else {
-                (best, alike_weight) = (Some(next), u64::from(*weight));
-                continue;
-            };
-            if next.is_like(leader) {
-                alike_weight += u64::from(*weight);
-                if rng.below(alike_weight) < u64::from(*weight) {
-                    best = Some(next);
-                }
-            } else if next.cost() < leader.cost() {
-                (best, alike_weight) = (Some(next), u64::from(*weight));
-            }
-        }
-        best.map(|best| best.position)
-    }
-
-    fn best_of_drawn(
-        &self,
-        request: &PickRequest<'_>,
-        loads: &[Arc<Load>],
-        rng: &mut Rng,
-    ) -> Option<u32> {
-        let mut drawn = [0; CHOICES_MAX];
-        let mut count = 0;
-        let mut best: Option<Contender> = None;
-        for _ in 0..self.choices * DRAWS_PER_CHOICE {
-            let position = self.table.draw(rng)?;
-            if drawn[..count].contains(&position) || request.exclude.contains(&position) {
-                continue;
-            }
-            drawn[count] = position;
-            count += 1;
-            // The first of those that are alike wins: it was drawn in proportion to the weights.
-            let next = self.contender(position, request.now, loads)?;
-            if best.is_none_or(|best| !next.is_like(best) && next.cost() < best.cost()) {
-                best = Some(next);
-            }
-            if count == self.choices {
-                break;
-            }
-        }
-        best.map(|best| best.position)
-    }
-
     fn contender(&self, position: u32, now: Instant, loads: &[Arc<Load>]) -> Option<Contender> {
         let index = position as usize;
         let load = loads.get(index)?;
@@ -220,7 +154,9 @@ impl PeakEwmaPicker {
         };
         let success = (1.0 - view.failing).max(SUCCESS_MIN);
         let weight = *self.weights.get(index)?;
-        Some(Contender { position, in_flight, weight, latency: latency / (success * success) })
+        let due = in_flight == 0 && view.avoided;
+        let latency = latency / (success * success);
+        Some(Contender { position, in_flight, weight, latency, due })
     }
 }
 
@@ -231,6 +167,8 @@ struct Contender {
     weight: u16,
     /// As the failures make it look, in microseconds.
     latency: f64,
+    /// If it is avoided again, it has been for too long.
+    due: bool,
 }
 
 impl Contender {
@@ -266,6 +204,10 @@ struct Estimate {
     failures: AtomicU64,
     /// When a request last ended, or the endpoint was last idle.
     quiet_since_us: AtomicU64,
+    /// When a request was last seen to have ended, or was given as a probe.
+    tried_us: AtomicU64,
+    /// When the peak was last reached: the last bad news.
+    peaked_us: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -273,12 +215,13 @@ struct View {
     /// `None`: nothing was measured yet.
     latency_us: Option<f64>,
     failing: f64,
+    /// Nothing was asked of it for `decay`.
+    avoided: bool,
 }
 
 impl Estimate {
     fn look(&self, load: &Load, in_flight: u32, now: Instant, decay_us: f64) -> View {
-        // One more, since 0 is "never".
-        let now_us = now.as_nanos() / 1000 + 1;
+        let now_us = micros(now);
         let updated_us = self.updated_us.load(Acquire);
         let is_due = updated_us == 0 || now_us >= updated_us.saturating_add(UPDATE_PAUSE_US);
         if is_due && self.updated_us.compare_exchange(updated_us, now_us, AcqRel, Relaxed).is_ok() {
@@ -287,7 +230,15 @@ impl Estimate {
         View {
             latency_us: load.latency().map(|_| f64::from_bits(self.peak.load(Relaxed))),
             failing: f64::from_bits(self.failing.load(Relaxed)),
+            avoided: is_past(self.tried_us.load(Relaxed), now_us, decay_us),
         }
+    }
+
+    /// Of several workers at once, one may.
+    fn is_taken(&self, now_us: u64, decay_us: f64) -> bool {
+        let tried_us = self.tried_us.load(Relaxed);
+        is_past(tried_us, now_us, decay_us)
+            && self.tried_us.compare_exchange(tried_us, now_us, Relaxed, Relaxed).is_ok()
     }
 
     fn update(&self, load: &Load, in_flight: u32, updated_us: u64, now_us: u64, decay_us: f64) {
@@ -300,11 +251,16 @@ impl Estimate {
         if updated_us == 0 {
             // Counters of an earlier life say nothing of now; the mean is all there is.
             self.peak.store((mean_us as f64).to_bits(), Relaxed);
-            self.quiet_since_us.store(now_us, Relaxed);
+            for since in [&self.quiet_since_us, &self.tried_us, &self.peaked_us] {
+                since.store(now_us, Relaxed);
+            }
             return;
         }
         if new_ended > 0 || in_flight == 0 {
             self.quiet_since_us.store(now_us, Relaxed);
+        }
+        if new_ended > 0 {
+            self.tried_us.store(now_us, Relaxed);
         }
         let silent_us = now_us.saturating_sub(self.quiet_since_us.load(Relaxed)) as f64;
         let kept = kept((now_us - updated_us) as f64 / decay_us);
@@ -313,7 +269,13 @@ impl Estimate {
         let measured = newly_measured(mean_before, mean_us, answered);
         let peak = f64::from_bits(self.peak.load(Relaxed));
         let eased = peak * kept + measured * (1.0 - kept);
-        self.peak.store(eased.max(measured).max(silent_us).to_bits(), Relaxed);
+        let news = measured.max(silent_us);
+        let forgets = answered > 0 && is_past(self.peaked_us.load(Relaxed), now_us, decay_us);
+        if forgets || news >= eased {
+            self.peaked_us.store(now_us, Relaxed);
+        }
+        let next = if forgets { news } else { eased.max(news) };
+        self.peak.store(next.to_bits(), Relaxed);
 
         let failing = f64::from_bits(self.failing.load(Relaxed)) * kept;
         let failing = failing_after(failing, new_ended, new_failures);
@@ -321,10 +283,8 @@ impl Estimate {
     }
 }
 
-/// What is left after `age` times the decay: e^-age by its first terms, exact to the bit on every
-/// machine, where the library's exponential function is not.
-fn kept(age: f64) -> f64 {
-    1.0 / (1.0 + age + age * age / 2.0)
+fn is_past(since_us: u64, now_us: u64, decay_us: f64) -> bool {
+    now_us.saturating_sub(since_us) as f64 >= decay_us
 }
 
 /// The mean of the `answered` last latencies, in microseconds, by how they moved the mean of all,
@@ -350,18 +310,13 @@ fn failing_after(before: f64, ended: u64, failures: u64) -> f64 {
         return before;
     }
     let ended = ended.max(failures);
-    // It had failed often enough to be avoided, and still fails: what it regained by waiting is
-    // lost again.
+    // It had failed often enough to be avoided, and still fails.
     if failures == ended && before >= FAILING_AGAIN {
         return 1.0;
     }
     let left = left_after(ended);
     before * left + failures as f64 / ended as f64 * (1.0 - left)
 }
-
-/// From this share of failures on, a failed probe counts as all failing: what is left of 1 after
-/// about one and a half `decay`.
-const FAILING_AGAIN: f64 = 0.25;
 
 #[cfg(test)]
 mod tests {
@@ -479,6 +434,60 @@ mod tests {
         });
         for (count, expected) in counts.iter().zip([10_000, 20_000, 10_000, 40_000]) {
             assert!(count.abs_diff(expected) < expected / 5, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_well_again_has_its_share_after_a_decay_and_a_half() {
+        let second = Duration::from_secs(1);
+        for (every, abandoned) in [(MS, true), (MS, false), (MS * 5, true), (MS * 20, false)] {
+            let (lost, back) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+            let requests = (80 * second).as_micros() / every.as_micros();
+            run(&[1; 10], requests as u32, every, |position, now| {
+                let at = now.since(Instant::ZERO);
+                if position != 0 || at < 10 * second {
+                    return (Outcome::Success, MS * 5);
+                }
+                if at < 40 * second {
+                    lost.set(lost.get() + 1);
+                    let outcome = if abandoned { Outcome::Abandoned } else { Outcome::Success };
+                    return (outcome, if abandoned { second } else { 2 * second });
+                }
+                if at > 55 * second {
+                    back.set(back.get() + 1);
+                }
+                (Outcome::Success, MS * 5)
+            });
+            let fair = (25 * second).as_micros() / every.as_micros() / 10;
+            let label = format!("{every:?}, {abandoned}: {lost:?} lost, {back:?} of {fair}");
+            assert!(back.get() * 10 > fair * 7 && back.get() * 10 < fair * 13, "{label}");
+            // Some at first, and one in eleven or twelve seconds.
+            assert!(lost.get() < 12, "{label}");
+        }
+    }
+
+    #[test]
+    fn one_that_rests_is_left_alone_unless_all_that_were_drawn_do() {
+        for count in [2, 5] {
+            let loads: Vec<Arc<Load>> = (0..count).map(|_| Arc::default()).collect();
+            let candidates = vec![Candidate { weight: 1, zone: None, identity_hash: 0 }; count];
+            let mut rng = Rng::from_seed(1);
+            let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);
+            let rest = |position: usize| {
+                let report = Report::new(Instant::ZERO, Outcome::ServerError);
+                loads[position].begin();
+                loads[position].end(&Report { retry_after: Some(MS), ..report });
+            };
+            let mut pick = |now| {
+                let request = PickRequest { now, key: None, exclude: &[] };
+                picker.pick(&request, &loads, &mut rng)
+            };
+            rest(0);
+            (0..3).for_each(|_| loads[1].begin());
+            assert!((0..100).all(|_| pick(Instant::ZERO) != Some(0)));
+            assert!((0..100).any(|_| pick(Instant::ZERO + MS) == Some(0)), "the time is over");
+            (1..count).for_each(rest);
+            assert!((0..100).all(|_| pick(Instant::ZERO).is_some()));
         }
     }
 

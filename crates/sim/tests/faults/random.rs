@@ -45,7 +45,11 @@ fn policy(seed: u64) -> PolicySpec {
         "maglev" => Some(("table_size", OptionValue::Integer(1021))),
         "ring_hash" => Some(("vnodes", OptionValue::Integer(20))),
         // What was seen of a fault is to be forgotten within the calm end.
-        "peak_ewma" => Some(("decay", OptionValue::Duration(200 * MS))),
+        "peak_ewma" | "response_time" => Some(("decay", OptionValue::Duration(200 * MS))),
+        "resource" => Some(("stale", OptionValue::Duration(200 * MS))),
+        "lars" if round.is_multiple_of(2) => Some(("defaults", OptionValue::Text("code".into()))),
+        // The groups are in zones of their names.
+        "zone_aware" if round.is_multiple_of(2) => Some(("zone", OptionValue::Text("a".into()))),
         _ => None,
     };
     let options = option.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
@@ -110,6 +114,7 @@ fn endpoints(name: &str, dice: &mut Dice) -> EndpointGroup {
     group.queue_max = dice.within(0, 50) as u32;
     group.weight = dice.within(1, 3) as u16;
     group.priority = u8::from(dice.one_in(4));
+    group.zone = Some(name.into());
     group.boot = MS * dice.within(0, 500) as u32;
     group.warm_up = MS * dice.within(0, 1000) as u32;
     group
