@@ -264,7 +264,7 @@ mod tests {
         let enough = plus(&first, &tally(1, 19, 1000));
         let window = outlier.close_window(at(3000), &enough, &spec);
         assert_eq!(window, Some(Window { tally: tally(1, 19, 1000) }));
-        assert_eq!(outlier.close_window(at(13_000), &plus(&enough, &few), &spec).is_some(), true);
+        assert!(outlier.close_window(at(13_000), &plus(&enough, &few), &spec).is_some());
         let base = plus(&enough, &few);
         assert_eq!(outlier.close_window(at(23_000), &plus(&base, &tally(3, 0, 0)), &spec), None);
         let later = plus(&base, &tally(3, 18, 0));
