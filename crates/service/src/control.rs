@@ -262,6 +262,9 @@ impl Control {
 
     /// How often; `None`: nothing needs it now.
     fn tick_interval(&self) -> Option<Duration> {
+        if self.closed {
+            return None;
+        }
         [self.window_interval(), self.ramp_interval()].into_iter().flatten().min()
     }
 
