@@ -56,6 +56,11 @@ impl Member {
             && !self.outlier.is_ejected()
     }
 
+    /// Neither drained nor out, whether or not it is ejected.
+    pub(crate) fn is_listed_and_checked(&self) -> bool {
+        self.standing == Standing::Listed && self.checker.state() == State::Healthy
+    }
+
     /// Listed, healthy, and with a weight: others may be left out as long as there is such a one.
     pub(crate) fn can_serve(&self) -> bool {
         self.standing == Standing::Listed && self.is_healthy() && self.weight().0 > 0

@@ -246,6 +246,16 @@ impl Service {
         self.read(|control| control.endpoint(id))
     }
 
+    /// Endpoints that picks could go to, were they not ejected as outliers.
+    pub fn ejected(&self) -> Vec<Arc<EndpointHandle>> {
+        self.read(Control::ejected)
+    }
+
+    /// Whether so few endpoints are healthy that ill ones are used.
+    pub fn panics(&self) -> bool {
+        self.read(Control::panics)
+    }
+
     /// The endpoints that picks now choose from.
     pub fn eligible(&self) -> Vec<Arc<EndpointHandle>> {
         self.snapshot.load().endpoints().to_vec()

@@ -6,14 +6,16 @@
 //! and before that when there is no other, or when the share of ejected ones is too large because
 //! others left.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use health::{Evidence, Outlier, State};
+use health::{Evidence, Outlier};
 use model::spec::OutlierSpec;
 use model::{EndpointId, Instant};
 
 use super::{Control, Stale};
+use crate::EndpointHandle;
 use crate::member::{Member, Standing};
 
 impl Control {
@@ -93,7 +95,7 @@ impl Control {
         let spec = self.spec.clone();
         let Some(spec) = &spec.outlier else { return };
         let another = self.members.iter().any(|(other, m)| *other != key && m.can_serve());
-        if !another || self.ejected_listed() >= self.ejected_max(spec) {
+        if !another || self.ejected_members().count() >= self.ejected_max(spec) {
             return;
         }
         let Some(member) = self.members.get_mut(&key) else { return };
@@ -130,11 +132,9 @@ impl Control {
         }
         let alone = !self.members.values().any(Member::can_serve);
         let max = if alone { 0 } else { self.ejected_max(spec) };
-        let mut excess = self.ejected_listed().saturating_sub(max);
+        let mut excess = self.ejected_members().count().saturating_sub(max);
         for (_, key) in self.ejected.clone() {
-            let works =
-                |m: &Member| m.standing == Standing::Listed && m.checker.state() == State::Healthy;
-            if excess > 0 && self.members.get(&key).is_some_and(works) {
+            if excess > 0 && self.members.get(&key).is_some_and(Member::is_listed_and_checked) {
                 self.readmit(key, now);
                 excess -= 1;
             }
@@ -150,12 +150,14 @@ impl Control {
         self.pending.changed = true;
     }
 
-    /// How many of those that picks could otherwise go to are ejected.
-    fn ejected_listed(&self) -> usize {
+    pub(crate) fn ejected(&self) -> Vec<Arc<EndpointHandle>> {
+        self.ejected_members().map(|member| member.handle.clone()).collect()
+    }
+
+    /// Those that picks could go to otherwise.
+    fn ejected_members(&self) -> impl Iterator<Item = &Member> {
         let ejected = self.ejected.iter().filter_map(|(_, key)| self.members.get(key));
-        ejected
-            .filter(|m| m.standing == Standing::Listed && m.checker.state() == State::Healthy)
-            .count()
+        ejected.filter(|member| member.is_listed_and_checked())
     }
 
     fn ejected_max(&self, spec: &OutlierSpec) -> usize {
