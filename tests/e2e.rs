@@ -13,6 +13,7 @@ mod e2e {
     mod bulk;
     mod command_line;
     mod examples;
+    mod failures;
     mod forwarding;
     pub mod harness;
     mod hostile;

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use model::status::{
-    EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics, ServiceMetrics,
-    ServiceStatus,
+    EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics,
+    ServiceMetrics, ServiceStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -25,6 +25,8 @@ impl FakeControl {
             retries: 3,
             retries_denied: 1,
             unavailable: 2,
+            panic: true,
+            ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
         };
         let images = ServiceStatus {
             name: "images".into(),

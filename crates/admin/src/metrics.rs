@@ -6,7 +6,9 @@
 
 mod text;
 
-use model::status::{EndpointState, EndpointStatus, ListenerMetrics, Metrics, ServiceStatus};
+use model::status::{
+    EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, Metrics, ServiceStatus,
+};
 
 use crate::Control;
 use crate::process::{self, Process};
@@ -101,10 +103,11 @@ fn listeners(out: &mut Text, listeners: &[ListenerMetrics]) {
     }
 }
 
-const STATES: [(EndpointState, &str); 4] = [
+const STATES: [(EndpointState, &str); 5] = [
     (EndpointState::Unproven, "unproven"),
     (EndpointState::Healthy, "healthy"),
     (EndpointState::Unhealthy, "unhealthy"),
+    (EndpointState::Ejected, "ejected"),
     (EndpointState::Draining, "draining"),
 ];
 
@@ -125,6 +128,23 @@ fn service_counters(out: &mut Text, services: &[ServiceStatus]) {
     for service in services {
         if let Some(replicas) = service.replicas {
             out.sample(&[("service", &service.name)], replicas);
+        }
+    }
+    out.family(
+        "evenkeel_service_panic",
+        Kind::Gauge,
+        "Whether so few endpoints are healthy that ill ones are used.",
+    );
+    for service in services {
+        out.sample(&[("service", &service.name)], u8::from(service.panic));
+    }
+    out.family("evenkeel_ejections_total", Kind::Counter, "Ejections of endpoints by reason.");
+    for service in services {
+        let EjectionCounts { consecutive, error_rate, latency } = service.ejections;
+        let reasons =
+            [("consecutive", consecutive), ("error_rate", error_rate), ("latency", latency)];
+        for (reason, count) in reasons {
+            out.sample(&[("service", &service.name), ("reason", reason)], count);
         }
     }
     type Value = fn(&ServiceStatus) -> u64;

@@ -40,6 +40,18 @@ pub trait Policy: Send + Sync {
     /// Off the request path, each time the eligible endpoints or their weights change. May
     /// allocate and take its time: milliseconds for 10,000 candidates are fine, seconds are not.
     fn prepare(&self, candidates: &[Candidate], rng: &mut Rng) -> Box<dyn Picker>;
+
+    /// The same for weights that are `scale` times what they stand for, as while an endpoint gets
+    /// up to its share slowly. To most policies weights are shares; one to which they are sizes
+    /// must take the scale out.
+    fn prepare_scaled(
+        &self,
+        candidates: &[Candidate],
+        _scale: u16,
+        rng: &mut Rng,
+    ) -> Box<dyn Picker> {
+        self.prepare(candidates, rng)
+    }
 }
 
 /// Chooses among the candidates that it was prepared for. Shared by all workers.

@@ -8,6 +8,7 @@
 mod affinity;
 mod bind;
 mod endpoint;
+mod failures;
 mod header;
 mod health;
 mod listener;

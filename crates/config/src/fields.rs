@@ -161,6 +161,13 @@ impl<'a> Fields<'a> {
         set(target, self.value(name, |_, text| units::parse_share(text)));
     }
 
+    pub(crate) fn share_or_off(&self, name: &str, target: &mut Option<f64>) {
+        set(
+            target,
+            self.value(name, |kind, text| or_off(kind, text, |_, t| units::parse_share(t))),
+        );
+    }
+
     /// Any text; the empty one too.
     pub(crate) fn text(&self, name: &str) -> Option<Spanned<&'a str>> {
         let (Some(key), Some(entry)) = self.look_up(name) else { return None };

@@ -18,7 +18,7 @@ mod signals;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -335,4 +335,15 @@ impl Supervisor {
 /// A number that differs from process to process.
 fn seed() -> u64 {
     RandomState::new().hash_one("seed")
+}
+
+/// What tells this balancer from the others of a fleet, for `subset`: a hash of the host's name
+/// and the process's number. In containers, each of which has a name of its own and begins with
+/// process 1, it stays over restarts as long as the name does.
+#[allow(clippy::disallowed_methods, reason = "who we are is read once for each service")]
+fn identity() -> u64 {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    (name.trim_end(), std::process::id()).hash(&mut hasher);
+    hasher.finish()
 }

@@ -21,7 +21,7 @@ pub mod vocabulary;
 
 pub use cidr::Cidr;
 pub use endpoint::{Endpoint, Weight};
-pub use load::Load;
+pub use load::{Load, Tally};
 pub use names::{EndpointId, ListenerName, ServiceName};
 pub use outcome::Outcome;
 pub use report::{ProbeAnswer, Report, Utilization};

@@ -18,11 +18,48 @@ pub struct Load {
     latency_us: AtomicU64,
     picks: AtomicU64,
     failures: AtomicU64,
+    /// As `failures_in_a_row`, with answers of 500 and above.
+    errors_in_a_row: AtomicU32,
+    successes: AtomicU64,
+    /// Successes that were reported without a latency.
+    unmeasured: AtomicU64,
+    /// Of all others, in microseconds.
+    latency_sum_us: AtomicU64,
     /// Nanoseconds of the moment until which it asked to be left alone; 0: it did not.
     rests_until: AtomicU64,
     /// What it last said of its resources, packed; and when, in nanoseconds; 0: never.
     utilization: AtomicU64,
     utilized_at: AtomicU64,
+}
+
+/// What an endpoint's reports add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub failures: u64,
+    pub successes: u64,
+    /// Successes with a latency, and the sum of these.
+    pub measured: u64,
+    pub latency_sum_us: u64,
+}
+
+impl Tally {
+    /// What was added since `earlier`.
+    pub fn since(&self, earlier: &Tally) -> Tally {
+        Tally {
+            failures: self.failures.saturating_sub(earlier.failures),
+            successes: self.successes.saturating_sub(earlier.successes),
+            measured: self.measured.saturating_sub(earlier.measured),
+            latency_sum_us: self.latency_sum_us.saturating_sub(earlier.latency_sum_us),
+        }
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.failures + self.successes
+    }
+
+    pub fn mean_latency(&self) -> Option<Duration> {
+        self.latency_sum_us.checked_div(self.measured).map(Duration::from_micros)
+    }
 }
 
 impl Load {
@@ -48,6 +85,22 @@ impl Load {
     /// Reports that spoke against the endpoint since it was first seen.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+
+    /// Failures since the last success, answers of 500 and above included.
+    pub fn errors_in_a_row(&self) -> u32 {
+        self.errors_in_a_row.load(Relaxed)
+    }
+    /// All that was reported since the endpoint was first seen, for whoever compares two moments.
+    /// Workers go on counting meanwhile, so the numbers may be off by what is just being reported.
+    pub fn tally(&self) -> Tally {
+        let successes = self.successes.load(Relaxed);
+        Tally {
+            failures: self.failures.load(Relaxed),
+            successes,
+            measured: successes.saturating_sub(self.unmeasured.load(Relaxed)),
+            latency_sum_us: self.latency_sum_us.load(Relaxed),
+        }
     }
 
     /// It asked to be left alone, and the time for which it did is not over.
@@ -89,17 +142,25 @@ impl Load {
         }
         if outcome.is_failure() {
             self.failures.fetch_add(1, Relaxed);
+            self.errors_in_a_row.fetch_add(1, Relaxed);
             if outcome == Outcome::ServerError {
                 return 0;
             }
             return self.failures_in_a_row.fetch_add(1, Relaxed) + 1;
         }
         if outcome == Outcome::Success {
+            self.successes.fetch_add(1, Relaxed);
+            if self.errors_in_a_row.load(Relaxed) != 0 {
+                self.errors_in_a_row.store(0, Relaxed);
+            }
             if self.failures_in_a_row.load(Relaxed) != 0 {
                 self.failures_in_a_row.store(0, Relaxed);
             }
-            if let Some(latency) = latency {
-                self.observe(latency);
+            match latency {
+                Some(latency) => self.observe(latency),
+                None => {
+                    self.unmeasured.fetch_add(1, Relaxed);
+                }
             }
         }
         0
@@ -110,10 +171,16 @@ impl Load {
         self.failures_in_a_row.store(0, Relaxed);
     }
 
+    /// The same for errors in a row.
+    pub fn forgive_errors(&self) {
+        self.errors_in_a_row.store(0, Relaxed);
+    }
+
     // Two workers may overwrite each other's sample: a lost sample of a mean is harmless,
     // a compare-and-swap loop on the hot path is not.
     fn observe(&self, latency: Duration) {
         let sample = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX >> 8).max(1);
+        self.latency_sum_us.fetch_add(sample, Relaxed);
         let mean = self.latency_us.load(Relaxed);
         let next = if mean == 0 { sample } else { (mean * 7 + sample).div_ceil(8) };
         self.latency_us.store(next, Relaxed);
@@ -177,6 +244,18 @@ mod tests {
         load.begin();
         assert_eq!(load.end(&report(Outcome::Success).after(Some(Duration::from_micros(80)))), 0);
         assert_eq!((load.failures_in_a_row(), load.in_flight()), (0, 0));
+        load.begin();
+        assert_eq!(load.end(&report(Outcome::ServerError)), 0, "it can be reached");
+        assert_eq!((load.failures_in_a_row(), load.errors_in_a_row()), (0, 1));
+        load.begin();
+        load.end(&report(Outcome::Success));
+        assert_eq!(load.errors_in_a_row(), 0);
+        let tally = Tally { failures: 4, successes: 2, measured: 1, latency_sum_us: 80 };
+        assert_eq!(load.tally(), tally);
+        let later = Tally { failures: 5, successes: 6, measured: 5, latency_sum_us: 480 };
+        let since = later.since(&tally);
+        assert_eq!((since.requests(), since.mean_latency()), (5, Some(Duration::from_micros(100))));
+        assert_eq!(Tally::default().mean_latency(), None);
         assert_eq!(load.latency(), Some(Duration::from_micros(80)));
     }
 }

@@ -6,10 +6,12 @@ mod affinity;
 mod health;
 mod key;
 mod listener;
+mod outlier;
 mod route;
 mod run;
 pub mod scenario;
 mod service;
+mod slow_start;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ pub use key::KeySource;
 pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
 };
+pub use outlier::OutlierSpec;
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
     WeightedService,
@@ -30,6 +33,7 @@ pub use service::{
     EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
     ServiceSpec,
 };
+pub use slow_start::SlowStartSpec;
 
 use crate::{ListenerName, ServiceName};
 

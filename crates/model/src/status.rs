@@ -13,6 +13,8 @@ pub enum EndpointState {
     Unproven,
     Healthy,
     Unhealthy,
+    /// Left out for a while on the evidence of its traffic.
+    Ejected,
     /// Finishes what it has and gets nothing new, by an operator's word or because it is leaving.
     Draining,
 }
@@ -48,6 +50,19 @@ pub struct ServiceStatus {
     pub retries_denied: u64,
     /// Picks that found no endpoint.
     pub unavailable: u64,
+    /// So few endpoints are healthy that ill ones are used, too.
+    #[serde(default)]
+    pub panic: bool,
+    #[serde(default)]
+    pub ejections: EjectionCounts,
+}
+
+/// How often endpoints of a service were ejected, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EjectionCounts {
+    pub consecutive: u64,
+    pub error_rate: u64,
+    pub latency: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,16 +3,23 @@
 //! For: the rules. Every change marks what it did in [`Pending`], and [`Control::settle`] then
 //! publishes one new snapshot for all of it.
 //! Never: the data path; workers see only what is published.
-//! Start with [`Control::settle`] and [`Control::set_endpoints`].
+//! Start with [`Control::settle`] and [`Control::set_endpoints`]; who is eligible is in
+//! `eligible.rs`, who is ejected in `outliers.rs`, with what share in `slow_start.rs`.
 //!
-//! * Eligible are the healthy, undrained endpoints of the lowest priority number that has any.
+//! * Eligible are healthy, undrained endpoints; which of their priorities, how many, and whether
+//!   in panic ill ones too, says `eligible.rs`.
 //! * An endpoint is known by id and address; one that is named again unchanged keeps all state.
 //! * A drained endpoint keeps its sessions until its grace is over; a removed one does not.
 //! * Make before break: when a new list leaves nothing healthy but names endpoints that are still
 //!   unproven, healthy removed ones stand by, and serve until one is proven or the grace is over.
 //! * Evidence from traffic never takes out the last eligible endpoint; failed checks may.
+//! * An endpoint that is out by checks comes back by checks, an ejected one by time.
 
+mod eligible;
+mod membership;
+mod outliers;
 mod publish;
+mod slow_start;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,14 +27,14 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use balance::Policy;
-use health::{Checker, State};
+use health::State;
 use model::spec::{EndpointSource, HealthKind, HealthSpec, PolicySpec, ServiceSpec};
-use model::status::EndpointStatus;
-use model::{Endpoint, EndpointId, Instant, Rng, Weight};
+use model::status::{EjectionCounts as Ejections, EndpointStatus};
+use model::{EndpointId, Instant, Rng};
 
 use crate::endpoint::Origin;
 use crate::member::{Member, Standing};
-use crate::{DueCheck, EndpointHandle, Sessions, UnknownEndpoint};
+use crate::{DueCheck, EndpointHandle, Sessions};
 
 pub(crate) struct Control {
     origin: Arc<Origin>,
@@ -42,6 +49,15 @@ pub(crate) struct Control {
     listed: BTreeMap<EndpointId, u64>,
     /// The keys of those that stand by: at most one of each id.
     standby: BTreeMap<EndpointId, u64>,
+    /// The members that are ejected, by when they come back.
+    ejected: BTreeSet<(Instant, u64)>,
+    ejections: Ejections,
+    /// The members on their way to their share.
+    ramping: BTreeSet<u64>,
+    /// Which of many balancers this is, for subsets.
+    balancer: u64,
+    /// The last snapshot is one of a panic.
+    panics: bool,
     /// When each member needs attention, the earliest first.
     timers: BTreeSet<(Instant, u64)>,
     /// Checkers made so far: each has its own range of generations.
@@ -83,13 +99,6 @@ pub(crate) struct Notices {
     pub(crate) changed: bool,
 }
 
-/// New endpoints whose first check starts at once; further ones follow in batches of as many, so
-/// that 10,000 new endpoints do not mean 10,000 connections in one moment.
-const FIRST_CHECKS: usize = 64;
-
-/// Between two such batches: 6,400 first checks a second.
-const FIRST_CHECKS_PAUSE: Duration = Duration::from_millis(10);
-
 /// With more members than this, snapshots for changes of health are put off so that many such
 /// changes cost one: a snapshot costs time in proportion to the members.
 const MEMBERS_EAGER: usize = 256;
@@ -113,6 +122,11 @@ impl Control {
             members: BTreeMap::new(),
             listed: BTreeMap::new(),
             standby: BTreeMap::new(),
+            ejected: BTreeSet::new(),
+            ejections: Ejections::default(),
+            ramping: BTreeSet::new(),
+            balancer: seed,
+            panics: false,
             timers: BTreeSet::new(),
             checkers: 0,
             pending: Pending::default(),
@@ -125,6 +139,7 @@ impl Control {
             origin,
         };
         control.set_suspect_after();
+        control.set_eject_after();
         control.set_tick(now);
         if let EndpointSource::Static(endpoints) = &control.spec.source {
             control.set_endpoints(endpoints.clone(), now);
@@ -147,6 +162,16 @@ impl Control {
         }
         if old.health != self.spec.health {
             self.update_health(now);
+        }
+        if old.outlier != self.spec.outlier {
+            self.update_outlier(now);
+        }
+        if old.slow_start != self.spec.slow_start {
+            self.update_slow_start();
+        }
+        let rules = |spec: &ServiceSpec| (spec.panic, spec.failover_below, spec.subset);
+        if rules(&old) != rules(&self.spec) {
+            self.pending.stale = Stale::Now;
         }
         self.set_tick(now);
         if old.source != self.spec.source
@@ -178,152 +203,6 @@ impl Control {
         self.origin.suspect_after.store(suspect_after, Relaxed);
     }
 
-    pub(crate) fn set_endpoints(&mut self, endpoints: Vec<Endpoint>, now: Instant) {
-        if self.closed {
-            return;
-        }
-        let before = std::mem::take(&mut self.listed);
-        let mut created = 0;
-        for endpoint in endpoints {
-            if self.listed.contains_key(&endpoint.id) {
-                continue;
-            }
-            let id = endpoint.id.clone();
-            let former = before.get(&id).copied();
-            let key = match self.same_as(&endpoint, former) {
-                Some(key) => self.keep(key, endpoint),
-                None => {
-                    let weight = former.and_then(|key| self.members.get(&key)?.weight);
-                    let batch = (created / FIRST_CHECKS) as u32;
-                    created += 1;
-                    self.create(endpoint, weight, now + FIRST_CHECKS_PAUSE * batch)
-                }
-            };
-            self.listed.insert(id, key);
-        }
-        for (id, key) in before {
-            if self.listed.get(&id) != Some(&key) {
-                self.remove(key, now);
-            }
-        }
-    }
-
-    /// The member that is this endpoint: the listed one of its id, or one that stands by.
-    fn same_as(&self, endpoint: &Endpoint, listed: Option<u64>) -> Option<u64> {
-        let same = |key: &u64| {
-            self.members.get(key).is_some_and(|member| {
-                member.endpoint.id == endpoint.id && member.endpoint.address == endpoint.address
-            })
-        };
-        listed.filter(same).or_else(|| self.standby.get(&endpoint.id).copied().filter(same))
-    }
-
-    fn keep(&mut self, key: u64, endpoint: Endpoint) -> u64 {
-        let Some(member) = self.members.get_mut(&key) else { return key };
-        if matches!(member.standing, Standing::Standby { .. }) {
-            self.standby.remove(&endpoint.id);
-            member.standing = Standing::Listed;
-            member.set_timer(&mut self.timers, member.checker.poll_timeout());
-            self.pending.stale = Stale::Now;
-            self.pending.changed = true;
-        }
-        if member.endpoint != endpoint {
-            member.endpoint = endpoint;
-            self.pending.stale = Stale::Now;
-        }
-        key
-    }
-
-    fn create(&mut self, endpoint: Endpoint, weight: Option<Weight>, first_check: Instant) -> u64 {
-        let handle =
-            EndpointHandle::new(endpoint.id.clone(), endpoint.address, self.origin.clone());
-        let key = handle.key;
-        let checker = Checker::new(self.health.clone(), first_check, self.checkers << 32);
-        self.checkers += 1;
-        let timer = Instant::FAR_FUTURE;
-        let standing = Standing::Listed;
-        let mut member = Member { endpoint, weight, standing, checker, handle, timer };
-        member.set_timer(&mut self.timers, member.checker.poll_timeout());
-        self.members.insert(key, member);
-        self.pending.stale = Stale::Now;
-        self.pending.changed = true;
-        key
-    }
-
-    /// No longer listed. Whether a healthy one stands by or leaves is seen when all is settled.
-    fn remove(&mut self, key: u64, now: Instant) {
-        let Some(member) = self.members.get_mut(&key) else { return };
-        if member.is_healthy() {
-            let until = now + self.spec.drain_grace;
-            member.standing = Standing::Standby { until };
-            member.set_timer(&mut self.timers, until);
-            let former = self.standby.insert(member.endpoint.id.clone(), key);
-            if let Some(former) = former {
-                self.forget(former);
-            }
-        } else {
-            self.forget(key);
-        }
-        self.pending.stale = Stale::Now;
-        self.pending.changed = true;
-    }
-
-    fn forget(&mut self, key: u64) {
-        if let Some(mut member) = self.members.remove(&key) {
-            if self.standby.get(&member.endpoint.id) == Some(&key) {
-                self.standby.remove(&member.endpoint.id);
-            }
-            member.set_timer(&mut self.timers, Instant::FAR_FUTURE);
-            member.handle.keep_sessions(false);
-            self.pending.leaving.push(member.handle);
-        }
-    }
-
-    /// One whose sessions were ended gets them back only when it is undrained.
-    pub(crate) fn drain(&mut self, id: &str, keep_sessions: bool) -> Result<(), UnknownEndpoint> {
-        let member = self.member_mut(id)?;
-        if !keep_sessions {
-            member.handle.keep_sessions(false);
-        }
-        if member.standing != Standing::Drained {
-            member.standing = Standing::Drained;
-            member.handle.keep_sessions(keep_sessions);
-            let handle = member.handle.clone();
-            self.pending.leaving.push(handle);
-            self.pending.stale = Stale::Now;
-            self.pending.changed = true;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn undrain(&mut self, id: &str) -> Result<(), UnknownEndpoint> {
-        let member = self.member_mut(id)?;
-        if member.standing == Standing::Drained {
-            member.standing = Standing::Listed;
-            member.handle.stay();
-            member.handle.keep_sessions(false);
-            let handle = member.handle.clone();
-            self.pending.staying.push(handle);
-            self.pending.stale = Stale::Now;
-            self.pending.changed = true;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn set_weight(
-        &mut self,
-        id: &str,
-        weight: Option<Weight>,
-    ) -> Result<(), UnknownEndpoint> {
-        let member = self.member_mut(id)?;
-        if member.weight != weight {
-            member.weight = weight;
-            self.pending.stale = Stale::Now;
-            self.pending.changed = true;
-        }
-        Ok(())
-    }
-
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.listed.clear();
@@ -337,7 +216,8 @@ impl Control {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        timer.into_iter().chain(self.publish_at).chain(self.tick_at).min()
+        let back = self.ejected.first().map(|(at, _)| *at);
+        [timer, back, self.publish_at, self.tick_at].into_iter().flatten().min()
     }
 
     pub(crate) fn due_checks(&mut self, now: Instant) -> Vec<DueCheck> {
@@ -363,6 +243,7 @@ impl Control {
             }
             member.set_timer(&mut self.timers, member.checker.poll_timeout());
         }
+        self.readmit_due(now);
         if self.publish_at.is_some_and(|at| at <= now) {
             self.pending.stale = Stale::Now;
         }
@@ -374,11 +255,17 @@ impl Control {
     }
 
     /// What is done once in a while for all endpoints together, from what their counters say.
-    fn tick(&mut self, _now: Instant) {}
+    fn tick(&mut self, now: Instant) {
+        self.judge_windows(now);
+        self.step_ramps(now);
+    }
 
     /// How often; `None`: nothing needs it now.
     fn tick_interval(&self) -> Option<Duration> {
-        None
+        if self.closed {
+            return None;
+        }
+        [self.window_interval(), self.ramp_interval()].into_iter().flatten().min()
     }
 
     /// Begins or ends to tick, after whatever may have changed whether it is needed.
@@ -400,6 +287,10 @@ impl Control {
         let Some(member) = self.listed.get(id).and_then(|key| self.members.get_mut(key)) else {
             return;
         };
+        if result.is_err() {
+            // What checks see, too, is for them to judge.
+            member.handle.load.forgive_errors();
+        }
         let transition = member.checker.handle_result(now, generation, result, &mut self.rng);
         member.set_timer(&mut self.timers, member.checker.poll_timeout());
         if let Some(transition) = transition {
@@ -412,6 +303,7 @@ impl Control {
     }
 
     pub(crate) fn handle_suspect(&mut self, id: &EndpointId, now: Instant) {
+        self.judge_row(id, now);
         let limit = self.origin.suspect_after.load(Relaxed);
         // One that stands by is only there to be better than nothing.
         let failing = |key: &u64| {
@@ -448,8 +340,21 @@ impl Control {
         self.pending.changed = true;
     }
 
-    pub(crate) fn status(&self) -> Vec<EndpointStatus> {
-        self.members.values().map(Member::status).collect()
+    pub(crate) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
+        self.members.values().map(|member| member.status(now)).collect()
+    }
+
+    pub(crate) fn panics(&self) -> bool {
+        self.panics
+    }
+
+    pub(crate) fn ejections(&self) -> Ejections {
+        self.ejections
+    }
+
+    /// When something was last published: the latest moment that it is sure to know of.
+    pub(crate) fn published_at(&self) -> Instant {
+        self.published_at
     }
 
     /// Listed, healthy, and not drained.
@@ -466,11 +371,6 @@ impl Control {
     pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
         Some(self.members.get(self.listed.get(id)?)?.handle.clone())
     }
-
-    fn member_mut(&mut self, id: &str) -> Result<&mut Member, UnknownEndpoint> {
-        let key = self.listed.get(id);
-        key.and_then(|key| self.members.get_mut(key)).ok_or_else(|| UnknownEndpoint(id.into()))
-    }
 }
 
 fn sessions(spec: &ServiceSpec) -> Option<Sessions> {
@@ -485,5 +385,10 @@ fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {
-    Arc::new(Origin { service: name.clone(), events, suspect_after: AtomicU32::new(u32::MAX) })
+    Arc::new(Origin {
+        service: name.clone(),
+        events,
+        suspect_after: AtomicU32::new(u32::MAX),
+        eject_after: AtomicU32::new(u32::MAX),
+    })
 }

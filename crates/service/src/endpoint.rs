@@ -39,6 +39,8 @@ pub(crate) struct Origin {
     pub(crate) events: Arc<dyn Events>,
     /// Failures in a row that make an endpoint suspect.
     pub(crate) suspect_after: AtomicU32,
+    /// Failures in a row, answers of 500 and above included, that make it an outlier.
+    pub(crate) eject_after: AtomicU32,
 }
 
 const STAYS: u64 = u64::MAX;
@@ -189,6 +191,7 @@ mod tests {
             service: "web".into(),
             events: Arc::new(NoEvents),
             suspect_after: AtomicU32::new(3),
+            eject_after: AtomicU32::new(u32::MAX),
         };
         let address = "127.0.0.1:1".parse().unwrap();
         let endpoint = EndpointHandle::new("a".into(), address, Arc::new(origin));

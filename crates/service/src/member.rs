@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use health::{Checker, State};
+use health::{Checker, Outlier, Ramp, State};
 use model::status::{EndpointState, EndpointStatus};
 use model::{Endpoint, EndpointId, Instant, Weight};
 
@@ -14,6 +14,11 @@ pub(crate) struct Member {
     pub(crate) weight: Option<Weight>,
     pub(crate) standing: Standing,
     pub(crate) checker: Checker,
+    pub(crate) outlier: Outlier,
+    /// On its way to its share.
+    pub(crate) ramp: Option<Ramp>,
+    /// As of the last snapshot.
+    pub(crate) role: Role,
     pub(crate) handle: Arc<EndpointHandle>,
     /// Its entry in `Control::timers`, if it is not the far future.
     pub(crate) timer: Instant,
@@ -30,10 +35,35 @@ pub(crate) enum Standing {
     },
 }
 
+/// What a member was to the last snapshot.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Role {
+    /// It was healthy: if it is again in the next, it did not just begin to serve.
+    pub(crate) was_healthy: bool,
+    /// Ill, and used all the same.
+    pub(crate) in_panic: bool,
+    /// Of its weight, in percent, if it has less than all of it.
+    pub(crate) share: Option<u8>,
+    /// Successes when its ramp last made a step.
+    pub(crate) successes: u64,
+}
+
 impl Member {
-    /// Neither drained nor out. One that stands by was so when it was removed.
+    /// Neither drained nor out nor ejected. One that stands by was so when it was removed.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.standing != Standing::Drained && self.checker.state() == State::Healthy
+        self.standing != Standing::Drained
+            && self.checker.state() == State::Healthy
+            && !self.outlier.is_ejected()
+    }
+
+    /// Neither drained nor out, whether or not it is ejected.
+    pub(crate) fn is_listed_and_checked(&self) -> bool {
+        self.standing == Standing::Listed && self.checker.state() == State::Healthy
+    }
+
+    /// Listed, healthy, and with a weight: others may be left out as long as there is such a one.
+    pub(crate) fn can_serve(&self) -> bool {
+        self.standing == Standing::Listed && self.is_healthy() && self.weight().0 > 0
     }
 
     pub(crate) fn weight(&self) -> Weight {
@@ -63,18 +93,30 @@ impl Member {
         self.timer = at;
     }
 
-    pub(crate) fn status(&self) -> EndpointStatus {
+    pub(crate) fn status(&self, now: Instant) -> EndpointStatus {
         let checked = self.checker.reason();
-        let (state, reason) = match (self.standing, self.checker.state()) {
+        let (state, mut reason) = match (self.standing, self.checker.state()) {
             (Standing::Drained, _) => (EndpointState::Draining, format!("drained; {checked}")),
             (Standing::Standby { .. }, _) => {
                 let reason = "removed; serves until a new endpoint is proven".to_owned();
                 (EndpointState::Draining, reason)
             }
             (Standing::Listed, State::Unproven) => (EndpointState::Unproven, checked.to_string()),
-            (Standing::Listed, State::Healthy) => (EndpointState::Healthy, checked.to_string()),
+            (Standing::Listed, State::Healthy) => match self.outlier.describe(now) {
+                Some(evidence) => (EndpointState::Ejected, evidence),
+                None => (EndpointState::Healthy, checked.to_string()),
+            },
             (Standing::Listed, State::Unhealthy) => (EndpointState::Unhealthy, checked.to_string()),
         };
+        if state == EndpointState::Healthy && self.outlier.is_on_probation() {
+            reason.push_str("; was ejected, on probation");
+        }
+        if let Some(share) = self.role.share {
+            reason.push_str(&format!("; slow start {share} %"));
+        }
+        if self.role.in_panic {
+            reason.push_str("; used in panic");
+        }
         let load = &self.handle.load;
         EndpointStatus {
             id: self.endpoint.id.to_string(),

@@ -72,8 +72,9 @@ impl Pick {
             tracker.report(report);
         }
         let origin = &self.endpoint.origin;
-        if failures > 0 && failures >= origin.suspect_after.load(Relaxed) && self.endpoint.suspect()
-        {
+        let unreachable = failures > 0 && failures >= origin.suspect_after.load(Relaxed);
+        let fails = || self.endpoint.load.errors_in_a_row() >= origin.eject_after.load(Relaxed);
+        if report.outcome.is_failure() && (unreachable || fails()) && self.endpoint.suspect() {
             origin.events.suspect(&origin.service, &self.endpoint.id);
         }
     }

@@ -41,6 +41,8 @@ const LOOKS_MAX: usize = 8;
 impl Service {
     /// Static endpoints are taken from the specification; of a service that runs replicas,
     /// [`Service::set_endpoints`] names them later. The same seed and calls give the same picks.
+    /// The seed also decides which `subset` this balancer uses: each balancer of a fleet needs its
+    /// own.
     pub fn new(
         spec: &ServiceSpec,
         events: Arc<dyn Events>,
@@ -200,12 +202,19 @@ impl Service {
     }
 
     /// Judges an endpoint after [`Events::suspect`]. If its failures in a row still stand, it is
-    /// out at once, and is checked at once; the last eligible endpoint is only checked.
+    /// out at once, and is checked at once; the last eligible endpoint is only checked. As an
+    /// outlier (`outlier.consecutive`) it is ejected, and comes back by time.
     pub fn handle_suspect(&self, id: &EndpointId, now: Instant) {
         self.change(now, |control| control.handle_suspect(id, now));
     }
 
+    /// As [`Service::status_at`], seen from the last change.
     pub fn status(&self) -> ServiceStatus {
+        self.status_at(self.read(Control::published_at))
+    }
+
+    /// `now` is what reasons count from: `back in 9 s`.
+    pub fn status_at(&self, now: Instant) -> ServiceStatus {
         let settings = self.settings.load();
         ServiceStatus {
             name: self.name().to_string(),
@@ -214,7 +223,9 @@ impl Service {
                 EndpointSource::Run(run) => Some(run.replicas),
                 EndpointSource::Static(_) => None,
             },
-            endpoints: self.read(Control::status),
+            endpoints: self.read(|control| control.status(now)),
+            panic: self.read(Control::panics),
+            ejections: self.read(Control::ejections),
             retries: self.retries.load(Relaxed),
             retries_denied: self.retries_denied.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
@@ -233,6 +244,16 @@ impl Service {
 
     pub fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
         self.read(|control| control.endpoint(id))
+    }
+
+    /// Endpoints that picks could go to, were they not ejected as outliers.
+    pub fn ejected(&self) -> Vec<Arc<EndpointHandle>> {
+        self.read(Control::ejected)
+    }
+
+    /// Whether so few endpoints are healthy that ill ones are used.
+    pub fn panics(&self) -> bool {
+        self.read(Control::panics)
     }
 
     /// The endpoints that picks now choose from.

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::spec::{EndpointSource, HealthKind, ServiceSpec};
-use model::status::EndpointState;
+use model::spec::{EndpointSource, HealthKind, OutlierSpec, ServiceSpec, SlowStartSpec};
+use model::status::{EndpointState, EndpointStatus, ServiceStatus};
 use model::{Endpoint, EndpointId, Instant, Outcome, Report, Rng, ServiceName, Weight};
 use service::{DueCheck, EndpointHandle, Events, Pick, Request, Service};
 
@@ -62,12 +63,31 @@ fn endpoints(rng: &mut Rng) -> Vec<Endpoint> {
         .collect()
 }
 
+/// Outliers, slow start, panic, failover and subsets, each by chance.
+fn change_rules(spec: &mut ServiceSpec, rng: &mut Rng) {
+    let mut maybe = |of: u64| rng.below(of) == 0;
+    spec.outlier = maybe(2).then(|| OutlierSpec {
+        consecutive: if maybe(4) { None } else { Some(1) },
+        requests_min: 3,
+        interval: Duration::from_millis(500),
+        ejection: Duration::from_secs(1),
+        ejection_max: Duration::from_secs(5),
+        share_max: if maybe(4) { 0.0 } else { 0.4 },
+        ..OutlierSpec::default()
+    });
+    spec.slow_start = maybe(2).then(|| SlowStartSpec::new(Duration::from_secs(3)));
+    spec.panic = maybe(2).then_some(0.5);
+    spec.failover_below = if maybe(3) { 0.7 } else { 0.0 };
+    spec.subset = maybe(4).then_some(2);
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::from_seed(seed);
         let mut spec = ServiceSpec::new("web".into());
         spec.source = EndpointSource::Static(endpoints(&mut rng));
         spec.policy.name = POLICIES[rng.below(3) as usize].into();
+        change_rules(&mut spec, &mut rng);
         let recorder = Arc::new(Recorder::default());
         let now = Instant::from_nanos(rng.below(1 << 40));
         let service = Service::new(&spec, recorder.clone(), now, seed);
@@ -161,10 +181,11 @@ impl World {
     fn handle_suspects(&mut self) {
         let suspects = std::mem::take(&mut *self.recorder.suspects.lock().unwrap());
         for id in suspects {
-            let before = self.service.eligible().len();
+            let before = self.service.healthy();
             self.service.handle_suspect(&id, self.now);
-            let healthy = self.service.eligible().len();
-            assert!(before == 0 || healthy > 0 || self.service.healthy() == 0);
+            let healthy = self.service.healthy();
+            assert!(before == 0 || healthy > 0, "suspicion took the last one");
+            assert!(healthy == 0 || !self.service.eligible().is_empty());
         }
     }
 
@@ -194,7 +215,8 @@ impl World {
     }
 
     fn update(&mut self) {
-        match self.rng.below(4) {
+        match self.rng.below(5) {
+            4 => change_rules(&mut self.spec, &mut self.rng),
             0 => self.spec.policy.name = POLICIES[self.rng.below(3) as usize].into(),
             1 => self.spec.health.unhealthy_after = 1 + self.rng.below(4) as u32,
             2 => {
@@ -206,17 +228,58 @@ impl World {
         self.service.update(&self.spec, self.now);
     }
 
+    fn verify_rules(&self, status: &ServiceStatus, eligible: usize) {
+        let count = |states: &[EndpointState]| {
+            status.endpoints.iter().filter(|status| states.contains(&status.state)).count()
+        };
+        let ejected = count(&[EndpointState::Ejected]);
+        let drained = |status: &EndpointStatus| status.state == EndpointState::Draining;
+        let listed = status.endpoints.iter().filter(|status| !drained(status)).count();
+        match &self.spec.outlier {
+            None => assert_eq!(ejected, 0),
+            Some(outlier) if outlier.share_max == 0.0 => {}
+            Some(outlier) => {
+                let most = ((outlier.share_max * listed as f64) as usize).max(1);
+                assert!(ejected <= most, "{ejected} of {listed}: {:?}", status.endpoints);
+            }
+        }
+        let well = count(&[EndpointState::Healthy]);
+        assert!(ejected == 0 || well > 0, "the last one: {:?}", status.endpoints);
+        assert!(well == 0 || eligible > 0);
+        let proven = well + ejected + count(&[EndpointState::Unhealthy]);
+        match self.spec.panic {
+            None => assert!(!status.panic),
+            // With one priority there is no doubt of what it is a share of.
+            Some(panic) if status.endpoints.iter().all(|status| status.priority == 0) => {
+                let few =
+                    if proven <= 3 { well == 0 } else { (well as f64) < panic * proven as f64 };
+                let standby = well == 0 && status.endpoints.iter().any(drained);
+                assert!(status.panic == (few && proven > 0) || standby, "{:?}", status.endpoints);
+            }
+            Some(_) => {}
+        }
+        if let Some(subset) = self.spec.subset {
+            assert!(eligible <= subset as usize);
+        }
+    }
+
     fn verify(&self) {
         let eligible = self.service.eligible();
         let status = self.service.status();
+        let allowed = |state| match state {
+            EndpointState::Healthy | EndpointState::Draining => true,
+            EndpointState::Unhealthy | EndpointState::Ejected => status.panic,
+            EndpointState::Unproven => false,
+        };
         for endpoint in &eligible {
             let named = status.endpoints.iter().any(|status| {
                 status.id == endpoint.id.as_str()
                     && status.address == endpoint.address
-                    && [EndpointState::Healthy, EndpointState::Draining].contains(&status.state)
+                    && allowed(status.state)
             });
             assert!(named && !endpoint.is_leaving(), "{} is eligible", endpoint.id);
         }
+        self.verify_rules(&status, eligible.len());
         for id in &self.drained {
             let handle = self.service.endpoint(id.as_str());
             let leaving = handle.as_ref().is_some_and(|handle| handle.is_leaving());
@@ -233,13 +296,17 @@ impl World {
 
 #[test]
 fn invariants_hold_under_random_operations() {
+    let (mut ejections, mut panics) = (0, 0);
     for seed in 0..300 {
-        let run = std::panic::catch_unwind(|| {
+        let run = std::panic::catch_unwind(AssertUnwindSafe(|| {
             let mut world = World::new(seed);
             for _ in 0..400 {
                 world.step();
                 world.verify();
+                panics += usize::from(world.service.status().panic);
             }
+            let counts = world.service.status().ejections;
+            ejections += counts.consecutive + counts.error_rate + counts.latency;
             let (service, now) = (world.service.clone(), world.now);
             service.close(now);
             world.drained.clear();
@@ -255,10 +322,11 @@ fn invariants_hold_under_random_operations() {
             }
             let leaving = world.recorder.leaving.lock().unwrap();
             assert!(world.seen.keys().all(|key| leaving.iter().any(|left| left.key == *key)));
-        });
+        }));
         if let Err(panic) = run {
             eprintln!("failing seed: {seed}");
             std::panic::resume_unwind(panic);
         }
     }
+    assert!(ejections > 100 && panics > 300, "{ejections} ejections, {panics} steps in panic");
 }

@@ -29,6 +29,11 @@ pub(crate) struct Invariants {
     healthy_after: u32,
     budget: f64,
     budget_min: u32,
+    /// The service's rules around eligibility.
+    share_max: Option<f64>,
+    panic: Option<f64>,
+    failover_below: f64,
+    subset: Option<usize>,
     lowest_priority: u8,
     balancers: Vec<Books>,
     calm: bool,
@@ -53,6 +58,8 @@ struct View {
     proven: bool,
     /// Since when failed checks or suspicion took it out.
     out_since: Option<Instant>,
+    /// The service says that it left it out for its traffic.
+    ejected: bool,
     failed_in_a_row: u32,
     passed_in_a_row: u32,
     in_flight: u32,
@@ -88,6 +95,10 @@ impl Invariants {
             healthy_after: spec.health.healthy_after,
             budget: spec.retry.budget,
             budget_min: spec.retry.budget_min,
+            share_max: spec.outlier.as_ref().map(|outlier| outlier.share_max),
+            panic: spec.panic,
+            failover_below: spec.failover_below,
+            subset: spec.subset.map(|size| size as usize),
             lowest_priority,
             balancers: (0..balancers).map(|_| Books::default()).collect(),
             calm: false,
@@ -148,21 +159,42 @@ impl Invariants {
     }
 
     /// Suspicion took it out.
-    pub(crate) fn ejected(&mut self, now: Instant, balancer: u32, server: u32) {
+    pub(crate) fn suspected(&mut self, now: Instant, balancer: u32, server: u32) {
         let view = self.view(balancer, server);
         view.out_since = Some(now);
         view.passed_in_a_row = 0;
     }
 
+    /// Which endpoints the service says are ejected, after each call of it.
+    pub(crate) fn ejected(&mut self, now: Instant, balancer: u32, ejected: &[u32]) {
+        let Some(share_max) = self.share_max else { return };
+        let views = &mut self.balancers[balancer as usize].views;
+        views.iter_mut().for_each(|view| view.ejected = false);
+        for server in ejected {
+            self.view(balancer, *server).ejected = true;
+        }
+        let (count, well) = (ejected.len(), self.well(balancer));
+        let views = &self.balancers[balancer as usize].views;
+        let listed = views.iter().filter(|view| view.listed && !view.drained).count();
+        let most = ((share_max * listed as f64 + 1e-9) as usize).max(1);
+        let lags = views.len() > MEMBERS_EAGER;
+        if count > most {
+            self.violated(now, || format!("{count} of {listed} endpoints are ejected"));
+        }
+        if count > 0 && well == 0 && !lags {
+            self.violated(now, || format!("all {count} endpoints that work are ejected"));
+        }
+    }
+
     /// How many that suspicion has to leave: listed, proven, not out, not drained.
     pub(crate) fn well(&self, balancer: u32) -> usize {
         let views = &self.balancers[balancer as usize].views;
-        let well = |view: &&View| {
-            view.listed
-                && !view.drained
-                && (!self.checks || (view.proven && view.out_since.is_none()))
-        };
-        views.iter().filter(well).count()
+        views.iter().filter(|view| self.is_well(view)).count()
+    }
+
+    fn is_well(&self, view: &View) -> bool {
+        let checked = !self.checks || (view.proven && view.out_since.is_none());
+        view.listed && !view.drained && !view.ejected && checked
     }
 
     pub(crate) fn picked(
@@ -194,8 +226,14 @@ impl Invariants {
             "was removed, while others are healthy"
         } else if checks && !view.proven {
             "never passed a check"
-        } else if checks && view.listed && view.out_since.is_some_and(|since| since + lag < now) {
+        } else if checks
+            && view.listed
+            && view.out_since.is_some_and(|since| since + lag < now)
+            && !self.may_panic(balancer, service, servers, lag)
+        {
             "is out"
+        } else if view.ejected && !self.may_panic(balancer, service, servers, lag) {
+            "is ejected"
         } else if self.is_outranked(balancer, servers[server as usize].priority, servers, lag) {
             "is of a later priority than a healthy one"
         } else if handle.in_flight() != view.in_flight {
@@ -209,16 +247,46 @@ impl Invariants {
         });
     }
 
-    /// Whether an earlier priority has a healthy endpoint. While snapshots lag, nothing is said.
+    /// Whether endpoints of earlier priorities are enough. While snapshots lag, nothing is said.
     fn is_outranked(&self, balancer: u32, priority: u8, servers: &[Server], lag: Duration) -> bool {
         if priority <= self.lowest_priority || !lag.is_zero() {
             return false;
         }
+        (0..priority).any(|last| self.are_enough(self.count(balancer, last, servers)))
+    }
+
+    /// Whether the service says that it is in panic, and is right.
+    fn may_panic(
+        &self,
+        balancer: u32,
+        service: &Service,
+        servers: &[Server],
+        lag: Duration,
+    ) -> bool {
+        let Some(panic) = self.panic.filter(|_| service.panics()) else { return false };
+        let mut priorities: Vec<u8> = servers.iter().map(|server| server.priority).collect();
+        priorities.sort_unstable();
+        let in_use = priorities
+            .iter()
+            .map(|last| self.count(balancer, *last, servers))
+            .find(|counts| self.are_enough(*counts));
+        let (well, all) = in_use.unwrap_or_else(|| self.count(balancer, u8::MAX, servers));
+        let too_few = if all <= 3 { well == 0 } else { (well as f64) < panic * all as f64 };
+        too_few || !lag.is_zero()
+    }
+
+    fn are_enough(&self, (well, all): (usize, usize)) -> bool {
+        well > 0 && well as f64 >= self.failover_below * all as f64
+    }
+
+    /// Up to this priority: how many are well, of how many that may be used at all.
+    fn count(&self, balancer: u32, last: u8, servers: &[Server]) -> (usize, usize) {
         let views = self.balancers[balancer as usize].views.iter().zip(servers);
-        views.into_iter().any(|(view, server)| {
-            let well = view.listed && !view.drained;
-            let well = well && (!self.checks || (view.proven && view.out_since.is_none()));
-            well && server.priority < priority
+        let usable = views.filter(|(view, server)| {
+            server.priority <= last && view.listed && !view.drained && (!self.checks || view.proven)
+        });
+        usable.fold((0, 0), |(well, all), (view, _)| {
+            (well + usize::from(self.is_well(view)), all + 1)
         })
     }
 
@@ -315,7 +383,11 @@ impl Invariants {
                     });
                 }
             }
-            if self.calm && spreads {
+            let eligible = service.eligible().len();
+            if self.subset.is_some_and(|size| eligible > size) {
+                self.violated(now, || format!("balancer {balancer} uses {eligible} endpoints"));
+            }
+            if self.calm && spreads && self.subset.is_none() {
                 self.all_used(now, balancer, &books, servers, exempt);
             }
         }

@@ -21,6 +21,8 @@ pub struct Report {
     pub errors: Errors,
     pub retries: u64,
     pub retries_denied: u64,
+    /// How often an endpoint was left out as an outlier, by all balancers.
+    pub ejections: u64,
     /// What the endpoint with the most requests for its weight got, over the mean; among those
     /// that were there from the beginning to the end. 1 is even.
     pub imbalance: f64,

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use model::spec::scenario::{Action, Fault, Scenario, Traffic};
 use model::spec::{EndpointSource, HealthKind, PolicySpec, ServiceSpec};
+use model::status::EjectionCounts;
 use model::{Endpoint, EndpointId, Instant, Rng};
 use service::Service;
 
@@ -192,7 +193,17 @@ impl<'a> Simulation<'a> {
             }
         };
         let learnt = self.scenario.stale * self.scenario.balancers;
-        let calm = self.begin + last + checks + boot + learnt + Duration::from_secs(1);
+        // What was ejected last comes back, and gets to its share.
+        let ejected = spec
+            .outlier
+            .as_ref()
+            .map_or(Duration::ZERO, |outlier| outlier.ejection_max + outlier.interval * 11);
+        let slow = spec.slow_start.as_ref();
+        let ramp = slow.map_or(Duration::ZERO, |slow_start| {
+            slow_start.window * if slow_start.hold_above.is_some() { 5 } else { 1 }
+        });
+        let after = checks + boot + learnt + ejected + ramp;
+        let calm = self.begin + last + after + Duration::from_secs(1);
         (calm < self.end).then_some(calm)
     }
 
@@ -349,7 +360,9 @@ impl<'a> Simulation<'a> {
         let before = service.is_healthy(id.as_str());
         service.handle_suspect(id, self.now);
         if before && !service.is_healthy(id.as_str()) {
-            self.invariants.ejected(self.now, balancer, server);
+            if !service.ejected().iter().any(|ejected| ejected.id == *id) {
+                self.invariants.suspected(self.now, balancer, server);
+            }
             if well <= 1 {
                 let id = id.clone();
                 self.invariants.violated(self.now, || format!("suspicion took {id}, the last one"));
@@ -361,6 +374,12 @@ impl<'a> Simulation<'a> {
     /// After each call of a service: sees to what it told, and to when it is due next.
     pub(crate) fn heed(&mut self, index: u32) {
         self.take_notes(index);
+        if self.scenario.service.outlier.is_some() {
+            let ejected = self.balancers[index as usize].service.ejected();
+            let ejected: Vec<u32> =
+                ejected.iter().map(|handle| crate::server::index_of(handle.address)).collect();
+            self.invariants.ejected(self.now, index, &ejected);
+        }
         let balancer = &mut self.balancers[index as usize];
         let at = balancer.service.poll_timeout().unwrap_or(Instant::FAR_FUTURE).max(self.now);
         if at < balancer.poll_at && at != Instant::FAR_FUTURE {
@@ -398,13 +417,15 @@ impl<'a> Simulation<'a> {
         self.recorder.sample(self.now, self.begin);
         let services: Vec<_> = self.balancers.iter().map(|b| b.service.clone()).collect();
         let services: Vec<&Service> = services.iter().map(|service| &**service).collect();
-        let (mut retries, mut retries_denied) = (0, 0);
+        let (mut retries, mut retries_denied, mut ejections) = (0, 0, 0);
         let picks: Vec<u64> =
             (0..self.servers.len() as u32).map(|server| self.invariants.picks(server)).collect();
         for service in &services {
             let status = service.status();
             retries += status.retries;
             retries_denied += status.retries_denied;
+            let EjectionCounts { consecutive, error_rate, latency } = status.ejections;
+            ejections += consecutive + error_rate + latency;
         }
         let policy = services[0].settings().policy.name.clone();
         let recorder = &self.recorder;
@@ -435,6 +456,7 @@ impl<'a> Simulation<'a> {
             errors: recorder.errors,
             retries,
             retries_denied,
+            ejections,
             imbalance,
             moved,
             endpoints,

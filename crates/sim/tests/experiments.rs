@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use model::spec::PolicySpec;
 use model::spec::scenario::{
     Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
+use model::spec::{OutlierSpec, PolicySpec, SlowStartSpec};
 use sim::Report;
 
 const MS: Duration = Duration::from_millis(1);
@@ -172,4 +172,64 @@ fn a_full_endpoint_queues_and_then_resets() {
     assert!((0.45..0.55).contains(&report.success()), "{report:?}");
     // Ten wait before it: five rounds of 100 ms, and its own.
     assert!((550.0..=600.0).contains(&report.p99_ms), "{}", report.p99_ms);
+}
+
+/// Five endpoints, one of which answers 30 % with 500, and fast, for half a minute. A check by
+/// TCP sees nothing. A share of 6 % of all requests fails; an ejection ends that, but for what it
+/// takes to notice, once for each return.
+#[test]
+fn a_gray_failure_is_ejected_by_its_error_rate() {
+    let mut scenario = scenario(60 * S, 200.0);
+    scenario.service.retry.attempts = 0;
+    scenario.endpoints.push(group("web", 5, 1));
+    scenario.events.push(fault(15 * S, 30 * S, 0, 1, Fault::Errors(0.3)));
+    let mut outlier = OutlierSpec { consecutive: None, ..OutlierSpec::default() };
+    outlier.error_rate = Some(0.2);
+    for policy in ["round_robin", "least_request"] {
+        scenario.service.outlier = None;
+        let without = run(&scenario, policy);
+        scenario.service.outlier = Some(outlier.clone());
+        let with = run(&scenario, policy);
+        assert!((0.96..0.975).contains(&without.success()), "{policy}: {}", without.success());
+        assert!(with.success() > 0.997, "{policy}: {}", with.success());
+        assert!((2..=4).contains(&with.ejections), "{policy}: {}", with.ejections);
+        println!("{policy}: {:.4} without, {:.4} with", without.success(), with.success());
+    }
+}
+
+/// One of five takes ten times as long for half a minute, which no check sees.
+#[test]
+fn a_slow_replica_is_ejected_by_its_latency() {
+    let mut scenario = scenario(60 * S, 200.0);
+    scenario.service.retry.attempts = 0;
+    scenario.endpoints.push(group("web", 5, 1));
+    scenario.events.push(fault(15 * S, 30 * S, 0, 1, Fault::Slower(10.0)));
+    let without = run(&scenario, "round_robin");
+    scenario.service.outlier = Some(OutlierSpec::default());
+    let with = run(&scenario, "round_robin");
+    let calm = Scenario { events: Vec::new(), ..scenario.clone() };
+    assert_eq!(run(&calm, "round_robin").ejections, 0, "chance alone is no reason");
+    assert!((2..=4).contains(&with.ejections), "{}", with.ejections);
+    assert!(without.p99_ms > 200.0 && with.p99_ms < 100.0, "{} {}", without.p99_ms, with.p99_ms);
+    println!("p99: {} ms without, {} ms with", without.p99_ms, with.p99_ms);
+}
+
+/// Three busy endpoints get a fourth, which is five times as slow at first and warms up over 20 s.
+/// It has the threads for its share once it is warm; a whole share at once fills its queue.
+#[test]
+fn a_cold_replica_is_not_drowned_when_it_starts_slowly() {
+    let mut scenario = scenario(60 * S, 400.0);
+    let mut web = EndpointGroup::new("web", 3, Latency::Exponential { mean: 20 * MS });
+    web.threads = Some(6);
+    web.warm_up = 20 * S;
+    scenario.endpoints.push(web);
+    let action = Action::Scale { group: 0, count: 4 };
+    scenario.events.push(ScenarioEvent { at: 10 * S, lasts: None, action });
+    let without = run(&scenario, "round_robin");
+    scenario.service.slow_start = Some(SlowStartSpec::new(20 * S));
+    let with = run(&scenario, "round_robin");
+    println!("p99: {} ms without, {} ms with", without.p99_ms, with.p99_ms);
+    assert!(without.p99_ms > 4.0 * with.p99_ms, "{} {}", without.p99_ms, with.p99_ms);
+    let last = with.endpoints.last().map_or(0, |endpoint| endpoint.picks);
+    assert!(last > with.requests / 8, "it got its share in the end: {last}");
 }

@@ -49,12 +49,25 @@ struct FirstAvailable {
 
 impl Policy for FirstAvailable {
     fn prepare(&self, candidates: &[Candidate], _: &mut Rng) -> Box<dyn Picker> {
-        Box::new(FirstAvailablePicker { limit: self.limit, usable: Usable::of(candidates) })
+        self.picker(candidates, 1)
+    }
+
+    fn prepare_scaled(&self, candidates: &[Candidate], scale: u16, _: &mut Rng) -> Box<dyn Picker> {
+        self.picker(candidates, scale)
+    }
+}
+
+impl FirstAvailable {
+    fn picker(&self, candidates: &[Candidate], scale: u16) -> Box<dyn Picker> {
+        let (limit, scale) = (self.limit, scale.max(1));
+        Box::new(FirstAvailablePicker { limit, scale, usable: Usable::of(candidates) })
     }
 }
 
 struct FirstAvailablePicker {
     limit: u32,
+    /// Weights are in so many parts of a unit.
+    scale: u16,
     usable: Usable,
 }
 
@@ -68,7 +81,7 @@ impl Picker for FirstAvailablePicker {
             let load = loads.get(*position as usize);
             let in_flight = u64::from(load.map_or(0, |load| load.in_flight()));
             let weight = u64::from(*weight);
-            if in_flight < u64::from(self.limit) * weight {
+            if in_flight * u64::from(self.scale) < u64::from(self.limit) * weight {
                 return Some(*position);
             }
             if least.is_none_or(|(_, load, of)| in_flight * of < load * weight) {

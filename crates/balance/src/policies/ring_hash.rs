@@ -68,12 +68,25 @@ struct RingHash {
 
 impl Policy for RingHash {
     fn prepare(&self, candidates: &[Candidate], _: &mut Rng) -> Box<dyn Picker> {
+        self.picker(candidates, 1)
+    }
+
+    fn prepare_scaled(&self, candidates: &[Candidate], scale: u16, _: &mut Rng) -> Box<dyn Picker> {
+        self.picker(candidates, scale)
+    }
+}
+
+impl RingHash {
+    /// `scale`: weights are in so many parts of a unit. With more points for all, most keys would
+    /// move.
+    fn picker(&self, candidates: &[Candidate], scale: u16) -> Box<dyn Picker> {
+        let scale = u64::from(scale.max(1));
         let walk = Walk::new(candidates, self.bound);
         let entries = walk.usable().entries();
-        let halvings = halvings(entries, self.vnodes);
+        let halvings = halvings(entries, self.vnodes, scale);
         let mut points = Vec::new();
         for (rank, (position, weight)) in (0u64..).zip(entries) {
-            let count = ((self.vnodes * u64::from(*weight)) >> halvings).max(1);
+            let count = ((self.vnodes * u64::from(*weight) / scale) >> halvings).max(1);
             let identity = mix(candidates[*position as usize].identity_hash);
             // An endpoint's first points do not depend on how many it has.
             let place = |point: u64| mix(identity.wrapping_add(point)) >> 32 << 32;
@@ -84,8 +97,8 @@ impl Policy for RingHash {
     }
 }
 
-fn halvings(entries: &[(u32, u16)], vnodes: u64) -> u32 {
-    let total: u64 = entries.iter().map(|(_, weight)| u64::from(*weight) * vnodes).sum();
+fn halvings(entries: &[(u32, u16)], vnodes: u64, scale: u64) -> u32 {
+    let total: u64 = entries.iter().map(|(_, weight)| u64::from(*weight) * vnodes / scale).sum();
     let enough = (16 * vnodes * entries.len() as u64).clamp(POINTS_ENOUGH, POINTS_MAX);
     (0..64).find(|halvings| total >> halvings <= enough).unwrap_or(0)
 }
@@ -115,12 +128,13 @@ mod tests {
     #[test]
     fn points_are_halved_until_they_fit() {
         let many = |count: u32, weight: u16| (0..count).map(|p| (p, weight)).collect::<Vec<_>>();
-        assert_eq!(halvings(&many(10_000, 1), 160), 0);
-        assert_eq!(halvings(&many(20_000, 1), 160), 1);
-        assert_eq!(halvings(&many(10_000, 65_535), 160), 16);
-        assert_eq!(halvings(&many(2, 65_535), 160), 9);
-        assert_eq!(halvings(&many(100, 16), 160), 0);
-        assert_eq!(halvings(&many(100, 100), 160), 3);
-        assert_eq!(halvings(&[], 160), 0);
+        assert_eq!(halvings(&many(10_000, 1), 160, 1), 0);
+        assert_eq!(halvings(&many(20_000, 1), 160, 1), 1);
+        assert_eq!(halvings(&many(10_000, 65_535), 160, 1), 16);
+        assert_eq!(halvings(&many(2, 65_535), 160, 1), 9);
+        assert_eq!(halvings(&many(100, 16), 160, 1), 0);
+        assert_eq!(halvings(&many(100, 100), 160, 1), 3);
+        assert_eq!(halvings(&many(100, 100), 160, 100), 0);
+        assert_eq!(halvings(&[], 160, 1), 0);
     }
 }

@@ -12,7 +12,7 @@ use crate::keys;
 use crate::table::Kind;
 use crate::tree::{Entry, Value, quoted};
 
-use super::{Context, affinity, endpoint, health, path_of, policy, run};
+use super::{Context, affinity, endpoint, failures, health, path_of, policy, run};
 
 pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     let owner = format!("service {}", quoted(&entry.key));
@@ -34,6 +34,7 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
 /// What a scenario has in common with a configuration.
 pub(super) fn treatment(fields: &Fields<'_>, spec: &mut ServiceSpec, context: &Context<'_>) {
     spec.health = health::health(fields, context);
+    failures::failures(fields, spec, context);
     spec.retry = retry(fields, context);
     if let Some(fields) = fields.section("timeouts", &keys::SERVICE_TIMEOUTS) {
         fields.duration("connect", &mut spec.connect_timeout);

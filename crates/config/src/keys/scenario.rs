@@ -1,5 +1,6 @@
 //! The keys of a scenario for `evenkeel simulate`: a file of its own.
 
+use super::failures::{FAILOVER_BELOW_KEY, OUTLIER_KEY, PANIC_KEY, SLOW_START_KEY, SUBSET_KEY};
 use super::*;
 
 /// A number that may have a fraction.
@@ -55,6 +56,11 @@ pub(crate) static SCENARIO_SERVICE: Section = Section {
     example: "health: off",
     keys: &[
         key("health", AnyOf(&[OFF, Word("tcp"), In(&HEALTH)]), Written("tcp"), "Health checks."),
+        OUTLIER_KEY,
+        SLOW_START_KEY,
+        PANIC_KEY,
+        FAILOVER_BELOW_KEY,
+        SUBSET_KEY,
         key("retry", AnyOf(&[OFF, In(&RETRY)]), Written("{}"), "Retries."),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key("drain_grace", GRACE, Written("30s"), "How long a leaving endpoint may finish."),

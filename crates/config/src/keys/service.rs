@@ -1,5 +1,6 @@
 //! The keys of `services.NAME`.
 
+use super::failures::{FAILOVER_BELOW_KEY, OUTLIER_KEY, PANIC_KEY, SLOW_START_KEY, SUBSET_KEY};
 use super::*;
 
 const ADDRESS: Kind = scalar("an address", "127.0.0.1:5001");
@@ -35,6 +36,11 @@ pub(crate) static SERVICE: Section = Section {
             Written("tcp"),
             "How endpoints are checked.",
         ),
+        OUTLIER_KEY,
+        SLOW_START_KEY,
+        PANIC_KEY,
+        FAILOVER_BELOW_KEY,
+        SUBSET_KEY,
         key(
             "affinity",
             In(&AFFINITY),

@@ -63,6 +63,14 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      cookie:\n        name: K\n        @\n",
     ),
     (
+        "outlier",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    outlier:\n      @\n",
+    ),
+    (
+        "slow start",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    slow_start:\n      window: 9s\n      @\n",
+    ),
+    (
         "retry",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    retry:\n      @\n",
     ),

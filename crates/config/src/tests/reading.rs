@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HostPattern,
-    PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition, SameSite, StatusSet,
-    TextMatch,
+    OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition,
+    SameSite, SlowStartSpec, StatusSet, TextMatch,
 };
 use model::vocabulary::OptionValue;
 
@@ -132,6 +132,11 @@ services:
       - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
       - "[::1]:5002"
     health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    outlier: { consecutive: 7, error_rate: 30%, latency: 2.5, requests_min: 50, interval: 2s, ejection: 5s, ejection_max: 1m, share_max: 20% }
+    slow_start: { window: 1m, from: 5%, curve: 1.5, hold_above: off }
+    panic: 30%
+    failover_below: 70%
+    subset: 20
     affinity: { cookie: { name: KEEL, ttl: 1d, path: /app, secure: true, http_only: false, same_site: none, secret: 0123456789abcdef } }
     retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
     pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
@@ -159,6 +164,23 @@ fn every_key_is_read() {
     );
     assert_eq!(spec.access_log, Some(AccessLogSpec::File("/var/log/evenkeel.log".into())));
     assert_eq!((spec.workers, spec.stop_grace.0), (Some(2), Duration::from_secs(5)));
+
+    let service = &spec.services["web"];
+    let outlier = OutlierSpec {
+        consecutive: Some(7),
+        error_rate: Some(0.3),
+        latency: Some(2.5),
+        requests_min: 50,
+        interval: Duration::from_secs(2),
+        ejection: Duration::from_secs(5),
+        ejection_max: Duration::from_secs(60),
+        share_max: 0.2,
+    };
+    assert_eq!(service.outlier, Some(outlier));
+    let window = Duration::from_secs(60);
+    let slow_start = SlowStartSpec { window, from: 0.05, curve: 1.5, hold_above: None };
+    assert_eq!(service.slow_start, Some(slow_start));
+    assert_eq!((service.panic, service.failover_below, service.subset), (Some(0.3), 0.7, Some(20)));
 
     let web = &spec.listeners["web"];
     assert_eq!(web.timeouts.stream_idle, Duration::from_secs(7200));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use model::spec::HealthKind;
 use model::spec::scenario::{Action, Fault, Latency, Scenario, Traffic};
+use model::spec::{HealthKind, OutlierSpec, SlowStartSpec};
 
 use super::VOCABULARY;
 use crate::keys::scenario::SCENARIO;
@@ -18,6 +18,11 @@ balancers: 3
 stale: 100ms
 service:
   health: off
+  outlier: { latency: off }
+  slow_start: 10s
+  panic: 30%
+  failover_below: 70%
+  subset: 20
   retry: { attempts: 1, on: [reset, 500] }
   timeouts: { connect: 1s, first_byte: 2s, total: 3s }
   drain_grace: 4s
@@ -60,6 +65,11 @@ fn everything_is_read() {
     assert_eq!(scenario.policies.len(), 2);
     assert_eq!(scenario.policies[1].options.len(), 1);
     assert_eq!(scenario.service.health.kind, HealthKind::Off);
+    let outlier = OutlierSpec { latency: None, ..OutlierSpec::default() };
+    assert_eq!(scenario.service.outlier, Some(outlier));
+    assert_eq!(scenario.service.slow_start, Some(SlowStartSpec::new(s(10))));
+    let service = &scenario.service;
+    assert_eq!((service.panic, service.failover_below, service.subset), (Some(0.3), 0.7, Some(20)));
     assert_eq!(scenario.service.retry.on.len(), 2);
     assert_eq!(scenario.service.total_timeout, Some(s(3)));
     assert_eq!(scenario.service.drain_grace, s(4));
@@ -149,7 +159,9 @@ fn the_manual_names_every_key() {
     let manual = include_str!("../../../../docs/simulate.md");
     for section in sections(&SCENARIO) {
         // Those of a configuration are explained there.
-        if ["health", "health tcp", "retry", "service timeouts"].contains(&section.name) {
+        if ["health", "health tcp", "outlier", "slow start", "retry", "service timeouts"]
+            .contains(&section.name)
+        {
             continue;
         }
         for key in section.available() {

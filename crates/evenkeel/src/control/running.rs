@@ -1,14 +1,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use model::Endpoint;
 use model::spec::{EndpointSource, RunSpec, ServiceSpec};
 use model::status::ServiceStatus;
+use model::{Endpoint, Instant};
 use proxy::Proxy;
 use service::Service;
 
+use super::identity;
 use super::replicas::Fleet;
-use super::seed;
 
 /// A service in use and, if we run its replicas, their fleet.
 pub(super) struct Running {
@@ -18,7 +18,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn start(proxy: &Proxy, spec: &ServiceSpec, directory: &Path) -> Self {
-        let service = Service::new(spec, proxy.events(), proxy.now(), seed());
+        let service = Service::new(spec, proxy.events(), proxy.now(), identity());
         proxy.watch(Arc::clone(&service));
         let mut running = Self { service, fleet: None };
         running.follow(proxy, spec, directory, Vec::new());
@@ -76,8 +76,8 @@ impl Running {
         }
     }
 
-    pub(super) fn status(&self) -> ServiceStatus {
-        let mut status = self.service.status();
+    pub(super) fn status(&self, now: Instant) -> ServiceStatus {
+        let mut status = self.service.status_at(now);
         if let Some(fleet) = &self.fleet {
             status.replicas = Some(fleet.wanted());
             // They come in the order in which they started; people look for web-2 before web-10.

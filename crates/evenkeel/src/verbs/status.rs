@@ -75,7 +75,11 @@ fn service_table(services: &[ServiceStatus]) -> Option<String> {
         Row::plain([
             s.name.clone(),
             s.policy.clone(),
-            format!("{healthy} of {}", s.endpoints.len().max(s.replicas.unwrap_or(0))),
+            format!(
+                "{healthy} of {}{}",
+                s.endpoints.len().max(s.replicas.unwrap_or(0)),
+                if s.panic { ", panic" } else { "" },
+            ),
             s.replicas.map_or_else(|| "-".into(), |n| n.to_string()),
             s.retries.to_string(),
             s.retries_denied.to_string(),
@@ -112,6 +116,7 @@ fn endpoint_row(service: &str, endpoint: &EndpointStatus) -> Row<10> {
         EndpointState::Unproven => "unproven",
         EndpointState::Healthy => "healthy",
         EndpointState::Unhealthy => "unhealthy",
+        EndpointState::Ejected => "ejected",
         EndpointState::Draining => "draining",
     };
     let latency = endpoint.latency_us.map(Duration::from_micros);
@@ -129,7 +134,7 @@ fn endpoint_row(service: &str, endpoint: &EndpointStatus) -> Row<10> {
     ];
     let colour = match endpoint.state {
         EndpointState::Healthy => crate::output::GREEN,
-        EndpointState::Unhealthy => crate::output::RED,
+        EndpointState::Unhealthy | EndpointState::Ejected => crate::output::RED,
         EndpointState::Unproven | EndpointState::Draining => crate::output::YELLOW,
     };
     Row { cells, colour: Some((3, colour)) }

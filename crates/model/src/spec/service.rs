@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::spec::{AffinitySpec, HealthSpec, RunSpec};
+use crate::spec::{AffinitySpec, HealthSpec, OutlierSpec, RunSpec, SlowStartSpec};
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
 
@@ -11,6 +11,18 @@ pub struct ServiceSpec {
     pub source: EndpointSource,
     pub policy: PolicySpec,
     pub health: HealthSpec,
+    /// Default off: nothing but checks and failures in a row takes an endpoint out.
+    pub outlier: Option<OutlierSpec>,
+    /// Default off: an endpoint that begins to serve gets its whole share at once.
+    pub slow_start: Option<SlowStartSpec>,
+    /// With a smaller share of healthy endpoints, all that are listed are used (0.3 is 30 %); of
+    /// up to three endpoints only when none is healthy. Default off.
+    pub panic: Option<f64>,
+    /// With a smaller share of healthy endpoints, those of the next priority join. Default 0:
+    /// only when none is healthy.
+    pub failover_below: f64,
+    /// Of the eligible endpoints this balancer uses only so many, 1 to 100,000. Default off: all.
+    pub subset: Option<u32>,
     /// Default none: every request is balanced by itself.
     pub affinity: Option<AffinitySpec>,
     pub retry: RetrySpec,
@@ -134,6 +146,11 @@ impl ServiceSpec {
             source: EndpointSource::Static(Vec::new()),
             policy: PolicySpec::default(),
             health: HealthSpec::default(),
+            outlier: None,
+            slow_start: None,
+            panic: None,
+            failover_below: 0.0,
+            subset: None,
             affinity: None,
             retry: RetrySpec::default(),
             pool: PoolSpec::default(),

@@ -1,9 +1,9 @@
 //! Which members are eligible, and how that becomes visible: one snapshot for all that changed.
 
-use balance::Candidate;
 use health::State;
 use model::Instant;
 
+use super::eligible::{Eligible, Seat, eligible};
 use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Stale};
 use crate::member::{Member, Standing};
 use crate::session::SessionMap;
@@ -23,12 +23,15 @@ impl Control {
             }
         }
         if pending.stale != Stale::No {
+            self.readmit_needed(now);
             self.settle_standby(now);
+            self.begin_ramps(now);
             pending.leaving.append(&mut self.pending.leaving);
-            let sessions = self.session_map();
-            publish(self.snapshot().with_sessions(sessions));
+            let snapshot = self.snapshot();
+            publish(snapshot.with_sessions(self.session_map()));
             self.published_at = now;
             self.publish_at = None;
+            self.set_tick(now);
         }
         let close_at = now + self.spec.drain_grace;
         for handle in &pending.leaving {
@@ -56,44 +59,56 @@ impl Control {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        let serves = |member: &&Member, standby: bool| {
-            member.is_healthy()
-                && match member.standing {
-                    Standing::Listed => !standby,
-                    Standing::Standby { .. } => standby,
-                    Standing::Drained => false,
-                }
-        };
-        let level = |standby: bool| {
-            let healthy = self.members.values().filter(|member| serves(member, standby));
-            let lowest = healthy.map(|member| member.endpoint.priority).min()?;
-            Some((lowest, standby))
-        };
-        let Some((priority, standby)) = level(false).or_else(|| level(true)) else {
-            self.serving = false;
+        let Eligible { keys, panics } = self.eligible();
+        self.panics = panics;
+        for (key, member) in &mut self.members {
+            let used = panics && keys.binary_search(key).is_ok();
+            member.role.in_panic = used && !member.is_healthy();
+        }
+        self.serving = !keys.is_empty();
+        let (candidates, scale) = self.candidates(&keys);
+        if keys.is_empty() {
             return Snapshot::empty();
+        }
+        let members = keys.iter().filter_map(|key| self.members.get(key));
+        let endpoints = members.map(|member| member.handle.clone()).collect();
+        Snapshot::new(endpoints, self.policy.prepare_scaled(&candidates, scale, &mut self.rng))
+    }
+
+    /// Listed ones if any is healthy, or else those that stand by, or else, in panic, listed ones.
+    fn eligible(&self) -> Eligible {
+        let seats = |wanted: fn(&Member) -> bool| -> Vec<Seat> {
+            let members = self.members.iter().filter(|(_, member)| wanted(member));
+            let seat = |(key, member): (&u64, &Member)| Seat {
+                key: *key,
+                identity_hash: member.identity_hash(),
+                priority: member.endpoint.priority,
+                weight: member.weight().0,
+                healthy: member.is_healthy(),
+            };
+            members.map(seat).collect()
         };
-        let mut endpoints = Vec::new();
-        let mut candidates = Vec::new();
-        for member in self.members.values() {
-            if member.endpoint.priority == priority && serves(&member, standby) {
-                endpoints.push(member.handle.clone());
-                candidates.push(Candidate {
-                    weight: member.weight().0,
-                    zone: member.endpoint.zone.clone(),
-                    identity_hash: member.identity_hash(),
-                });
+        let listed = seats(|member| {
+            member.standing == Standing::Listed && member.checker.state() != State::Unproven
+        });
+        if !listed.iter().any(|seat| seat.healthy) {
+            let standby = seats(|member| {
+                matches!(member.standing, Standing::Standby { .. }) && member.is_healthy()
+            });
+            if !standby.is_empty() {
+                return eligible(&standby, &self.spec, self.balancer);
             }
         }
-        self.serving = true;
-        Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng))
+        eligible(&listed, &self.spec, self.balancer)
     }
 
     /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand
-    /// by, which leave as soon as they are not needed.
+    /// by, which leave as soon as they are not needed; in panic, all that are used.
     fn session_map(&self) -> SessionMap {
         let Some(sessions) = &self.sessions else { return SessionMap::default() };
-        let healthy = self.members.values().filter(|m| m.checker.state() == State::Healthy);
+        let healthy = self.members.values().filter(|m| {
+            m.role.in_panic || (m.checker.state() == State::Healthy && !m.outlier.is_ejected())
+        });
         let entry = |m: &Member| (sessions.token(&m.endpoint.id), m.handle.clone());
         // One of the same id and another address, which stands by, comes after the listed one.
         let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =

@@ -7,6 +7,7 @@ use model::{Instant, Outcome, Report};
 
 use super::*;
 
+mod failures;
 mod sessions;
 
 /// Takes notes.

@@ -48,6 +48,8 @@ fn invariants_hold_whatever_happens() {
         assert!(succeeded * 10 > requests * 8, "{succeeded} of {requests}");
         assert!(requests - succeeded > 10 * SEEDS, "{succeeded} of {requests}");
         assert!(sum(|tally| tally.retries) > SEEDS && sum(|tally| tally.retries_denied) > SEEDS);
+        let ejections = sum(|tally| tally.ejections);
+        assert!(ejections > 2 * SEEDS, "{ejections}");
         let policies: BTreeSet<&String> = tallies.iter().flat_map(|t| &t.policies).collect();
         assert_eq!(policies.len(), balance::infos().len());
     }
@@ -61,6 +63,7 @@ struct Tally {
     succeeded: u64,
     retries: u64,
     retries_denied: u64,
+    ejections: u64,
 }
 
 impl Tally {
@@ -77,6 +80,7 @@ impl Tally {
             tally.succeeded += report.succeeded;
             tally.retries += report.retries;
             tally.retries_denied += report.retries_denied;
+            tally.ejections += report.ejections;
             tally.policies.insert(report.policy);
         }
         tally

@@ -7,7 +7,7 @@ use model::Rng;
 use model::spec::scenario::{
     Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
-use model::spec::{HealthKind, PolicySpec, RetryCondition, StatusSet};
+use model::spec::{HealthKind, OutlierSpec, PolicySpec, RetryCondition, SlowStartSpec, StatusSet};
 use model::vocabulary::OptionValue;
 
 const MS: Duration = Duration::from_millis(1);
@@ -21,6 +21,7 @@ pub(super) fn scenario(seed: u64) -> (Scenario, PolicySpec) {
     scenario.balancers = dice.within(1, 3) as u32;
     scenario.stale = MS * dice.within(0, 300) as u32;
     service(&mut scenario, &mut dice);
+    rules(&mut scenario, &mut Dice(Rng::from_seed(seed ^ 0x0ed5)));
     for name in ["a", "b"].iter().take(dice.within(1, 2) as usize) {
         scenario.endpoints.push(endpoints(name, &mut dice));
     }
@@ -100,6 +101,34 @@ fn service(scenario: &mut Scenario, dice: &mut Dice) {
     service.first_byte_timeout = MS * dice.within(100, 1000) as u32;
     service.total_timeout = dice.one_in(4).then(|| MS * dice.within(100, 1000) as u32);
     service.drain_grace = MS * dice.within(0, 1000) as u32;
+}
+
+/// What is around policies. Times are short, so that all has an end within the calm at the end.
+fn rules(scenario: &mut Scenario, dice: &mut Dice) {
+    if dice.one_in(2) {
+        return;
+    }
+    scenario.duration += 2000 * MS;
+    let service = &mut scenario.service;
+    service.outlier = (!dice.one_in(3)).then(|| OutlierSpec {
+        consecutive: (!dice.one_in(3)).then(|| dice.within(1, 6) as u32),
+        error_rate: (!dice.one_in(3)).then(|| dice.within(10, 100) as f64 / 100.0),
+        latency: (!dice.one_in(3)).then(|| dice.within(2, 5) as f64),
+        requests_min: dice.within(1, 10) as u32,
+        interval: MS * dice.within(100, 200) as u32,
+        ejection: MS * dice.within(100, 300) as u32,
+        ejection_max: MS * dice.within(300, 600) as u32,
+        share_max: dice.within(1, 10) as f64 / 10.0,
+    });
+    service.slow_start = dice.one_in(2).then(|| SlowStartSpec {
+        window: MS * dice.within(100, 200) as u32,
+        from: dice.within(1, 50) as f64 / 100.0,
+        curve: dice.within(5, 20) as f64 / 10.0,
+        hold_above: dice.one_in(2).then_some(2.0),
+    });
+    service.panic = dice.one_in(2).then(|| dice.within(10, 100) as f64 / 100.0);
+    service.failover_below = if dice.one_in(2) { dice.within(10, 100) as f64 / 100.0 } else { 0.0 };
+    service.subset = dice.one_in(5).then(|| dice.within(1, 5) as u32);
 }
 
 fn endpoints(name: &str, dice: &mut Dice) -> EndpointGroup {
