@@ -10,6 +10,7 @@ mod bind;
 mod endpoint;
 mod header;
 mod health;
+mod hedge;
 mod listener;
 mod pattern;
 mod policy;

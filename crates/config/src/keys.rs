@@ -2,12 +2,14 @@
 //! and its meaning. A new key begins here; `decode` then reads it (a test fails if it does not).
 
 mod affinity;
+mod hedge;
 mod listener;
 mod route;
 pub(crate) mod scenario;
 mod service;
 
 pub(crate) use affinity::{AFFINITY, AFFINITY_COOKIE};
+pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };

@@ -15,8 +15,8 @@
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use balance::Policy;
@@ -448,8 +448,8 @@ impl Control {
         self.pending.changed = true;
     }
 
-    pub(crate) fn status(&self) -> Vec<EndpointStatus> {
-        self.members.values().map(Member::status).collect()
+    pub(crate) fn status(&self, now: Instant) -> Vec<EndpointStatus> {
+        self.members.values().map(|member| member.status(now)).collect()
     }
 
     /// Listed, healthy, and not drained.
@@ -485,5 +485,10 @@ fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {
-    Arc::new(Origin { service: name.clone(), events, suspect_after: AtomicU32::new(u32::MAX) })
+    Arc::new(Origin {
+        service: name.clone(),
+        events,
+        suspect_after: AtomicU32::new(u32::MAX),
+        quantiles: OnceLock::new(),
+    })
 }

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use health::{Checker, State};
-use model::status::{EndpointState, EndpointStatus};
-use model::{Endpoint, EndpointId, Instant, Weight};
+use model::status::{EndpointState, EndpointStatus, UtilizationStatus};
+use model::{Endpoint, EndpointId, Instant, Weight, Utilization};
 
 use crate::EndpointHandle;
 
@@ -63,7 +63,7 @@ impl Member {
         self.timer = at;
     }
 
-    pub(crate) fn status(&self) -> EndpointStatus {
+    pub(crate) fn status(&self, now: Instant) -> EndpointStatus {
         let checked = self.checker.reason();
         let (state, reason) = match (self.standing, self.checker.state()) {
             (Standing::Drained, _) => (EndpointState::Draining, format!("drained; {checked}")),
@@ -88,7 +88,18 @@ impl Member {
             requests: load.picks(),
             failures: load.failures(),
             latency_us: load.latency().map(|mean| mean.as_micros() as u64),
+            resting: load.is_resting(now),
+            utilization: load.utilization().map(|(utilization, _)| told(utilization)),
         }
+    }
+}
+
+fn told(Utilization { cpu, memory, application }: Utilization) -> UtilizationStatus {
+    let share = |thousandths: Option<u16>| thousandths.map(|value| f64::from(value) / 1000.0);
+    UtilizationStatus {
+        cpu: share(cpu),
+        memory: share(memory),
+        application: share(application),
     }
 }
 

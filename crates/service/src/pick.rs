@@ -72,6 +72,11 @@ impl Pick {
             tracker.report(report);
         }
         let origin = &self.endpoint.origin;
+        if let (Some(quantiles), Outcome::Success, Some(latency)) =
+            (origin.quantiles.get(), report.outcome, report.latency)
+        {
+            quantiles.observe(latency, report.now);
+        }
         if failures > 0 && failures >= origin.suspect_after.load(Relaxed) && self.endpoint.suspect()
         {
             origin.events.suspect(&origin.service, &self.endpoint.id);

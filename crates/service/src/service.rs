@@ -9,19 +9,21 @@ use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 use crate::budget::RetryBudget;
 use crate::control::{self, Control};
 use crate::endpoint::Origin;
+use crate::hedge::HedgeCounts;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::{DueCheck, EndpointHandle, Events, Pick, Request, Token, UnknownEndpoint};
 
 /// One service, always in an `Arc`, shared by all workers and the control side.
 pub struct Service {
-    origin: Arc<Origin>,
-    snapshot: ArcSwap<Snapshot>,
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
     settings: ArcSwap<Settings>,
-    budget: RetryBudget,
+    pub(crate) budget: RetryBudget,
     /// Retries that the budget allowed, and that it forbade; picks that found nothing.
     retries: AtomicU64,
     retries_denied: AtomicU64,
+    pub(crate) hedges: HedgeCounts,
     unavailable: AtomicU64,
     control: Mutex<Controlled>,
 }
@@ -36,7 +38,7 @@ struct Controlled {
 /// How often a pick looks again when the endpoint that it chose left in the same moment. Each
 /// time there was a newer snapshot to look at, so a second look is rare and a third almost
 /// unheard of.
-const LOOKS_MAX: usize = 8;
+pub(crate) const LOOKS_MAX: usize = 8;
 
 impl Service {
     /// Static endpoints are taken from the specification; of a service that runs replicas,
@@ -57,9 +59,11 @@ impl Service {
             budget: RetryBudget::new(),
             retries: AtomicU64::new(0),
             retries_denied: AtomicU64::new(0),
+            hedges: HedgeCounts::default(),
             unavailable: AtomicU64::new(0),
             control: Mutex::new(Controlled { control, former: None }),
         });
+        service.set_hedging();
         service.change(now, |_| ());
         service
     }
@@ -137,6 +141,7 @@ impl Service {
             self.settings.store(Arc::new(Settings::new(spec.clone())));
             control.update(spec, now);
         });
+        self.set_hedging();
     }
 
     /// The endpoints are these now, compared by id; of several with one id, the first counts.
@@ -205,7 +210,12 @@ impl Service {
         self.change(now, |control| control.handle_suspect(id, now));
     }
 
+    /// As [`Service::status_at`], apart from what depends on the time: no endpoint rests.
     pub fn status(&self) -> ServiceStatus {
+        self.status_at(Instant::FAR_FUTURE)
+    }
+
+    pub fn status_at(&self, now: Instant) -> ServiceStatus {
         let settings = self.settings.load();
         ServiceStatus {
             name: self.name().to_string(),
@@ -214,9 +224,12 @@ impl Service {
                 EndpointSource::Run(run) => Some(run.replicas),
                 EndpointSource::Static(_) => None,
             },
-            endpoints: self.read(Control::status),
+            endpoints: self.read(|control| control.status(now)),
             retries: self.retries.load(Relaxed),
             retries_denied: self.retries_denied.load(Relaxed),
+            hedges: self.hedges.sent.load(Relaxed),
+            hedges_denied: self.hedges.denied.load(Relaxed),
+            hedges_won: self.hedges.won.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
         }
     }

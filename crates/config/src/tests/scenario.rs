@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::spec::HealthKind;
+use model::spec::{HealthKind, HedgeAfter, HedgeSpec};
 use model::spec::scenario::{Action, Fault, Latency, Scenario, Traffic};
 
 use super::VOCABULARY;
@@ -19,6 +19,7 @@ stale: 100ms
 service:
   health: off
   retry: { attempts: 1, on: [reset, 500] }
+  hedge: { after: 30ms, budget: 2% }
   timeouts: { connect: 1s, first_byte: 2s, total: 3s }
   drain_grace: 4s
 clients:
@@ -61,6 +62,8 @@ fn everything_is_read() {
     assert_eq!(scenario.policies[1].options.len(), 1);
     assert_eq!(scenario.service.health.kind, HealthKind::Off);
     assert_eq!(scenario.service.retry.on.len(), 2);
+    let after = HedgeAfter::Fixed(ms(30));
+    assert_eq!(scenario.service.hedge, Some(HedgeSpec { after, budget: 0.02 }));
     assert_eq!(scenario.service.total_timeout, Some(s(3)));
     assert_eq!(scenario.service.drain_grace, s(4));
     let [shop, batch] = &scenario.clients[..] else { panic!("{:?}", scenario.clients) };
@@ -149,7 +152,7 @@ fn the_manual_names_every_key() {
     let manual = include_str!("../../../../docs/simulate.md");
     for section in sections(&SCENARIO) {
         // Those of a configuration are explained there.
-        if ["health", "health tcp", "retry", "service timeouts"].contains(&section.name) {
+        if ["health", "health tcp", "retry", "hedge", "service timeouts"].contains(&section.name) {
             continue;
         }
         for key in section.available() {
