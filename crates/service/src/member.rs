@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use health::{Checker, State};
 use model::status::{EndpointState, EndpointStatus, UtilizationStatus};
-use model::{Endpoint, EndpointId, Instant, Weight, Utilization};
+use model::{Endpoint, EndpointId, Instant, Utilization, Weight};
 
 use crate::EndpointHandle;
 
@@ -96,11 +96,7 @@ impl Member {
 
 fn told(Utilization { cpu, memory, application }: Utilization) -> UtilizationStatus {
     let share = |thousandths: Option<u16>| thousandths.map(|value| f64::from(value) / 1000.0);
-    UtilizationStatus {
-        cpu: share(cpu),
-        memory: share(memory),
-        application: share(application),
-    }
+    UtilizationStatus { cpu: share(cpu), memory: share(memory), application: share(application) }
 }
 
 /// Places an endpoint for hash policies, the same in every process and version: FNV-1a of the id

@@ -80,7 +80,7 @@ impl Quantiles {
     /// The latency that this share of the samples is at or below; `None` if there are too few.
     /// As it was up to a tenth of a second ago.
     pub(crate) fn quantile(&self, share: f64, now: Instant) -> Option<Duration> {
-        let tick = now.as_nanos() / KEEP.as_nanos() as u64 & u64::from(u32::MAX);
+        let tick = (now.as_nanos() / KEEP.as_nanos() as u64) & u64::from(u32::MAX);
         let kept = self.kept.load(Relaxed);
         let bucket = if kept >> 32 == tick && tick != 0 {
             kept as u32

@@ -75,10 +75,7 @@ fn pick_report_retry_and_resume_do_not_allocate() {
             let pick = service.pick(&again, &mut rng).unwrap();
             assert_ne!(pick.endpoint().key, tried[0]);
             let endpoint = pick.endpoint().clone();
-            pick.report(
-                &Report::new(now, Outcome::Success)
-                    .after(Some(Duration::from_micros(80))),
-            );
+            pick.report(&Report::new(now, Outcome::Success).after(Some(Duration::from_micros(80))));
             let settings = service.settings();
             let token = settings.sessions().unwrap().token(&endpoint.id);
             let pick = service.resume(token, &first).unwrap();

@@ -120,7 +120,8 @@ fn report() -> impl Strategy<Value = Vec<u8>> {
         19 => select(REPORT_PIECES).prop_map(|piece| piece.as_bytes().to_vec()),
         1 => vec(any::<u8>(), 0..4),
     ];
-    (form, vec(piece, 0..12)).prop_map(|(form, pieces)| [form.as_bytes(), &pieces.concat()].concat())
+    (form, vec(piece, 0..12))
+        .prop_map(|(form, pieces)| [form.as_bytes(), &pieces.concat()].concat())
 }
 
 /// Whole lines, so that heads stay valid often enough for what fields say together.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HedgeAfter,
-    HedgeSpec, HostPattern, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition, SameSite, StatusSet,
-    TextMatch,
+    HedgeSpec, HostPattern, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion,
+    RetryCondition, SameSite, StatusSet, TextMatch,
 };
 use model::vocabulary::OptionValue;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use model::spec::{HealthKind, HedgeAfter, HedgeSpec};
 use model::spec::scenario::{Action, Fault, Latency, Scenario, Traffic};
+use model::spec::{HealthKind, HedgeAfter, HedgeSpec};
 
 use super::VOCABULARY;
 use crate::keys::scenario::SCENARIO;

@@ -56,7 +56,8 @@ fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlErr
 impl Control for Api {
     fn services(&self) -> Vec<ServiceStatus> {
         let state = self.0.state();
-        state.services.values().map(super::running::Running::status).collect()
+        let now = self.0.proxy.now();
+        state.services.values().map(|running| running.status(now)).collect()
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {
