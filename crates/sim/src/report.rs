@@ -21,6 +21,9 @@ pub struct Report {
     pub errors: Errors,
     pub retries: u64,
     pub retries_denied: u64,
+    pub hedges: u64,
+    pub hedges_denied: u64,
+    pub hedges_won: u64,
     /// What the endpoint with the most requests for its weight got, over the mean; among those
     /// that were there from the beginning to the end. 1 is even.
     pub imbalance: f64,

@@ -230,6 +230,7 @@ impl<'a> Simulation<'a> {
             Event::Broke { slot, serial, connected } => self.broke(slot, serial, connected),
             Event::ConnectTimeout { slot, serial } => self.broke(slot, serial, false),
             Event::FirstByteTimeout { slot, serial } => self.first_byte_timeout(slot, serial),
+            Event::Hedge { slot, serial } => self.hedge(slot, serial),
             Event::Deadline { slot, serial } => self.deadline(slot, serial),
             Event::Poll { balancer } => self.poll(balancer),
             Event::Checked { balancer, server, generation, passed } => {
@@ -399,12 +400,16 @@ impl<'a> Simulation<'a> {
         let services: Vec<_> = self.balancers.iter().map(|b| b.service.clone()).collect();
         let services: Vec<&Service> = services.iter().map(|service| &**service).collect();
         let (mut retries, mut retries_denied) = (0, 0);
+        let (mut hedges, mut hedges_denied, mut hedges_won) = (0, 0, 0);
         let picks: Vec<u64> =
             (0..self.servers.len() as u32).map(|server| self.invariants.picks(server)).collect();
         for service in &services {
             let status = service.status();
             retries += status.retries;
             retries_denied += status.retries_denied;
+            hedges += status.hedges;
+            hedges_denied += status.hedges_denied;
+            hedges_won += status.hedges_won;
         }
         let policy = services[0].settings().policy.name.clone();
         let recorder = &self.recorder;
@@ -432,6 +437,9 @@ impl<'a> Simulation<'a> {
             errors: recorder.errors,
             retries,
             retries_denied,
+            hedges,
+            hedges_denied,
+            hedges_won,
             imbalance,
             moved,
             endpoints,

@@ -48,6 +48,9 @@ fn invariants_hold_whatever_happens() {
         assert!(succeeded * 10 > requests * 8, "{succeeded} of {requests}");
         assert!(requests - succeeded > 10 * SEEDS, "{succeeded} of {requests}");
         assert!(sum(|tally| tally.retries) > SEEDS && sum(|tally| tally.retries_denied) > SEEDS);
+        let (hedges, won) = (sum(|tally| tally.hedges), sum(|tally| tally.hedges_won));
+        assert!(won > 10 * SEEDS && hedges > won, "{hedges} hedges, {won} won");
+        assert!(sum(|tally| tally.hedges_denied) > SEEDS);
         let policies: BTreeSet<&String> = tallies.iter().flat_map(|t| &t.policies).collect();
         assert_eq!(policies.len(), balance::infos().len());
     }
@@ -61,6 +64,9 @@ struct Tally {
     succeeded: u64,
     retries: u64,
     retries_denied: u64,
+    hedges: u64,
+    hedges_denied: u64,
+    hedges_won: u64,
 }
 
 impl Tally {
@@ -77,6 +83,9 @@ impl Tally {
             tally.succeeded += report.succeeded;
             tally.retries += report.retries;
             tally.retries_denied += report.retries_denied;
+            tally.hedges += report.hedges;
+            tally.hedges_denied += report.hedges_denied;
+            tally.hedges_won += report.hedges_won;
             tally.policies.insert(report.policy);
         }
         tally

@@ -7,7 +7,7 @@ use model::Rng;
 use model::spec::scenario::{
     Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
-use model::spec::{HealthKind, PolicySpec, RetryCondition, StatusSet};
+use model::spec::{HealthKind, HedgeAfter, HedgeSpec, PolicySpec, RetryCondition, StatusSet};
 use model::vocabulary::OptionValue;
 
 const MS: Duration = Duration::from_millis(1);
@@ -29,6 +29,7 @@ pub(super) fn scenario(seed: u64) -> (Scenario, PolicySpec) {
         let event = event(&scenario, &mut dice);
         scenario.events.push(event);
     }
+    scenario.service.hedge = dice.one_in(2).then(|| hedge(&mut dice));
     (scenario, policy(seed))
 }
 
@@ -96,6 +97,17 @@ fn service(scenario: &mut Scenario, dice: &mut Dice) {
     service.first_byte_timeout = MS * dice.within(100, 1000) as u32;
     service.total_timeout = dice.one_in(4).then(|| MS * dice.within(100, 1000) as u32);
     service.drain_grace = MS * dice.within(0, 1000) as u32;
+}
+
+fn hedge(dice: &mut Dice) -> HedgeSpec {
+    let after = match dice.within(0, 4) {
+        0 => HedgeAfter::Fixed(MS * dice.within(1, 100) as u32),
+        1 => HedgeAfter::Quantile(0.5),
+        2 => HedgeAfter::Quantile(0.9),
+        3 => HedgeAfter::Quantile(0.95),
+        _ => HedgeAfter::Quantile(0.99),
+    };
+    HedgeSpec { after, budget: dice.within(0, 30) as f64 / 100.0 }
 }
 
 fn endpoints(name: &str, dice: &mut Dice) -> EndpointGroup {
