@@ -15,6 +15,7 @@ mod e2e {
     mod examples;
     mod forwarding;
     pub mod harness;
+    mod hedging;
     mod hostile;
     mod limits;
     mod live_changes;

@@ -386,6 +386,7 @@ impl Exchange<'_> {
         let Download::Body(pump) = &self.progress.download else {
             return End::Failed(Fault::GarbageBody);
         };
+        self.progress.hints.load(pump.load_report());
         self.from_up.consume(pump.end());
         let persistence = self.progress.persistence.unwrap_or(Persistence::Close);
         if persistence == Persistence::Upgrade {

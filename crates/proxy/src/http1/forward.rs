@@ -183,21 +183,20 @@ impl Forward<'_> {
             Ok(begin) => self.exchange(scratch, &endpoint, &mut lane, begin).await,
             Err(fault) => (End::Failed(fault), State::default(), 0),
         };
-        let Lane { pick, mut upstream, mut from_up, reused, began } = lane;
         self.down.count_in(&mut scratch.record, self.upload.read() + state.bytes_in);
         self.down.count_out(&mut scratch.record, bytes_out);
         self.down.ticket.set_endpoint(0, None);
-        let latency = state.answered_at.map(|at| at.since(began));
+        let latency = state.answered_at.map(|at| at.since(lane.began));
         match end {
             End::Complete { keep_upstream, keep_downstream } => {
                 let outcome = status_outcome(scratch.response.status);
                 let now = self.now();
                 let Hints { utilization, retry_after } = state.hints;
                 let report = Report::new(now, outcome).after(latency);
-                pick.report(&Report { utilization, retry_after, ..report });
+                lane.pick.report(&Report { utilization, retry_after, ..report });
                 if keep_upstream && self.announce.is_none() {
                     let pools = &self.down.door.worker.pools;
-                    pools.checkin(&endpoint, upstream, &self.settings.pool, now);
+                    pools.checkin(&endpoint, lane.upstream, &self.settings.pool, now);
                 }
                 self.down.inbound.consume(self.upload.end());
                 scratch.record.status = scratch.response.status;
@@ -216,7 +215,7 @@ impl Forward<'_> {
                     &self.down.ticket,
                     idle,
                     (&mut self.down.stream, &mut self.down.inbound),
-                    (&mut upstream.stream, &mut from_up),
+                    (&mut lane.upstream.stream, &mut lane.from_up),
                 )
                 .await;
                 self.down.count_in(&mut scratch.record, bytes.to_upstream);
@@ -226,12 +225,13 @@ impl Forward<'_> {
                     RelayEnd::DownstreamBroke | RelayEnd::Closed => Outcome::Abandoned,
                     RelayEnd::Finished | RelayEnd::Idle => Outcome::Success,
                 };
-                pick.report(&Report::new(self.now(), outcome).after(latency));
+                lane.pick.report(&Report::new(self.now(), outcome).after(latency));
                 Attempt::Over(Next::Gone)
             }
             End::Failed(fault) => {
                 let committed = bytes_out > 0 || state.is_interim_cut();
-                self.failed(scratch, pick, &endpoint, fault, reused, &state, committed).await
+                self.failed(scratch, lane.pick, &endpoint, fault, lane.reused, &state, committed)
+                    .await
             }
         }
     }
