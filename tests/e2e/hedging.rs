@@ -232,6 +232,31 @@ fn a_client_that_leaves_ends_both_attempts() {
     until("nothing in flight", || web.in_flight() == 0);
 }
 
+/// Either of the two endpoints may leave while both are at it: the other one answers.
+#[test]
+fn an_endpoint_that_leaves_ends_its_attempt_alone() {
+    for stalls_first in [true, false] {
+        let (stalling, _, closed) = stalling();
+        let (steady, _) = slow(200, ok("steady"));
+        let replicas = if stalls_first { [&stalling, &steady] } else { [&steady, &stalling] };
+        let service = "retry: off\ndrain_grace: 0s\nhedge: { after: 20ms, budget: 100% }";
+        let web = Web::start(&replicas, "", service);
+        let mut client = Client::connect(web.address);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        until("both are at it", || web.in_flight() == 2);
+        let path = format!("/v1/services/app/endpoints/{}/drain", stalling.address);
+        assert_eq!(web.program.call("POST", &path, "").status, 200);
+        until("the one was given up", || closed.get() == 1);
+        assert_eq!(web.in_flight(), 1, "the other goes on");
+        assert_eq!(client.response().unwrap().text(), "steady", "{stalls_first}");
+        until("nothing in flight", || web.in_flight() == 0);
+        assert_eq!(web.count("hedges_won"), u64::from(stalls_first));
+        // The connection goes on.
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(client.response().unwrap().text(), "steady");
+    }
+}
+
 #[test]
 fn the_access_log_tells_of_hedges_and_who_won() {
     let (stalling, ..) = stalling();

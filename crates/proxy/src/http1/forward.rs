@@ -169,13 +169,15 @@ impl Forward<'_> {
             Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
         };
         let from_up = Buffer::new(&self.down.door.worker.blocks);
-        let mut lane = Lane { pick, upstream, reused, from_up, began: now };
+        let pick = Some(pick);
+        let mut lane =
+            Lane { pick, endpoint: endpoint.clone(), upstream, reused, from_up, began: now };
         let begin = match self.hedge_after(&scratch.request) {
             None => Ok(self.now()),
             Some(after) => {
                 // Boxed: services without hedging pay nothing for its state.
                 let begin = Box::pin(self.race(scratch, &mut lane, after)).await;
-                endpoint = lane.pick.endpoint().clone();
+                endpoint = lane.endpoint.clone();
                 begin
             }
         };
@@ -193,7 +195,7 @@ impl Forward<'_> {
                 let now = self.now();
                 let Hints { utilization, retry_after } = state.hints;
                 let report = Report::new(now, outcome).after(latency);
-                lane.pick.report(&Report { utilization, retry_after, ..report });
+                lane.report(&Report { utilization, retry_after, ..report });
                 if keep_upstream && self.announce.is_none() {
                     let pools = &self.down.door.worker.pools;
                     pools.checkin(&endpoint, lane.upstream, &self.settings.pool, now);
@@ -225,7 +227,7 @@ impl Forward<'_> {
                     RelayEnd::DownstreamBroke | RelayEnd::Closed => Outcome::Abandoned,
                     RelayEnd::Finished | RelayEnd::Idle => Outcome::Success,
                 };
-                lane.pick.report(&Report::new(self.now(), outcome).after(latency));
+                lane.report(&Report::new(self.now(), outcome).after(latency));
                 Attempt::Over(Next::Gone)
             }
             End::Failed(fault) => {
@@ -353,7 +355,7 @@ impl Forward<'_> {
     async fn failed(
         &mut self,
         scratch: &mut Scratch,
-        pick: Pick,
+        pick: Option<Pick>,
         endpoint: &EndpointHandle,
         fault: Fault,
         reused: bool,
@@ -364,7 +366,9 @@ impl Forward<'_> {
         let (outcome, status, error) = verdict(&fault, stale);
         let Hints { utilization, retry_after } = state.hints;
         let report = Report::new(self.now(), outcome);
-        pick.report(&Report { utilization, retry_after, ..report });
+        if let Some(pick) = pick {
+            pick.report(&Report { utilization, retry_after, ..report });
+        }
         let on = &self.settings.retry.on;
         let wanted = match &fault {
             Fault::UpstreamClosed | Fault::Garbage(_) | Fault::GarbageBody => {

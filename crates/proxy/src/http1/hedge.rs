@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 use wire::http1::RequestHead;
 
 use crate::buffer::{BLOCK_BYTES, Buffer};
+use crate::clock::Clock;
 use crate::http1::exchange::{Fault, upload_fault};
 use crate::http1::forward::{Forward, dial_outcome, status_outcome, verdict};
 use crate::http1::reply::send;
@@ -36,7 +37,9 @@ use crate::worker::Worker;
 
 /// An attempt that has its connection.
 pub(super) struct Lane {
-    pub(super) pick: Pick,
+    /// Until it is reported.
+    pub(super) pick: Option<Pick>,
+    pub(super) endpoint: Arc<EndpointHandle>,
     pub(super) upstream: Upstream,
     /// The connection was used before.
     pub(super) reused: bool,
@@ -45,10 +48,27 @@ pub(super) struct Lane {
     pub(super) began: Instant,
 }
 
+impl Lane {
+    pub(super) fn report(&mut self, report: &Report) {
+        if let Some(pick) = self.pick.take() {
+            pick.report(report);
+        }
+    }
+
+    /// Nothing more comes of it, while another attempt may still succeed: it is reported, and its
+    /// endpoint rid of it, now.
+    fn lose(&mut self, fault: &Fault, now: Instant) {
+        let is_stale = self.reused && matches!(fault, Fault::UpstreamClosed);
+        self.report(&Report::new(now, verdict(fault, is_stale).0));
+        self.upstream.stream.end();
+    }
+}
+
 /// The second attempt.
 struct Second {
     /// Until it is reported.
     pick: Option<Pick>,
+    endpoint: Arc<EndpointHandle>,
     began: Instant,
     attempt: Pin<Box<dyn Future<Output = Result<Answer, Outcome>>>>,
 }
@@ -187,22 +207,23 @@ impl Forward<'_> {
     fn second(&self, scratch: &Scratch, lane: &Lane) -> Option<Second> {
         let began = self.now();
         let mut exclude: SmallVec<[u64; 4]> = self.tried.clone();
-        exclude.push(lane.pick.endpoint().key);
+        exclude.push(lane.endpoint.key);
         let request = Request { now: began, key: self.key, exclude: &exclude };
         let worker = &self.down.door.worker;
         let pick = self.target.service.hedge(&request, &mut worker.rng.borrow_mut())?;
+        let endpoint = pick.endpoint().clone();
         let body = &self.down.inbound.bytes()[scratch.request.len..self.upload.end()];
         let attempt = Attempt {
             // Its own, since it has its own deadlines, and its endpoint may leave by itself.
             ticket: worker.tracked.register(self.down.door.listener.id),
             worker: worker.clone(),
-            endpoint: pick.endpoint().clone(),
+            endpoint: endpoint.clone(),
             settings: self.settings.clone(),
             announce: self.announce,
             message: [&scratch.outbound[..], body].concat(),
             total_at: self.total_at(),
         };
-        Some(Second { pick: Some(pick), began, attempt: Box::pin(attempt.run()) })
+        Some(Second { pick: Some(pick), endpoint, began, attempt: Box::pin(attempt.run()) })
     }
 
     /// Whether the second attempt is in the lane now.
@@ -223,25 +244,25 @@ impl Forward<'_> {
                     let report = Report::new(now, Outcome::Abandoned);
                     pick.report(&report.after(since(second.began)));
                 }
+                // It may have been let off while the other one was waited for.
+                self.down.ticket.set_endpoint(lane.endpoint.key, lane.endpoint.close_at());
                 Ok(false)
             }
             Won::Second(answer) => {
-                let Some(pick) = second.pick.take() else { return Err(Fault::UpstreamClosed) };
                 let Answer { upstream, reused, from_up, .. } = answer;
-                let won = Lane { pick, upstream, reused, from_up, began: second.began };
-                let loser = std::mem::replace(lane, won);
-                let report = match first {
-                    Side::Waiting => Report::new(now, Outcome::Abandoned).after(since(loser.began)),
+                let Second { pick, endpoint, began, .. } = second;
+                let won = Lane { pick, endpoint, upstream, reused, from_up, began };
+                let mut loser = std::mem::replace(lane, won);
+                self.tried.push(loser.endpoint.key);
+                loser.report(&match first {
                     Side::Poor(status) => Report::new(now, status_outcome(status)),
-                    Side::Lost(fault) => {
-                        let is_stale = loser.reused && matches!(fault, Fault::UpstreamClosed);
-                        Report::new(now, verdict(&fault, is_stale).0)
+                    // One that was lost was reported then.
+                    Side::Waiting | Side::Lost(_) => {
+                        Report::new(now, Outcome::Abandoned).after(since(loser.began))
                     }
-                };
-                self.tried.push(loser.pick.endpoint().key);
-                loser.pick.report(&report);
+                });
                 self.target.service.count_hedge_won();
-                let endpoint = lane.pick.endpoint();
+                let endpoint = &lane.endpoint;
                 self.down.ticket.set_endpoint(endpoint.key, endpoint.close_at());
                 if self.down.door.worker.log.is_on() {
                     scratch.record.endpoint = Some(endpoint.id.clone());
@@ -266,7 +287,7 @@ impl Forward<'_> {
         let mut other: Side<Answer> = Side::Waiting;
         poll_fn(|cx| {
             loop {
-                if let Some(line) = poll_first(cx, lane, first, conditions) {
+                if let Some(line) = poll_first(cx, lane, first, conditions, clock) {
                     if line.is_good {
                         return Poll::Ready(Won::First);
                     }
@@ -321,6 +342,7 @@ impl Forward<'_> {
                 // It had its time, or its endpoint's grace is over; the other may still answer.
                 if let Side::Waiting = first {
                     let fault = if must_close { Fault::Closed } else { Fault::FirstByteTimeout };
+                    lane.lose(&fault, clock.now());
                     *first = Side::Lost(fault);
                 }
                 down.ticket.set_endpoint(0, None);
@@ -337,6 +359,7 @@ fn poll_first(
     lane: &mut Lane,
     first: &mut Side<u16>,
     conditions: &[RetryCondition],
+    clock: Clock,
 ) -> Option<FirstLine> {
     while let Side::Waiting = first {
         match lane.from_up.poll_fill(cx, &mut lane.upstream.stream, BLOCK_BYTES) {
@@ -347,7 +370,10 @@ fn poll_first(
                     return line;
                 }
             }
-            Poll::Ready(_) => *first = Side::Lost(Fault::UpstreamClosed),
+            Poll::Ready(_) => {
+                lane.lose(&Fault::UpstreamClosed, clock.now());
+                *first = Side::Lost(Fault::UpstreamClosed);
+            }
         }
     }
     None
