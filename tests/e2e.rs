@@ -16,6 +16,7 @@ mod e2e {
     mod failures;
     mod forwarding;
     pub mod harness;
+    mod hedging;
     mod hostile;
     mod limits;
     mod live_changes;

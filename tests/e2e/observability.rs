@@ -402,7 +402,17 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
     let good = site.program.api("/v1/services/good");
     assert_eq!(
         keys(&good),
-        ["endpoints", "name", "policy", "retries", "retries_denied", "unavailable"]
+        [
+            "endpoints",
+            "hedges",
+            "hedges_denied",
+            "hedges_won",
+            "name",
+            "policy",
+            "retries",
+            "retries_denied",
+            "unavailable"
+        ]
     );
     let endpoint = site.program.api("/v1/services/good/endpoints/good-1");
     assert_eq!(endpoint["id"], good["endpoints"][0]["id"]);

@@ -24,6 +24,9 @@ impl FakeControl {
             endpoints: vec![endpoint("web-1"), endpoint("[::1]:80")],
             retries: 3,
             retries_denied: 1,
+            hedges: 7,
+            hedges_denied: 4,
+            hedges_won: 5,
             unavailable: 2,
             panic: true,
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
@@ -72,6 +75,8 @@ pub(crate) fn endpoint(id: &str) -> EndpointStatus {
         requests: 100,
         failures: 5,
         latency_us: Some(1500),
+        resting: false,
+        utilization: None,
     }
 }
 

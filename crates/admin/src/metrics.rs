@@ -148,11 +148,16 @@ fn service_counters(out: &mut Text, services: &[ServiceStatus]) {
         }
     }
     type Value = fn(&ServiceStatus) -> u64;
-    let families: [(&str, &str, Value); 3] = [
+    let families: [(&str, &str, Value); 6] = [
         ("evenkeel_service_retries_total", "Further attempts.", |s| s.retries),
         ("evenkeel_service_retries_denied_total", "Retries that the budget forbade.", |s| {
             s.retries_denied
         }),
+        ("evenkeel_service_hedges_total", "Second attempts beside the first.", |s| s.hedges),
+        ("evenkeel_service_hedges_denied_total", "Hedges that the budget forbade.", |s| {
+            s.hedges_denied
+        }),
+        ("evenkeel_service_hedges_won_total", "Hedges that answered first.", |s| s.hedges_won),
         ("evenkeel_service_unavailable_total", "Picks that found no endpoint.", |s| s.unavailable),
     ];
     for (name, help, value) in families {

@@ -11,6 +11,7 @@ mod endpoint;
 mod failures;
 mod header;
 mod health;
+mod hedge;
 mod listener;
 mod pattern;
 mod policy;

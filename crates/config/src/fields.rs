@@ -287,7 +287,7 @@ fn digits(text: &str) -> Option<u64> {
     if digit_first && all { text.replace('_', "").parse().ok() } else { None }
 }
 
-fn duration(kind: &Kind, text: &str) -> Option<Duration> {
+pub(crate) fn duration(kind: &Kind, text: &str) -> Option<Duration> {
     let value = units::parse_duration(text).ok()?;
     let fits =
         |kind: &Kind| matches!(kind, Kind::Duration { min, max } if (*min..=*max).contains(&value));

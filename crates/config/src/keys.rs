@@ -3,6 +3,7 @@
 
 mod affinity;
 mod failures;
+mod hedge;
 mod listener;
 mod route;
 pub(crate) mod scenario;
@@ -10,6 +11,7 @@ mod service;
 
 pub(crate) use affinity::{AFFINITY, AFFINITY_COOKIE};
 pub(crate) use failures::{OUTLIER, SLOW_START};
+pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };

@@ -7,7 +7,8 @@ use crate::{Instant, Outcome};
 pub struct Report {
     pub now: Instant,
     pub outcome: Outcome,
-    /// Of the answer, if it says something about the endpoint.
+    /// Of the answer, if it says something about the endpoint. With [`Outcome::Abandoned`]: it had
+    /// not answered after so long, when the answer of another endpoint was taken.
     pub latency: Option<Duration>,
     /// The endpoint asks to be left alone for so long (`Retry-After`, RFC 9110 section 10.2.3).
     pub retry_after: Option<Duration>,

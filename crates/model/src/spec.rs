@@ -4,6 +4,7 @@
 
 mod affinity;
 mod health;
+mod hedge;
 mod key;
 mod listener;
 mod outlier;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, SameSite};
 pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,

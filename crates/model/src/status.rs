@@ -35,6 +35,22 @@ pub struct EndpointStatus {
     pub failures: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_us: Option<u64>,
+    /// It asked to be left alone (`Retry-After`), and the time is not over.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub resting: bool,
+    /// What it last said of its resources (ORCA); 1.0 is all of the resource.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub utilization: Option<UtilizationStatus>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UtilizationStatus {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cpu: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub memory: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub application: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +64,15 @@ pub struct ServiceStatus {
     pub retries: u64,
     /// Retries that the budget forbade.
     pub retries_denied: u64,
+    /// Second attempts while the first was under way.
+    #[serde(default)]
+    pub hedges: u64,
+    /// Hedges that the budget forbade.
+    #[serde(default)]
+    pub hedges_denied: u64,
+    /// Hedges that answered first.
+    #[serde(default)]
+    pub hedges_won: u64,
     /// Picks that found no endpoint.
     pub unavailable: u64,
     /// So few endpoints are healthy that ill ones are used, too.

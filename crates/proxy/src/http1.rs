@@ -1,13 +1,16 @@
 //! HTTP/1: from accepted connections to answered requests.
 //!
 //! `connection` reads requests and decides; `forward` finds an endpoint that answers; `exchange`
-//! carries one request and its response between two sockets; `request_head` and `response_head`
+//! carries one request and its response between two sockets; `hedge` asks a second endpoint when the
+//! first takes long; `hints` reads what a response says of its endpoint; `request_head` and `response_head`
 //! write what each side is to see; `reply` writes our own answers.
 
 mod connection;
 mod date;
 mod exchange;
 mod forward;
+mod hedge;
+mod hints;
 mod record;
 mod reply;
 mod request_head;

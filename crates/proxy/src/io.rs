@@ -67,6 +67,13 @@ impl Stream {
         Pin::new(stream).poll_shutdown(cx)
     }
 
+    /// Ends both directions at once, for a peer that is to stop what it does for us.
+    pub(crate) fn end(&self) {
+        let Stream::Tcp(stream) = self;
+        // Failure means that it has ended already.
+        let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+    }
+
     /// Makes the close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(&self) {
         let Stream::Tcp(stream) = self;

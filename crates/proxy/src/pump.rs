@@ -8,6 +8,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use wire::http1::{ChunkStep, ChunkedDecoder, Framing, TrailerLimits};
+use wire::orca::LoadReport;
 
 use crate::buffer::Buffer;
 use crate::io::Stream;
@@ -171,6 +172,14 @@ impl Pump {
     /// Bytes that came from the source since the pump was made or restarted.
     pub(crate) fn read(&self) -> u64 {
         self.read
+    }
+
+    /// What the trailers that were passed say of their sender's load.
+    pub(crate) fn load_report(&self) -> Option<LoadReport> {
+        match &self.body {
+            Body::Chunked(decoder) | Body::Unchunked(decoder) => decoder.load_report(),
+            Body::Length(_) | Body::UntilClose => None,
+        }
     }
 
     /// Does it wait for its source, rather than for its destination?

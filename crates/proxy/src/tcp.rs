@@ -78,6 +78,7 @@ pub(crate) async fn serve(door: Door, mut stream: Stream, peer: SocketAddr) {
             service: target.as_ref().map(|t| t.service.name().as_str()),
             endpoint: record.endpoint.as_ref().map(|e| e.as_str()),
             attempts: record.attempts,
+            hedged: false,
             error: record.error,
         });
     }

@@ -210,6 +210,7 @@ impl Front {
             service: Some(target.service.name().as_str()),
             endpoint: None,
             attempts: 0,
+            hedged: false,
             error: Some(error.reason()),
         });
     }

@@ -17,6 +17,8 @@ use model::Instant;
 pub(crate) struct RetryBudget {
     requests: [Shard; SHARDS],
     retries: Shard,
+    /// A budget of its own, from the same requests.
+    hedges: Shard,
 }
 
 /// Enough that the workers of most machines each have their own; more workers share.
@@ -35,7 +37,11 @@ struct Shard {
 
 impl RetryBudget {
     pub(crate) fn new() -> Self {
-        Self { requests: array::from_fn(|_| Shard::default()), retries: Shard::default() }
+        Self {
+            requests: array::from_fn(|_| Shard::default()),
+            retries: Shard::default(),
+            hedges: Shard::default(),
+        }
     }
 
     /// One request began (not a retry).
@@ -46,12 +52,21 @@ impl RetryBudget {
     /// Whether one more retry is within `share` of the requests and `rate_min` a second; if so,
     /// it is counted.
     pub(crate) fn admit(&self, share: f64, rate_min: u32, now: Instant) -> bool {
+        self.admit_to(&self.retries, share, rate_min, now)
+    }
+
+    /// The same for one more hedge.
+    pub(crate) fn admit_hedge(&self, share: f64, now: Instant) -> bool {
+        self.admit_to(&self.hedges, share, 0, now)
+    }
+
+    fn admit_to(&self, used: &Shard, share: f64, rate_min: u32, now: Instant) -> bool {
         let second = second(now);
         let requests: u64 = self.requests.iter().map(|shard| shard.sum(second)).sum();
         let allowed = share * requests as f64 + f64::from(rate_min) * SECONDS as f64;
-        let admitted = (self.retries.sum(second) as f64) < allowed;
+        let admitted = (used.sum(second) as f64) < allowed;
         if admitted {
-            self.retries.add(second);
+            used.add(second);
         }
         admitted
     }
@@ -86,7 +101,7 @@ fn second(now: Instant) -> u64 {
 }
 
 /// Threads take shards in turn as they first ask. Which one a thread has changes no result.
-fn shard() -> usize {
+pub(crate) fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -125,6 +140,17 @@ mod tests {
             assert_eq!(admitted(&budget, 0.2, 3, at(19)), 30, "all is forgotten");
             assert_eq!(admitted(&budget, 0.2, 3, at(500)), 30);
         }
+    }
+
+    #[test]
+    fn hedges_have_a_budget_of_their_own() {
+        let budget = RetryBudget::new();
+        let now = Instant::from_nanos(3_000_000_000);
+        (0..100).for_each(|_| budget.count_request(now));
+        assert_eq!(admitted(&budget, 0.2, 0, now), 20);
+        let hedges = (0..100).take_while(|_| budget.admit_hedge(0.05, now)).count();
+        assert_eq!(hedges, 5, "whatever was retried");
+        assert!(!budget.admit_hedge(0.0, now));
     }
 
     #[test]

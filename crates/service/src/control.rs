@@ -22,8 +22,8 @@ mod publish;
 mod slow_start;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use balance::Policy;
@@ -390,5 +390,6 @@ pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) 
         events,
         suspect_after: AtomicU32::new(u32::MAX),
         eject_after: AtomicU32::new(u32::MAX),
+        quantiles: OnceLock::new(),
     })
 }

@@ -1,15 +1,16 @@
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapOption, Guard};
 use balance::Tracker;
 use model::{EndpointId, Instant, Load, ProbeAnswer, ServiceName};
 
 use crate::Events;
+use crate::quantiles::Quantiles;
 
 /// One endpoint as the data path holds it: who and where it is, and its live counters. It lives
 /// from the moment when the endpoint is first seen until the last pick of it is reported, across
@@ -41,6 +42,8 @@ pub(crate) struct Origin {
     pub(crate) suspect_after: AtomicU32,
     /// Failures in a row, answers of 500 and above included, that make it an outlier.
     pub(crate) eject_after: AtomicU32,
+    /// Set once the service hedges.
+    pub(crate) quantiles: OnceLock<Box<Quantiles>>,
 }
 
 const STAYS: u64 = u64::MAX;
@@ -192,6 +195,7 @@ mod tests {
             events: Arc::new(NoEvents),
             suspect_after: AtomicU32::new(3),
             eject_after: AtomicU32::new(u32::MAX),
+            quantiles: OnceLock::new(),
         };
         let address = "127.0.0.1:1".parse().unwrap();
         let endpoint = EndpointHandle::new("a".into(), address, Arc::new(origin));

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use health::{Checker, Outlier, Ramp, State};
-use model::status::{EndpointState, EndpointStatus};
-use model::{Endpoint, EndpointId, Instant, Weight};
+use model::status::{EndpointState, EndpointStatus, UtilizationStatus};
+use model::{Endpoint, EndpointId, Instant, Utilization, Weight};
 
 use crate::EndpointHandle;
 
@@ -130,8 +130,15 @@ impl Member {
             requests: load.picks(),
             failures: load.failures(),
             latency_us: load.latency().map(|mean| mean.as_micros() as u64),
+            resting: load.is_resting(now),
+            utilization: load.utilization().map(|(utilization, _)| told(utilization)),
         }
     }
+}
+
+fn told(Utilization { cpu, memory, application }: Utilization) -> UtilizationStatus {
+    let share = |thousandths: Option<u16>| thousandths.map(|value| f64::from(value) / 1000.0);
+    UtilizationStatus { cpu: share(cpu), memory: share(memory), application: share(application) }
 }
 
 /// Places an endpoint for hash policies, the same in every process and version: FNV-1a of the id

@@ -74,6 +74,11 @@ impl Pick {
         let origin = &self.endpoint.origin;
         let unreachable = failures > 0 && failures >= origin.suspect_after.load(Relaxed);
         let fails = || self.endpoint.load.errors_in_a_row() >= origin.eject_after.load(Relaxed);
+        if let (Some(quantiles), Outcome::Success, Some(latency)) =
+            (origin.quantiles.get(), report.outcome, report.latency)
+        {
+            quantiles.observe(latency, report.now);
+        }
         if report.outcome.is_failure() && (unreachable || fails()) && self.endpoint.suspect() {
             origin.events.suspect(&origin.service, &self.endpoint.id);
         }

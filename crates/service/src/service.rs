@@ -9,19 +9,21 @@ use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 use crate::budget::RetryBudget;
 use crate::control::{self, Control};
 use crate::endpoint::Origin;
+use crate::hedge::HedgeCounts;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
 use crate::{DueCheck, EndpointHandle, Events, Pick, Request, Token, UnknownEndpoint};
 
 /// One service, always in an `Arc`, shared by all workers and the control side.
 pub struct Service {
-    origin: Arc<Origin>,
-    snapshot: ArcSwap<Snapshot>,
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
     settings: ArcSwap<Settings>,
-    budget: RetryBudget,
+    pub(crate) budget: RetryBudget,
     /// Retries that the budget allowed, and that it forbade; picks that found nothing.
     retries: AtomicU64,
     retries_denied: AtomicU64,
+    pub(crate) hedges: HedgeCounts,
     unavailable: AtomicU64,
     control: Mutex<Controlled>,
 }
@@ -36,7 +38,7 @@ struct Controlled {
 /// How often a pick looks again when the endpoint that it chose left in the same moment. Each
 /// time there was a newer snapshot to look at, so a second look is rare and a third almost
 /// unheard of.
-const LOOKS_MAX: usize = 8;
+pub(crate) const LOOKS_MAX: usize = 8;
 
 impl Service {
     /// Static endpoints are taken from the specification; of a service that runs replicas,
@@ -59,9 +61,11 @@ impl Service {
             budget: RetryBudget::new(),
             retries: AtomicU64::new(0),
             retries_denied: AtomicU64::new(0),
+            hedges: HedgeCounts::default(),
             unavailable: AtomicU64::new(0),
             control: Mutex::new(Controlled { control, former: None }),
         });
+        service.set_hedging();
         service.change(now, |_| ());
         service
     }
@@ -139,6 +143,7 @@ impl Service {
             self.settings.store(Arc::new(Settings::new(spec.clone())));
             control.update(spec, now);
         });
+        self.set_hedging();
     }
 
     /// The endpoints are these now, compared by id; of several with one id, the first counts.
@@ -213,7 +218,7 @@ impl Service {
         self.status_at(self.read(Control::published_at))
     }
 
-    /// `now` is what reasons count from: `back in 9 s`.
+    /// `now` is what reasons count from (`back in 9 s`), and whether an endpoint rests.
     pub fn status_at(&self, now: Instant) -> ServiceStatus {
         let settings = self.settings.load();
         ServiceStatus {
@@ -228,6 +233,9 @@ impl Service {
             ejections: self.read(Control::ejections),
             retries: self.retries.load(Relaxed),
             retries_denied: self.retries_denied.load(Relaxed),
+            hedges: self.hedges.sent.load(Relaxed),
+            hedges_denied: self.hedges.denied.load(Relaxed),
+            hedges_won: self.hedges.won.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
         }
     }

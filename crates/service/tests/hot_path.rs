@@ -12,7 +12,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-use model::spec::{AffinitySpec, EndpointSource, HealthKind, ServiceSpec};
+use model::spec::{AffinitySpec, EndpointSource, HealthKind, HedgeSpec, ServiceSpec};
 use model::{Endpoint, Instant, Outcome, Report, Rng};
 use service::{EndpointHandle, NoEvents, Request, Service};
 
@@ -52,6 +52,7 @@ fn service(policy: &str, ports: std::ops::Range<u16>) -> Arc<Service> {
     spec.policy.name = policy.into();
     spec.health.kind = HealthKind::Off;
     spec.affinity = Some(AffinitySpec::new("KEEL"));
+    spec.hedge = Some(HedgeSpec { budget: 1.0, ..HedgeSpec::default() });
     Service::new(&spec, Arc::new(NoEvents), Instant::ZERO, 1)
 }
 
@@ -65,6 +66,8 @@ fn pick_report_retry_and_resume_do_not_allocate() {
             let first = Request { now, key: Some(round), exclude: &[] };
             let pick = service.pick(&first, &mut rng).unwrap();
             let tried = [pick.endpoint().key];
+            assert!(service.hedge_after(now).is_some() || round < 200);
+            drop(service.hedge(&Request { exclude: &tried, ..first }, &mut rng).unwrap());
             pick.report(&Report::new(Instant::ZERO, Outcome::ServerError));
             assert!(service.settings().retry.attempts > 0);
             service.admit_retry(now);
@@ -72,10 +75,7 @@ fn pick_report_retry_and_resume_do_not_allocate() {
             let pick = service.pick(&again, &mut rng).unwrap();
             assert_ne!(pick.endpoint().key, tried[0]);
             let endpoint = pick.endpoint().clone();
-            pick.report(
-                &Report::new(Instant::ZERO, Outcome::Success)
-                    .after(Some(Duration::from_micros(80))),
-            );
+            pick.report(&Report::new(now, Outcome::Success).after(Some(Duration::from_micros(80))));
             let settings = service.settings();
             let token = settings.sessions().unwrap().token(&endpoint.id);
             let pick = service.resume(token, &first).unwrap();

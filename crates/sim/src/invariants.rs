@@ -34,6 +34,7 @@ pub(crate) struct Invariants {
     panic: Option<f64>,
     failover_below: f64,
     subset: Option<usize>,
+    hedge_budget: f64,
     lowest_priority: u8,
     balancers: Vec<Books>,
     calm: bool,
@@ -45,9 +46,17 @@ pub(crate) struct Invariants {
 struct Books {
     /// By the index of the server.
     views: Vec<View>,
-    /// Second, requests and retries in it; the last ten seconds.
-    window: VecDeque<(u64, u64, u64)>,
+    /// The last ten seconds.
+    window: VecDeque<Second>,
     calm_picks: u64,
+}
+
+#[derive(Default)]
+struct Second {
+    second: u64,
+    requests: u64,
+    retries: u64,
+    hedges: u64,
 }
 
 #[derive(Clone, Default)]
@@ -99,6 +108,7 @@ impl Invariants {
             panic: spec.panic,
             failover_below: spec.failover_below,
             subset: spec.subset.map(|size| size as usize),
+            hedge_budget: spec.hedge.map_or(0.0, |hedge| hedge.budget),
             lowest_priority,
             balancers: (0..balancers).map(|_| Books::default()).collect(),
             calm: false,
@@ -316,30 +326,47 @@ impl Invariants {
 
     /// A request, not a retry, asked for an endpoint.
     pub(crate) fn requested(&mut self, now: Instant, balancer: u32) {
-        self.second(now, balancer).1 += 1;
+        self.second(now, balancer).requests += 1;
     }
 
     /// The budget was asked, and answered.
     pub(crate) fn retried(&mut self, now: Instant, balancer: u32, admitted: bool) {
         self.second(now, balancer);
         let window = &self.balancers[balancer as usize].window;
-        let requests: u64 = window.iter().map(|(_, requests, _)| requests).sum();
-        let retries: u64 = window.iter().map(|(_, _, retries)| retries).sum();
+        let requests: u64 = window.iter().map(|second| second.requests).sum();
+        let retries: u64 = window.iter().map(|second| second.retries).sum();
         let allowed = self.budget * requests as f64 + f64::from(self.budget_min) * WINDOW as f64;
         if admitted != ((retries as f64) < allowed) {
             self.violated(now, || {
                 format!("retry admitted: {admitted}, with {retries} of {allowed} in use")
             });
         }
-        self.second(now, balancer).2 += u64::from(admitted);
+        self.second(now, balancer).retries += u64::from(admitted);
     }
 
-    fn second(&mut self, now: Instant, balancer: u32) -> &mut (u64, u64, u64) {
+    /// A request that `first` has goes to `second` as well.
+    pub(crate) fn hedged(&mut self, now: Instant, balancer: u32, first: u32, second: u32) {
+        self.second(now, balancer);
+        let window = &self.balancers[balancer as usize].window;
+        let requests: u64 = window.iter().map(|second| second.requests).sum();
+        let hedges: u64 = window.iter().map(|second| second.hedges).sum();
+        let allowed = self.hedge_budget * requests as f64;
+        // As the service has it: the last one may pass the budget by a fraction of itself.
+        if hedges as f64 >= allowed {
+            self.violated(now, || format!("one more hedge, with {hedges} of {allowed} in use"));
+        }
+        self.second(now, balancer).hedges += 1;
+        if first == second {
+            self.violated(now, || format!("a hedge went to the endpoint {first}, which had it"));
+        }
+    }
+
+    fn second(&mut self, now: Instant, balancer: u32) -> &mut Second {
         let second = now.as_nanos() / 1_000_000_000;
         let window = &mut self.balancers[balancer as usize].window;
-        if window.back().is_none_or(|(last, ..)| *last != second) {
-            window.push_back((second, 0, 0));
-            while window.front().is_some_and(|(first, ..)| second - first >= WINDOW) {
+        if window.back().is_none_or(|last| last.second != second) {
+            window.push_back(Second { second, ..Second::default() });
+            while window.front().is_some_and(|first| second - first.second >= WINDOW) {
                 window.pop_front();
             }
         }

@@ -11,6 +11,7 @@
 
 mod balancer;
 mod distribution;
+mod hedge;
 mod histogram;
 mod invariants;
 mod plot;

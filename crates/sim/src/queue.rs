@@ -39,6 +39,11 @@ pub(crate) enum Event {
         slot: u32,
         serial: u32,
     },
+    /// The answer took so long that a second endpoint is to be asked.
+    Hedge {
+        slot: u32,
+        serial: u32,
+    },
     /// The client gives up, or the service's total time is over.
     Deadline {
         slot: u32,
@@ -194,6 +199,7 @@ impl History {
             Event::Stop { server } => [17, server.into(), 0],
             Event::Calm => [18, 0, 0],
             Event::Sample => [19, 0, 0],
+            Event::Hedge { slot, serial } => [31, slot.into(), serial.into()],
         };
         self.add(at.as_nanos());
         words.into_iter().for_each(|word| self.add(word));

@@ -23,6 +23,9 @@ pub struct Report {
     pub retries_denied: u64,
     /// How often an endpoint was left out as an outlier, by all balancers.
     pub ejections: u64,
+    pub hedges: u64,
+    pub hedges_denied: u64,
+    pub hedges_won: u64,
     /// What the endpoint with the most requests for its weight got, over the mean; among those
     /// that were there from the beginning to the end. 1 is even.
     pub imbalance: f64,

@@ -14,6 +14,7 @@ use model::{Instant, Outcome, Report};
 use service::Pick;
 
 use crate::distribution::{exponential, stream};
+use crate::hedge::Held;
 use crate::queue::{Answer, Event};
 use crate::report::Ending;
 use crate::server::{Job, Offer, REFUSAL, Work};
@@ -24,18 +25,33 @@ use crate::simulation::Simulation;
 pub(crate) struct Request {
     live: bool,
     client: u32,
-    balancer: u32,
-    /// Of the request, and of the present attempt.
+    pub(crate) balancer: u32,
     serial: u32,
-    attempt: u32,
-    number: u64,
+    pub(crate) number: u64,
     user: usize,
-    key: Option<u64>,
+    pub(crate) key: Option<u64>,
     started: Instant,
-    attempts: u32,
+    pub(crate) attempts: u32,
     attempts_left: u32,
-    tried: Vec<u64>,
-    pick: Option<(Pick, u32, Instant)>,
+    pub(crate) tried: Vec<u64>,
+    pub(crate) first: Option<Flight>,
+    /// Its hedge.
+    pub(crate) second: Option<Flight>,
+    pub(crate) held: Option<Held>,
+}
+
+/// An attempt under way.
+pub(crate) struct Flight {
+    pub(crate) pick: Pick,
+    pub(crate) server: u32,
+    pub(crate) since: Instant,
+    pub(crate) serial: u32,
+}
+
+impl Request {
+    fn flights(&self) -> impl Iterator<Item = &Flight> {
+        self.first.iter().chain(&self.second)
+    }
 }
 
 /// Kinds of streams of chance.
@@ -79,7 +95,6 @@ impl Simulation<'_> {
             client: index,
             balancer,
             serial: self.serial,
-            attempt: 0,
             number,
             user,
             key,
@@ -87,7 +102,9 @@ impl Simulation<'_> {
             attempts: 0,
             attempts_left,
             tried: std::mem::take(&mut request.tried),
-            pick: None,
+            first: None,
+            second: None,
+            held: None,
         };
         self.under_way += 1;
         if let Some(deadline) = spec.timeout.into_iter().chain(total).min() {
@@ -107,22 +124,37 @@ impl Simulation<'_> {
         let Some(pick) = balancer.service.pick(&asked, &mut balancer.rng) else {
             return self.over(slot, last);
         };
+        request.attempts += 1;
+        let number = request.number << 4 | u64::from(request.attempts);
+        let server = self.send(slot, pick, number, false);
+        self.keep_place(slot, server);
+    }
+
+    /// Sends the request to the endpoint that was picked, which it answers.
+    pub(crate) fn send(&mut self, slot: u32, pick: Pick, number: u64, is_second: bool) -> u32 {
         let server = crate::server::index_of(pick.endpoint().address);
+        let request = &mut self.requests[slot as usize];
+        let index = request.balancer;
         self.invariants.picked(
             self.now,
             (index, server),
             pick.endpoint(),
-            &balancer.service,
+            &self.balancers[index as usize].service,
             &self.servers,
         );
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        request.attempt = serial;
-        request.attempts += 1;
-        let job = Job { slot, serial, number: request.number << 4 | u64::from(request.attempts) };
-        request.pick = Some((pick, server, self.now));
+        let job = Job { slot, serial, number };
+        let flight = Flight { pick, server, since: self.now, serial };
+        let place = if is_second { &mut request.second } else { &mut request.first };
+        *place = Some(flight);
         self.note(u64::from(server));
-        self.keep_place(slot, server);
+        self.offer(server, job, is_second);
+        server
+    }
+
+    fn offer(&mut self, server: u32, job: Job, is_second: bool) {
+        let Job { slot, serial, .. } = job;
         let group = self.servers[server as usize].group;
         self.recorder.picked(group);
         let mut rng = stream(self.seed, JOB, job.number);
@@ -147,6 +179,9 @@ impl Simulation<'_> {
         let patience = self.scenario.clients[request.client as usize].timeout;
         if patience.is_none_or(|patience| request.started + patience > at) {
             self.queue.add(at, Event::FirstByteTimeout { slot, serial });
+        }
+        if !is_second {
+            self.expect_hedge(slot, serial, self.now);
         }
     }
 
@@ -189,49 +224,55 @@ impl Simulation<'_> {
             let work = state.work(job, self.now, spec, &mut rng);
             self.serve(server, &work);
         }
-        if !self.is_waiting(slot, serial) {
-            return;
-        }
+        let Some(since) = self.waiting_since(slot, serial) else { return };
+        let latency = Some(self.now.since(since));
         match answer {
             Answer::Success => {
-                self.end_attempt(slot, Outcome::Success, true);
+                if self.end_attempt(slot, serial, Outcome::Success, latency) {
+                    let balancer = self.requests[slot as usize].balancer;
+                    self.balancers[balancer as usize].service.count_hedge_won();
+                }
+                self.cancel(slot);
                 self.over(slot, Ending::Success);
             }
             Answer::ServerError => {
-                self.end_attempt(slot, Outcome::ServerError, true);
+                let is_second = self.end_attempt(slot, serial, Outcome::ServerError, latency);
                 let wanted = RetryCondition::Status(SERVER_ERROR);
-                self.again(slot, Ending::ServerError, Some(wanted));
+                self.failed(slot, is_second, Ending::ServerError, Some(wanted));
             }
-            Answer::Reset => {
-                self.end_attempt(slot, Outcome::Broken, false);
-                self.again(slot, Ending::Reset, Some(RetryCondition::Reset));
-            }
+            Answer::Reset => self.reset(slot, serial, Outcome::Broken),
         }
     }
 
-    fn is_waiting(&self, slot: u32, serial: u32) -> bool {
+    fn waiting_since(&self, slot: u32, serial: u32) -> Option<Instant> {
         let request = &self.requests[slot as usize];
-        request.live && request.attempt == serial && request.pick.is_some()
+        let flight = request.flights().find(|flight| flight.serial == serial)?;
+        request.live.then_some(flight.since)
+    }
+
+    fn reset(&mut self, slot: u32, serial: u32, outcome: Outcome) {
+        let is_second = self.end_attempt(slot, serial, outcome, None);
+        self.failed(slot, is_second, Ending::Reset, Some(RetryCondition::Reset));
     }
 
     /// The connection failed (`connected`: after it was made).
     pub(crate) fn broke(&mut self, slot: u32, serial: u32, connected: bool) {
-        if !self.is_waiting(slot, serial) {
+        if self.waiting_since(slot, serial).is_none() {
             return;
         }
         if connected {
-            self.end_attempt(slot, Outcome::Broken, false);
-            self.again(slot, Ending::Reset, Some(RetryCondition::Reset));
+            self.reset(slot, serial, Outcome::Broken);
         } else {
-            self.end_attempt(slot, Outcome::ConnectFailed, false);
-            self.again(slot, Ending::Connect, None);
+            let is_second = self.end_attempt(slot, serial, Outcome::ConnectFailed, None);
+            self.failed(slot, is_second, Ending::Connect, None);
         }
     }
 
     pub(crate) fn first_byte_timeout(&mut self, slot: u32, serial: u32) {
-        if self.is_waiting(slot, serial) {
-            self.end_attempt(slot, Outcome::TimedOut, false);
-            self.again(slot, Ending::Timeout, Some(RetryCondition::FirstByteTimeout));
+        if self.waiting_since(slot, serial).is_some() {
+            let is_second = self.end_attempt(slot, serial, Outcome::TimedOut, None);
+            let wanted = Some(RetryCondition::FirstByteTimeout);
+            self.failed(slot, is_second, Ending::Timeout, wanted);
         }
     }
 
@@ -250,29 +291,32 @@ impl Simulation<'_> {
             (None, Some(_)) => (Outcome::TimedOut, Ending::Timeout),
             _ => (Outcome::Abandoned, Ending::ClientTimeout),
         };
-        self.end_attempt(slot, outcome, false);
+        if let Some(serial) = request.first.as_ref().map(|flight| flight.serial) {
+            self.end_attempt(slot, serial, outcome, None);
+        }
+        if let Some(second) = &self.requests[slot as usize].second {
+            self.end_attempt(slot, second.serial, Outcome::Abandoned, None);
+        }
         self.over(slot, ending);
     }
 
     /// The grace of an endpoint that leaves is over: what it still has is cut, and goes to another
     /// one as after a reset.
     pub(crate) fn cut(&mut self, balancer: u32, server: u32) {
-        let concerned = |slot: &u32| {
-            let request = &self.requests[*slot as usize];
-            let pick = request.pick.as_ref();
-            request.balancer == balancer
-                && pick.is_some_and(|(pick, at, _)| {
-                    *at == server && pick.endpoint().close_at().is_some_and(|at| at <= self.now)
-                })
-        };
-        let slots: Vec<u32> = (0..self.requests.len() as u32).filter(concerned).collect();
-        let handle = slots.first().and_then(|slot| {
-            let pick = self.requests[*slot as usize].pick.as_ref();
-            pick.map(|(pick, ..)| pick.endpoint().clone())
-        });
-        for slot in slots {
-            self.end_attempt(slot, Outcome::Abandoned, false);
-            self.again(slot, Ending::Reset, Some(RetryCondition::Reset));
+        let mut handle = None;
+        let mut flights = Vec::new();
+        for (slot, request) in (0..).zip(&self.requests) {
+            for flight in request.flights() {
+                let endpoint = flight.pick.endpoint();
+                let is_over = endpoint.close_at().is_some_and(|at| at <= self.now);
+                if request.balancer == balancer && flight.server == server && is_over {
+                    handle = Some(endpoint.clone());
+                    flights.push((slot, flight.serial));
+                }
+            }
+        }
+        for (slot, serial) in flights {
+            self.reset(slot, serial, Outcome::Abandoned);
         }
         if let Some(handle) = handle {
             self.invariants.cut(self.now, &handle);
@@ -282,30 +326,39 @@ impl Simulation<'_> {
     /// An endpoint lost all that it had: whoever waits finds the connection reset.
     pub(crate) fn reset_all_at(&mut self, server: u32) {
         for (slot, request) in (0..).zip(&self.requests) {
-            if request.pick.as_ref().is_some_and(|(_, at, _)| *at == server) {
-                let event = Event::Broke { slot, serial: request.attempt, connected: true };
+            for flight in request.flights().filter(|flight| flight.server == server) {
+                let event = Event::Broke { slot, serial: flight.serial, connected: true };
                 self.queue.add(self.now + REFUSAL, event);
             }
         }
     }
 
-    fn end_attempt(&mut self, slot: u32, outcome: Outcome, answered: bool) {
+    /// Answers whether it was a hedge.
+    pub(crate) fn end_attempt(
+        &mut self,
+        slot: u32,
+        serial: u32,
+        outcome: Outcome,
+        latency: Option<Duration>,
+    ) -> bool {
         let request = &mut self.requests[slot as usize];
-        let Some((pick, server, since)) = request.pick.take() else { return };
+        let is_second = request.second.as_ref().is_some_and(|flight| flight.serial == serial);
+        let place = if is_second { &mut request.second } else { &mut request.first };
+        let Some(Flight { pick, server, .. }) = place.take() else { return is_second };
         let handle = pick.endpoint().clone();
         request.tried.push(handle.key);
         let balancer = request.balancer;
-        let latency = answered.then(|| self.now.since(since));
         pick.report(&Report::new(self.now, outcome).after(latency));
         self.invariants.reported(self.now, (balancer, server), &handle);
         if outcome.is_failure() {
             self.take_notes(balancer);
         }
+        is_second
     }
 
     /// Another attempt if one is left and allowed; `condition`: that of a retry that needs the
     /// budget.
-    fn again(&mut self, slot: u32, ending: Ending, condition: Option<RetryCondition>) {
+    pub(crate) fn again(&mut self, slot: u32, ending: Ending, condition: Option<RetryCondition>) {
         let request = &mut self.requests[slot as usize];
         if request.attempts_left == 0 {
             return self.over(slot, ending);

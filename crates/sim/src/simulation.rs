@@ -241,6 +241,7 @@ impl<'a> Simulation<'a> {
             Event::Broke { slot, serial, connected } => self.broke(slot, serial, connected),
             Event::ConnectTimeout { slot, serial } => self.broke(slot, serial, false),
             Event::FirstByteTimeout { slot, serial } => self.first_byte_timeout(slot, serial),
+            Event::Hedge { slot, serial } => self.hedge(slot, serial),
             Event::Deadline { slot, serial } => self.deadline(slot, serial),
             Event::Poll { balancer } => self.poll(balancer),
             Event::Checked { balancer, server, generation, passed } => {
@@ -418,6 +419,7 @@ impl<'a> Simulation<'a> {
         let services: Vec<_> = self.balancers.iter().map(|b| b.service.clone()).collect();
         let services: Vec<&Service> = services.iter().map(|service| &**service).collect();
         let (mut retries, mut retries_denied, mut ejections) = (0, 0, 0);
+        let (mut hedges, mut hedges_denied, mut hedges_won) = (0, 0, 0);
         let picks: Vec<u64> =
             (0..self.servers.len() as u32).map(|server| self.invariants.picks(server)).collect();
         for service in &services {
@@ -426,6 +428,9 @@ impl<'a> Simulation<'a> {
             retries_denied += status.retries_denied;
             let EjectionCounts { consecutive, error_rate, latency } = status.ejections;
             ejections += consecutive + error_rate + latency;
+            hedges += status.hedges;
+            hedges_denied += status.hedges_denied;
+            hedges_won += status.hedges_won;
         }
         let policy = services[0].settings().policy.name.clone();
         let recorder = &self.recorder;
@@ -457,6 +462,9 @@ impl<'a> Simulation<'a> {
             retries,
             retries_denied,
             ejections,
+            hedges,
+            hedges_denied,
+            hedges_won,
             imbalance,
             moved,
             endpoints,

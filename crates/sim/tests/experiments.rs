@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::spec::scenario::{
     Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
-use model::spec::{OutlierSpec, PolicySpec, SlowStartSpec};
+use model::spec::{HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, SlowStartSpec};
 use sim::Report;
 
 const MS: Duration = Duration::from_millis(1);
@@ -232,4 +232,50 @@ fn a_cold_replica_is_not_drowned_when_it_starts_slowly() {
     assert!(without.p99_ms > 4.0 * with.p99_ms, "{} {}", without.p99_ms, with.p99_ms);
     let last = with.endpoints.last().map_or(0, |endpoint| endpoint.picks);
     assert!(last > with.requests / 8, "it got its share in the end: {last}");
+}
+
+/// "The Tail at Scale" (Dean and Barroso, 2013): the slow replica of above under round robin, for
+/// which a tenth of the requests needs a hedge while it lasts.
+#[test]
+fn hedges_rescue_what_a_slow_replica_holds_up_as_far_as_their_budget_goes() {
+    let mut scenario = scenario(60 * S, 200.0);
+    scenario.clients[0].timeout = Some(S);
+    scenario.service.retry.attempts = 0;
+    scenario.endpoints = vec![group("steady", 9, 1), group("slow", 1, 1)];
+    let slow = Fault::Latency(Latency::Constant(2 * S));
+    scenario.events.push(fault(15 * S, 30 * S, 1, 1, slow));
+    for (budget, low, high) in [(0.0, 0.945, 0.955), (0.05, 0.97, 0.99), (0.2, 0.999, 1.0)] {
+        let after = HedgeAfter::Quantile(0.95);
+        scenario.service.hedge = Some(HedgeSpec { after, budget });
+        let report = run(&scenario, "round_robin");
+        let success = report.success();
+        eprintln!(
+            "budget {budget}: success {success:.4}, p99 {} ms, {} hedges, {} won, {} denied",
+            report.p99_ms, report.hedges, report.hedges_won, report.hedges_denied
+        );
+        assert!((low..=high).contains(&success), "{budget}: {success}");
+        assert!(report.hedges as f64 <= budget * report.requests as f64 * 1.05, "{report:?}");
+    }
+}
+
+/// The other kind of tail: any endpoint is slow now and then, and no policy can know.
+#[test]
+fn hedges_cut_a_tail_that_is_chance() {
+    let mut scenario = scenario(60 * S, 200.0);
+    scenario.service.retry.attempts = 0;
+    let latency = Latency::Bimodal { fast: 10 * MS, slow: S, share: 0.03 };
+    scenario.endpoints = vec![EndpointGroup::new("web", 10, latency)];
+    for policy in ["round_robin", "least_request"] {
+        scenario.service.hedge = None;
+        let without = run(&scenario, policy);
+        scenario.service.hedge = Some(HedgeSpec::default());
+        let with = run(&scenario, policy);
+        eprintln!(
+            "{policy}: p99 {} ms without, {} ms with; p99.9 {} and {}; {} hedges of {}",
+            without.p99_ms, with.p99_ms, without.p999_ms, with.p999_ms, with.hedges, with.requests
+        );
+        assert!(without.p99_ms > 990.0, "{}", without.p99_ms);
+        assert!(with.p99_ms < 40.0, "{}", with.p99_ms);
+        assert!(with.hedges as f64 <= 0.05 * with.requests as f64 * 1.05);
+    }
 }

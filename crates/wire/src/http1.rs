@@ -14,6 +14,7 @@
 //! of the whole message, and a wrong first byte is refused at once.
 
 mod chunked;
+mod date;
 mod error;
 mod field;
 mod framing;
@@ -27,6 +28,7 @@ mod span;
 mod target;
 
 pub use chunked::{ChunkStep, ChunkedDecoder, TrailerLimits};
+pub use date::parse_http_date;
 pub use error::{ChunkError, FieldError, RequestError, ResponseError};
 pub use framing::{Framing, parse_content_length};
 pub use grammar::{is_field_value, is_token};

@@ -26,6 +26,7 @@ const DECODERS: &[Decoder] = &[
         target: "proxy_protocol",
         check: contract::proxy_protocol,
     },
+    Decoder { name: "orca::decode", target: "orca", check: contract::orca },
 ];
 
 /// What a public decoder looks like: each such line of the source stands for one in the table.

@@ -84,6 +84,46 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..25).prop_map(|pieces| pieces.concat())
 }
 
+/// What load reports are made of.
+const REPORT_PIECES: &[&str] = &[
+    "TEXT ",
+    "JSON {",
+    "BIN ",
+    "cpu_utilization",
+    "mem_utilization",
+    "\"application_utilization\"",
+    "\"cpuUtilization\":",
+    "named_metrics.x",
+    "=",
+    ":",
+    ",",
+    "0.5",
+    "1e-3",
+    "-1",
+    "NaN",
+    "{",
+    "}",
+    "[",
+    "]",
+    "\"",
+    "\\",
+    " ",
+    "CTMzMzMzM9M/",
+    "EZqZmZmZmek/",
+    "==",
+    "QgE",
+];
+
+fn report() -> impl Strategy<Value = Vec<u8>> {
+    let form = select(&["TEXT ", "JSON {", "BIN ", ""][..]);
+    let piece = prop_oneof![
+        19 => select(REPORT_PIECES).prop_map(|piece| piece.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..4),
+    ];
+    (form, vec(piece, 0..12))
+        .prop_map(|(form, pieces)| [form.as_bytes(), &pieces.concat()].concat())
+}
+
 /// Whole lines, so that heads stay valid often enough for what fields say together.
 const FIELDS: &[&str] = &[
     "Content-Length: 5\r\n",
@@ -140,5 +180,10 @@ proptest! {
     #[test]
     fn proxy_headers(data in message()) {
         contract::proxy_protocol(&data);
+    }
+
+    #[test]
+    fn load_reports(data in report()) {
+        contract::orca(&data);
     }
 }

@@ -62,6 +62,7 @@ pub(crate) static SCENARIO_SERVICE: Section = Section {
         FAILOVER_BELOW_KEY,
         SUBSET_KEY,
         key("retry", AnyOf(&[OFF, In(&RETRY)]), Written("{}"), "Retries."),
+        key("hedge", AnyOf(&[OFF, In(&HEDGE)]), Written("off"), "Hedged requests."),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key("drain_grace", GRACE, Written("30s"), "How long a leaving endpoint may finish."),
     ],

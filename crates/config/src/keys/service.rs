@@ -53,6 +53,12 @@ pub(crate) static SERVICE: Section = Section {
             Written("{}"),
             "When a failed request is tried on another endpoint. A failed connect always is.",
         ),
+        key(
+            "hedge",
+            AnyOf(&[OFF, In(&HEDGE)]),
+            Written("off"),
+            "When a request is sent to a second endpoint because the first takes long.",
+        ),
         key("pool", In(&POOL), Written("{}"), "Kept-alive connections to each endpoint."),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key(

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use model::spec::{
-    AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HostPattern,
-    OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition,
-    SameSite, SlowStartSpec, StatusSet, TextMatch,
+    AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HedgeAfter,
+    HedgeSpec, HostPattern, OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion,
+    RetryCondition, SameSite, SlowStartSpec, StatusSet, TextMatch,
 };
 use model::vocabulary::OptionValue;
 
@@ -139,6 +139,7 @@ services:
     subset: 20
     affinity: { cookie: { name: KEEL, ttl: 1d, path: /app, secure: true, http_only: false, same_site: none, secret: 0123456789abcdef } }
     retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
+    hedge: { after: p99, budget: 1% }
     pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
     timeouts: { connect: 500ms, first_byte: 1s, total: 1m }
     drain_grace: 0s
@@ -279,6 +280,8 @@ fn every_key_of_a_service_is_read() {
         [RetryCondition::Reset, RetryCondition::FirstByteTimeout, RetryCondition::Status(503)]
     );
     assert!(web.retry.non_idempotent);
+    let after = HedgeAfter::Quantile(0.99);
+    assert_eq!(web.hedge, Some(HedgeSpec { after, budget: 0.01 }));
     assert_eq!((web.pool.idle_max, web.pool.connections_max), (0, Some(100)));
     assert_eq!(web.connect_timeout, Duration::from_millis(500));
     assert_eq!(web.total_timeout, Some(Duration::from_secs(60)));
@@ -288,7 +291,7 @@ fn every_key_of_a_service_is_read() {
     let app = &spec.services["app"];
     assert_eq!(app.health.kind, HealthKind::Tcp);
     assert_eq!(app.health.interval, Duration::from_secs(10));
-    assert_eq!(app.retry.attempts, 0);
+    assert_eq!((app.retry.attempts, app.hedge), (0, None));
     let EndpointSource::Run(run) = &app.source else { panic!() };
     assert_eq!(run.command, ["evenkeel", "echo", "a b"]);
     assert_eq!(run.env, [("MODE".into(), "production".into()), ("EMPTY".into(), "".into())]);

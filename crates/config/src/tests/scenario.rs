@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::spec::scenario::{Action, Fault, Latency, Scenario, Traffic};
-use model::spec::{HealthKind, OutlierSpec, SlowStartSpec};
+use model::spec::{HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, SlowStartSpec};
 
 use super::VOCABULARY;
 use crate::keys::scenario::SCENARIO;
@@ -24,6 +24,7 @@ service:
   failover_below: 70%
   subset: 20
   retry: { attempts: 1, on: [reset, 500] }
+  hedge: { after: 30ms, budget: 2% }
   timeouts: { connect: 1s, first_byte: 2s, total: 3s }
   drain_grace: 4s
 clients:
@@ -71,6 +72,8 @@ fn everything_is_read() {
     let service = &scenario.service;
     assert_eq!((service.panic, service.failover_below, service.subset), (Some(0.3), 0.7, Some(20)));
     assert_eq!(scenario.service.retry.on.len(), 2);
+    let after = HedgeAfter::Fixed(ms(30));
+    assert_eq!(scenario.service.hedge, Some(HedgeSpec { after, budget: 0.02 }));
     assert_eq!(scenario.service.total_timeout, Some(s(3)));
     assert_eq!(scenario.service.drain_grace, s(4));
     let [shop, batch] = &scenario.clients[..] else { panic!("{:?}", scenario.clients) };
@@ -159,9 +162,16 @@ fn the_manual_names_every_key() {
     let manual = include_str!("../../../../docs/simulate.md");
     for section in sections(&SCENARIO) {
         // Those of a configuration are explained there.
-        if ["health", "health tcp", "outlier", "slow start", "retry", "service timeouts"]
-            .contains(&section.name)
-        {
+        const ELSEWHERE: &[&str] = &[
+            "health",
+            "health tcp",
+            "outlier",
+            "slow start",
+            "retry",
+            "hedge",
+            "service timeouts",
+        ];
+        if ELSEWHERE.contains(&section.name) {
             continue;
         }
         for key in section.available() {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::spec::{AffinitySpec, HealthSpec, OutlierSpec, RunSpec, SlowStartSpec};
+use crate::spec::{AffinitySpec, HealthSpec, HedgeSpec, OutlierSpec, RunSpec, SlowStartSpec};
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
 
@@ -26,6 +26,8 @@ pub struct ServiceSpec {
     /// Default none: every request is balanced by itself.
     pub affinity: Option<AffinitySpec>,
     pub retry: RetrySpec,
+    /// A second endpoint is asked when the first takes long. Default off.
+    pub hedge: Option<HedgeSpec>,
     pub pool: PoolSpec,
     /// To connect, then the next endpoint is tried. Default 2 s.
     pub connect_timeout: Duration,
@@ -153,6 +155,7 @@ impl ServiceSpec {
             subset: None,
             affinity: None,
             retry: RetrySpec::default(),
+            hedge: None,
             pool: PoolSpec::default(),
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(60),

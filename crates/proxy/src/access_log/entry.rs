@@ -23,6 +23,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) endpoint: Option<&'a str>,
     /// Endpoints tried; 0: none was needed, or there was none.
     pub(crate) attempts: u32,
+    /// A second endpoint was asked while the first was at it; `endpoint` is whose answer was taken.
+    pub(crate) hedged: bool,
     /// Why it did not end as it should have, in a few words.
     pub(crate) error: Option<&'a str>,
 }
@@ -67,6 +69,10 @@ impl Entry<'_> {
         optional(out, "service", self.service.map(str::as_bytes));
         optional(out, "endpoint", self.endpoint.map(str::as_bytes));
         number(out, "attempts", u64::from(self.attempts));
+        if self.hedged {
+            key(out, "hedged");
+            out.extend_from_slice(b"true");
+        }
         optional(out, "error", self.error.map(str::as_bytes));
         out.extend_from_slice(b"}\n");
     }
@@ -141,6 +147,7 @@ mod tests {
             service: None,
             endpoint: None,
             attempts: 0,
+            hedged: false,
             error: None,
         }
     }

@@ -47,6 +47,7 @@ fn write(shard: &LogShard, bytes_in: u64) {
         service: Some("dns"),
         endpoint: Some("a"),
         attempts: 1,
+        hedged: false,
         error: None,
     });
 }

@@ -16,6 +16,7 @@ use wire::http1::{
 
 use crate::buffer::{BLOCK_BYTES, Buffer};
 use crate::clock::Clock;
+use crate::http1::hints::Hints;
 use crate::http1::response_head::{self, Persistence};
 use crate::io::Stream;
 use crate::pump::{Pump, PumpError};
@@ -115,6 +116,8 @@ pub(crate) struct State {
     last_move: Instant,
     /// When the response's head was complete.
     pub(crate) answered_at: Option<Instant>,
+    /// What the response's head says of the endpoint.
+    pub(crate) hints: Hints,
     /// Any byte came from the endpoint.
     pub(crate) response_begun: bool,
     pub(crate) bytes_in: u64,
@@ -140,6 +143,11 @@ enum Download {
 }
 
 impl State {
+    /// Of an exchange whose response may have begun already.
+    pub(crate) fn begun(response_begun: bool) -> Self {
+        Self { response_begun, ..Self::default() }
+    }
+
     /// Has the client a part of an informational response, which nothing else may follow?
     pub(crate) fn is_interim_cut(&self) -> bool {
         self.interim_sent > 0
@@ -202,13 +210,7 @@ impl Exchange<'_> {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(())) => Upload::Done,
             Poll::Ready(Err(PumpError::Write)) => Upload::Refused,
-            Poll::Ready(Err(PumpError::Malformed)) => {
-                return Poll::Ready(Err(Fault::MalformedBody));
-            }
-            Poll::Ready(Err(PumpError::TooLarge)) => return Poll::Ready(Err(Fault::BodyTooLarge)),
-            Poll::Ready(Err(PumpError::Read | PumpError::Ended)) => {
-                return Poll::Ready(Err(Fault::ClientGone));
-            }
+            Poll::Ready(Err(e)) => return Poll::Ready(Err(upload_fault(e))),
         };
         self.progress.upload = state;
         if self.upload.read() > 0 {
@@ -308,13 +310,14 @@ impl Exchange<'_> {
         let now = self.clock.now();
         // The budget is asked before the response is given up, not after.
         if self.terms.retry_status.contains(&status) && self.terms.service.admit_retry(now) {
+            self.progress.hints = Hints::of(self.from_up.bytes(), self.response);
             return Err(Fault::Status(status));
         }
         self.progress.answered_at = Some(now);
         self.ticket.set_deadline((now + self.terms.idle).min(self.terms.total_at));
         let persistence = self.persistence(upgraded);
         let bytes = self.from_up.bytes();
-        response_head::write(
+        self.progress.hints = response_head::write(
             self.reply,
             bytes,
             self.response,
@@ -383,6 +386,7 @@ impl Exchange<'_> {
         let Download::Body(pump) = &self.progress.download else {
             return End::Failed(Fault::GarbageBody);
         };
+        self.progress.hints.load(pump.load_report());
         self.from_up.consume(pump.end());
         let persistence = self.progress.persistence.unwrap_or(Persistence::Close);
         if persistence == Persistence::Upgrade {
@@ -458,6 +462,15 @@ impl Exchange<'_> {
             (_, Upload::Open) => (self.terms.idle, Fault::UpstreamStalled),
             _ => (self.terms.first_byte, Fault::FirstByteTimeout),
         }
+    }
+}
+
+pub(crate) fn upload_fault(e: PumpError) -> Fault {
+    match e {
+        PumpError::Malformed => Fault::MalformedBody,
+        PumpError::TooLarge => Fault::BodyTooLarge,
+        PumpError::Read | PumpError::Ended => Fault::ClientGone,
+        PumpError::Write => Fault::UpstreamClosed,
     }
 }
 

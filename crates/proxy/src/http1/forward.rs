@@ -11,6 +11,8 @@ use wire::http1::{RequestHead, RequestKind};
 use crate::buffer::Buffer;
 use crate::http1::connection::{Downstream, Next};
 use crate::http1::exchange::{End, Exchange, Fault, State, Terms};
+use crate::http1::hedge::Lane;
+use crate::http1::hints::Hints;
 use crate::http1::record::Record;
 use crate::http1::request_head;
 use crate::http1::spare::Scratch;
@@ -31,26 +33,26 @@ enum Attempt {
 }
 
 /// A request under way to a service.
-struct Forward<'a> {
-    down: &'a mut Downstream,
-    state: &'a ListenerState,
+pub(super) struct Forward<'a> {
+    pub(super) down: &'a mut Downstream,
+    pub(super) state: &'a ListenerState,
     route: &'a Route,
-    target: &'a Target,
-    settings: Arc<Settings>,
+    pub(super) target: &'a Target,
+    pub(super) settings: Arc<Settings>,
     started: Instant,
     /// What a hash policy goes by.
-    key: Option<u64>,
+    pub(super) key: Option<u64>,
     /// What the client's cookie says, if the service gives any.
-    session: Option<Token>,
-    upload: Pump,
+    pub(super) session: Option<Token>,
+    pub(super) upload: Pump,
     /// Keys of the endpoints that failed it.
-    tried: SmallVec<[u64; 4]>,
+    pub(super) tried: SmallVec<[u64; 4]>,
     attempts_left: u32,
     /// A kept-alive connection was stale: the next attempt makes its own.
     fresh_only: bool,
     /// The attempt before found no connection: the next is outside the budget.
     unconnected: bool,
-    announce: Option<Announce>,
+    pub(super) announce: Option<Announce>,
 }
 
 /// Sends the request whose head was written to `scratch.outbound` to `target`, and its answer to
@@ -148,39 +150,55 @@ impl Forward<'_> {
         }
     }
 
-    fn total_at(&self) -> Instant {
+    pub(super) fn total_at(&self) -> Instant {
         match self.settings.total_timeout {
             Some(total) => self.started + total,
             None => Instant::FAR_FUTURE,
         }
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.down.door.worker.clock.now()
     }
 
     async fn attempt(&mut self, scratch: &mut Scratch, pick: Pick, now: Instant) -> Attempt {
-        let endpoint = pick.endpoint().clone();
+        let mut endpoint = pick.endpoint().clone();
         self.down.ticket.set_endpoint(endpoint.key, endpoint.close_at());
-        let (mut upstream, reused) = match self.connection(&endpoint, &scratch.request, now).await {
+        let (upstream, reused) = match self.connection(&endpoint, &scratch.request, now).await {
             Ok(connection) => connection,
             Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
         };
-        let mut from_up = Buffer::new(&self.down.door.worker.blocks);
-        let (end, state, bytes_out) =
-            self.exchange(scratch, &endpoint, &mut upstream, &mut from_up).await;
+        let from_up = Buffer::new(&self.down.door.worker.blocks);
+        let pick = Some(pick);
+        let mut lane =
+            Lane { pick, endpoint: endpoint.clone(), upstream, reused, from_up, began: now };
+        let begin = match self.hedge_after(&scratch.request) {
+            None => Ok(self.now()),
+            Some(after) => {
+                // Boxed: services without hedging pay nothing for its state.
+                let begin = Box::pin(self.race(scratch, &mut lane, after)).await;
+                endpoint = lane.endpoint.clone();
+                begin
+            }
+        };
+        let (end, state, bytes_out) = match begin {
+            Ok(begin) => self.exchange(scratch, &endpoint, &mut lane, begin).await,
+            Err(fault) => (End::Failed(fault), State::default(), 0),
+        };
         self.down.count_in(&mut scratch.record, self.upload.read() + state.bytes_in);
         self.down.count_out(&mut scratch.record, bytes_out);
         self.down.ticket.set_endpoint(0, None);
-        let latency = state.answered_at.map(|at| at.since(now));
+        let latency = state.answered_at.map(|at| at.since(lane.began));
         match end {
             End::Complete { keep_upstream, keep_downstream } => {
                 let outcome = status_outcome(scratch.response.status);
                 let now = self.now();
-                pick.report(&Report::new(now, outcome).after(latency));
+                let Hints { utilization, retry_after } = state.hints;
+                let report = Report::new(now, outcome).after(latency);
+                lane.report(&Report { utilization, retry_after, ..report });
                 if keep_upstream && self.announce.is_none() {
                     let pools = &self.down.door.worker.pools;
-                    pools.checkin(&endpoint, upstream, &self.settings.pool, now);
+                    pools.checkin(&endpoint, lane.upstream, &self.settings.pool, now);
                 }
                 self.down.inbound.consume(self.upload.end());
                 scratch.record.status = scratch.response.status;
@@ -199,7 +217,7 @@ impl Forward<'_> {
                     &self.down.ticket,
                     idle,
                     (&mut self.down.stream, &mut self.down.inbound),
-                    (&mut upstream.stream, &mut from_up),
+                    (&mut lane.upstream.stream, &mut lane.from_up),
                 )
                 .await;
                 self.down.count_in(&mut scratch.record, bytes.to_upstream);
@@ -209,12 +227,13 @@ impl Forward<'_> {
                     RelayEnd::DownstreamBroke | RelayEnd::Closed => Outcome::Abandoned,
                     RelayEnd::Finished | RelayEnd::Idle => Outcome::Success,
                 };
-                pick.report(&Report::new(self.now(), outcome).after(latency));
+                lane.report(&Report::new(self.now(), outcome).after(latency));
                 Attempt::Over(Next::Gone)
             }
             End::Failed(fault) => {
                 let committed = bytes_out > 0 || state.is_interim_cut();
-                self.failed(scratch, pick, &endpoint, fault, reused, &state, committed).await
+                self.failed(scratch, lane.pick, &endpoint, fault, lane.reused, &state, committed)
+                    .await
             }
         }
     }
@@ -252,8 +271,8 @@ impl Forward<'_> {
         &mut self,
         scratch: &mut Scratch,
         endpoint: &EndpointHandle,
-        upstream: &mut Upstream,
-        from_up: &mut Buffer,
+        lane: &mut Lane,
+        begin: Instant,
     ) -> (End, State, u64) {
         let request = &scratch.request;
         let can_retry = self.attempts_left > 0 && self.upload.can_restart();
@@ -266,8 +285,8 @@ impl Forward<'_> {
             let token = sessions.token(&endpoint.id);
             (self.session != Some(token)).then_some((sessions, token))
         });
-        let begin = self.now();
         let total_at = self.total_at();
+        let response_begun = !lane.from_up.is_empty();
         let mut exchange = Exchange {
             clock: self.down.door.worker.clock,
             ticket: &self.down.ticket,
@@ -287,13 +306,13 @@ impl Forward<'_> {
             },
             down: &mut self.down.stream,
             inbound: &mut self.down.inbound,
-            up: &mut upstream.stream,
-            from_up,
+            up: &mut lane.upstream.stream,
+            from_up: &mut lane.from_up,
             outbound: &scratch.outbound,
             upload: &mut self.upload,
             response: &mut scratch.response,
             reply: &mut scratch.reply,
-            progress: State::default(),
+            progress: State::begun(response_begun),
         };
         let end = exchange.run(begin).await;
         let bytes_out = exchange.bytes_out();
@@ -313,24 +332,22 @@ impl Forward<'_> {
         self.down.ticket.set_endpoint(0, None);
         self.tried.push(endpoint.key);
         self.unconnected = true;
-        let (outcome, status) = match e {
-            DialError::Full | DialError::NoResources => (Outcome::Abandoned, 503),
+        pick.report(&Report::new(self.now(), dial_outcome(e)));
+        let status = match e {
             // The client's connection must end, not only the endpoint's.
             DialError::Closed if self.down.ticket.is_closing() => {
-                pick.report(&Report::new(self.now(), Outcome::Abandoned));
                 scratch.record.error = Some("listener closed");
                 return Attempt::Over(Next::Reset);
             }
-            DialError::Closed => (Outcome::Abandoned, 503),
-            DialError::TimedOut => (Outcome::ConnectFailed, 504),
-            DialError::Failed(_) => (Outcome::ConnectFailed, 502),
+            DialError::Full | DialError::NoResources | DialError::Closed => 503,
+            DialError::TimedOut => 504,
+            DialError::Failed(_) => 502,
         };
-        pick.report(&Report::new(self.now(), outcome));
         Attempt::Again { status, error: e.reason() }
     }
 
     /// May the request be processed twice without harm, or does the configuration say so?
-    fn is_repeatable(&self, request: &RequestHead) -> bool {
+    pub(super) fn is_repeatable(&self, request: &RequestHead) -> bool {
         request.idempotent || self.settings.retry.non_idempotent
     }
 
@@ -338,7 +355,7 @@ impl Forward<'_> {
     async fn failed(
         &mut self,
         scratch: &mut Scratch,
-        pick: Pick,
+        pick: Option<Pick>,
         endpoint: &EndpointHandle,
         fault: Fault,
         reused: bool,
@@ -347,7 +364,11 @@ impl Forward<'_> {
     ) -> Attempt {
         let stale = reused && !state.response_begun && matches!(fault, Fault::UpstreamClosed);
         let (outcome, status, error) = verdict(&fault, stale);
-        pick.report(&Report::new(self.now(), outcome));
+        let Hints { utilization, retry_after } = state.hints;
+        let report = Report::new(self.now(), outcome);
+        if let Some(pick) = pick {
+            pick.report(&Report { utilization, retry_after, ..report });
+        }
         let on = &self.settings.retry.on;
         let wanted = match &fault {
             Fault::UpstreamClosed | Fault::Garbage(_) | Fault::GarbageBody => {
@@ -400,7 +421,15 @@ impl Forward<'_> {
     }
 }
 
-fn status_outcome(status: u16) -> Outcome {
+/// What a failed connect says of the endpoint.
+pub(super) fn dial_outcome(e: &DialError) -> Outcome {
+    match e {
+        DialError::Full | DialError::NoResources | DialError::Closed => Outcome::Abandoned,
+        DialError::TimedOut | DialError::Failed(_) => Outcome::ConnectFailed,
+    }
+}
+
+pub(super) fn status_outcome(status: u16) -> Outcome {
     if status >= 500 { Outcome::ServerError } else { Outcome::Success }
 }
 
@@ -412,7 +441,7 @@ fn retry_status(condition: &RetryCondition) -> Option<u16> {
 }
 
 /// What a fault says of the endpoint, and to the client.
-fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str) {
+pub(super) fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str) {
     match fault {
         Fault::UpstreamClosed if stale => (Outcome::Abandoned, 502, "endpoint closed"),
         Fault::UpstreamClosed => (Outcome::Broken, 502, "endpoint closed"),

@@ -20,6 +20,7 @@ pub(crate) struct Record {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) attempts: u32,
+    pub(crate) hedged: bool,
     pub(crate) service: Option<model::ServiceName>,
     pub(crate) endpoint: Option<model::EndpointId>,
     pub(crate) error: Option<&'static str>,
@@ -42,6 +43,7 @@ impl Record {
         self.bytes_in = 0;
         self.bytes_out = 0;
         self.attempts = 0;
+        self.hedged = false;
         self.service = None;
         self.endpoint = None;
         self.error = None;
@@ -94,6 +96,7 @@ impl Record {
             service: self.service.as_ref().map(|s| s.as_str()),
             endpoint: self.endpoint.as_ref().map(|e| e.as_str()),
             attempts: self.attempts,
+            hedged: self.hedged,
             error: self.error,
         });
     }

@@ -4,6 +4,7 @@ use model::spec::HeaderEdit;
 use service::{Sessions, Token};
 use wire::http1::{Framing, Header, HeaderKind, ResponseHead, Version};
 
+use crate::http1::hints::Hints;
 use crate::http1::request_head::{is_edited, line, write_edits};
 
 /// What becomes of the client's connection after this response.
@@ -18,7 +19,7 @@ pub(crate) enum Persistence {
     Upgrade,
 }
 
-/// Appends the head to `out`.
+/// Appends the head to `out`, and answers what it says of the endpoint, which is not passed on.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     bytes: &[u8],
@@ -27,9 +28,14 @@ pub(crate) fn write(
     persistence: Persistence,
     edits: &[HeaderEdit],
     session: Option<(&Sessions, Token)>,
-) {
+) -> Hints {
+    let mut hints = Hints::default();
     status_line(out, bytes, head);
-    for header in head.headers.iter().filter(|header| passes(header, head.status)) {
+    for header in &head.headers {
+        hints.note(bytes, head, header);
+        if !passes(header, head.status) {
+            continue;
+        }
         let name = header.name.of(bytes);
         if !edits.is_empty() && is_edited(edits, name) {
             continue;
@@ -55,6 +61,7 @@ pub(crate) fn write(
         sessions.write(token, out);
     }
     out.extend_from_slice(b"\r\n");
+    hints
 }
 
 /// An informational response (RFC 9110 section 15.2) passes with its end-to-end headers.
@@ -71,6 +78,8 @@ pub(crate) fn write_informational(out: &mut Vec<u8>, bytes: &[u8], head: &Respon
 fn passes(header: &Header, status: u16) -> bool {
     match header.kind {
         HeaderKind::TransferEncoding => false,
+        // What endpoints say of their load is for us, and nobody else's business.
+        HeaderKind::EndpointLoadMetrics | HeaderKind::EndpointLoadMetricsBin => false,
         HeaderKind::ContentLength => !matches!(status, 100..=199 | 204),
         _ => !header.hop_by_hop,
     }

@@ -300,6 +300,7 @@ impl Flow {
             service: Some(self.target.service.name().as_str()),
             endpoint: Some(self.endpoint.borrow().as_str()),
             attempts: self.attempts.get(),
+            hedged: false,
             error: match end {
                 FlowEnd::Unreachable => Some("endpoint unreachable"),
                 FlowEnd::Closed => Some("closed at the end of its grace"),

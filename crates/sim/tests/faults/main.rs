@@ -50,6 +50,9 @@ fn invariants_hold_whatever_happens() {
         assert!(sum(|tally| tally.retries) > SEEDS && sum(|tally| tally.retries_denied) > SEEDS);
         let ejections = sum(|tally| tally.ejections);
         assert!(ejections > 2 * SEEDS, "{ejections}");
+        let (hedges, won) = (sum(|tally| tally.hedges), sum(|tally| tally.hedges_won));
+        assert!(won > 10 * SEEDS && hedges > won, "{hedges} hedges, {won} won");
+        assert!(sum(|tally| tally.hedges_denied) > SEEDS);
         let policies: BTreeSet<&String> = tallies.iter().flat_map(|t| &t.policies).collect();
         assert_eq!(policies.len(), balance::infos().len());
     }
@@ -64,6 +67,9 @@ struct Tally {
     retries: u64,
     retries_denied: u64,
     ejections: u64,
+    hedges: u64,
+    hedges_denied: u64,
+    hedges_won: u64,
 }
 
 impl Tally {
@@ -81,6 +87,9 @@ impl Tally {
             tally.retries += report.retries;
             tally.retries_denied += report.retries_denied;
             tally.ejections += report.ejections;
+            tally.hedges += report.hedges;
+            tally.hedges_denied += report.hedges_denied;
+            tally.hedges_won += report.hedges_won;
             tally.policies.insert(report.policy);
         }
         tally

@@ -7,7 +7,10 @@ use model::Rng;
 use model::spec::scenario::{
     Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
-use model::spec::{HealthKind, OutlierSpec, PolicySpec, RetryCondition, SlowStartSpec, StatusSet};
+use model::spec::{
+    HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, RetryCondition, SlowStartSpec,
+    StatusSet,
+};
 use model::vocabulary::OptionValue;
 
 const MS: Duration = Duration::from_millis(1);
@@ -30,6 +33,7 @@ pub(super) fn scenario(seed: u64) -> (Scenario, PolicySpec) {
         let event = event(&scenario, &mut dice);
         scenario.events.push(event);
     }
+    scenario.service.hedge = dice.one_in(2).then(|| hedge(&mut dice));
     (scenario, policy(seed))
 }
 
@@ -129,6 +133,17 @@ fn rules(scenario: &mut Scenario, dice: &mut Dice) {
     service.panic = dice.one_in(2).then(|| dice.within(10, 100) as f64 / 100.0);
     service.failover_below = if dice.one_in(2) { dice.within(10, 100) as f64 / 100.0 } else { 0.0 };
     service.subset = dice.one_in(5).then(|| dice.within(1, 5) as u32);
+}
+
+fn hedge(dice: &mut Dice) -> HedgeSpec {
+    let after = match dice.within(0, 4) {
+        0 => HedgeAfter::Fixed(MS * dice.within(1, 100) as u32),
+        1 => HedgeAfter::Quantile(0.5),
+        2 => HedgeAfter::Quantile(0.9),
+        3 => HedgeAfter::Quantile(0.95),
+        _ => HedgeAfter::Quantile(0.99),
+    };
+    HedgeSpec { after, budget: dice.within(0, 30) as f64 / 100.0 }
 }
 
 fn endpoints(name: &str, dice: &mut Dice) -> EndpointGroup {

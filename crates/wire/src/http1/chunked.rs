@@ -3,6 +3,7 @@
 use super::field::{Line, scan_line};
 use super::grammar::is_token_byte;
 use super::{ChunkError, Halt, HeaderKind};
+use crate::orca::{self, LoadReport};
 
 /// Digits of a chunk size: 16 hold 64 bits. RFC 9112 section 7.1: "recipients MUST anticipate
 /// potentially large hexadecimal numerals and prevent parsing errors due to integer conversion
@@ -35,6 +36,8 @@ pub struct ChunkedDecoder {
     limits: TrailerLimits,
     state: State,
     extension_bytes: usize,
+    /// Boxed, since hardly any message has one.
+    load_report: Option<Box<LoadReport>>,
 }
 
 /// What the front of the buffer is.
@@ -65,7 +68,7 @@ impl ChunkedDecoder {
     pub const LINE_BYTES_MAX: usize = SIZE_DIGITS_MAX + EXTENSION_BYTES_MAX + 2;
 
     pub fn new(limits: TrailerLimits) -> ChunkedDecoder {
-        ChunkedDecoder { limits, state: State::Size, extension_bytes: 0 }
+        ChunkedDecoder { limits, state: State::Size, extension_bytes: 0, load_report: None }
     }
 
     /// Looks at the front of `buf`: how many bytes belong together, and what they are. The caller
@@ -107,6 +110,11 @@ impl ChunkedDecoder {
     /// Whether the last byte of the message was passed.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// What the trailers that were passed say of their sender's load.
+    pub fn load_report(&self) -> Option<LoadReport> {
+        self.load_report.as_deref().copied()
     }
 
     /// `chunk-size [ chunk-ext ] CRLF`
@@ -171,7 +179,7 @@ impl ChunkedDecoder {
             }
             Err(halt) => return Err(halt.map(ChunkError::Trailer)),
         };
-        let Line::Field { name, .. } = line else {
+        let Line::Field { name, value } = line else {
             self.state = State::Done;
             return Ok(length);
         };
@@ -181,6 +189,14 @@ impl ChunkedDecoder {
         }
         if is_forbidden_trailer(name.of(view)) {
             return Err(ChunkError::ForbiddenTrailer.into());
+        }
+        let report = match HeaderKind::of(name.of(view)) {
+            HeaderKind::EndpointLoadMetrics => orca::decode(value.of(view)),
+            HeaderKind::EndpointLoadMetricsBin => orca::decode_binary(value.of(view)),
+            _ => None,
+        };
+        if let Some(report) = report {
+            self.load_report = Some(Box::new(report));
         }
         self.state = State::Trailers { bytes, count };
         Ok(length)
@@ -268,7 +284,9 @@ fn is_forbidden_trailer(name: &[u8]) -> bool {
     ];
     match HeaderKind::of(name) {
         HeaderKind::Other => MORE.iter().any(|known| name.eq_ignore_ascii_case(known)),
-        HeaderKind::Server => false,
+        HeaderKind::Server
+        | HeaderKind::EndpointLoadMetrics
+        | HeaderKind::EndpointLoadMetricsBin => false,
         _ => true,
     }
 }

@@ -46,6 +46,9 @@ pub enum HeaderKind {
     ContentType,
     Http2Settings,
     MaxForwards,
+    /// ORCA: see [`crate::orca`].
+    EndpointLoadMetrics,
+    EndpointLoadMetricsBin,
 }
 
 impl HeaderKind {
@@ -75,6 +78,8 @@ impl HeaderKind {
             }
             18 => &[(ProxyAuthenticate, b"proxy-authenticate")],
             19 => &[(ProxyAuthorization, b"proxy-authorization")],
+            21 => &[(EndpointLoadMetrics, b"endpoint-load-metrics")],
+            25 => &[(EndpointLoadMetricsBin, b"endpoint-load-metrics-bin")],
             _ => &[],
         };
         let same = candidates.iter().find(|(_, known)| name.eq_ignore_ascii_case(known));
@@ -129,6 +134,8 @@ mod tests {
             ("Content-Type", HeaderKind::ContentType),
             ("HTTP2-Settings", HeaderKind::Http2Settings),
             ("Max-Forwards", HeaderKind::MaxForwards),
+            ("Endpoint-Load-Metrics", HeaderKind::EndpointLoadMetrics),
+            ("endpoint-load-metrics-bin", HeaderKind::EndpointLoadMetricsBin),
             ("Content_Length", HeaderKind::Other),
             ("Hos", HeaderKind::Other),
             ("", HeaderKind::Other),

@@ -10,6 +10,7 @@ use wire::http1::{
     RequestError, RequestHead, RequestKind, ResponseError, ResponseHead, Span, TargetForm,
     TrailerLimits, Version, is_field_value, is_token, validate_host,
 };
+use wire::orca::{self, LoadReport};
 use wire::proxy_protocol::{self, Decoded};
 
 const ROOMY: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 100, uri_bytes: 8 * 1024 };
@@ -400,4 +401,49 @@ fn check_encoded(header: proxy_protocol::Header) {
         let len = text.len();
         assert_eq!(proxy_protocol::decode(&text), Ok(Decoded::Complete { header, len }));
     }
+}
+
+/// Whatever is said is a utilization, and says the same in each of the forms.
+pub(crate) fn orca(data: &[u8]) {
+    let reports = [orca::decode(data), orca::decode_binary(data)];
+    for report in reports.into_iter().flatten() {
+        let LoadReport { cpu, memory, application } = report;
+        for (value, most) in [(cpu, f64::MAX), (memory, 1.0), (application, f64::MAX)] {
+            assert!(value.is_none_or(|value| (0.0..=most).contains(&value)), "{report:?}");
+        }
+        let fields = [
+            ("cpu_utilization", 1, cpu),
+            ("mem_utilization", 2, memory),
+            ("application_utilization", 9, application),
+        ];
+        let (mut text, mut json, mut message) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, number, value) in fields {
+            if let Some(value) = value {
+                text.push(format!("{name}={value:e}"));
+                json.push(format!("\"{name}\" : {value:e}"));
+                message.push(number << 3 | 1);
+                message.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+        let text = format!("TEXT {}", text.join(","));
+        let json = format!("JSON {{{}}}", json.join(","));
+        let binary = format!("BIN {}", base64(&message));
+        for form in [text, json, binary] {
+            assert_eq!(orca::decode(form.as_bytes()), Some(report), "{form}");
+        }
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for part in bytes.chunks(3) {
+        let bits = part.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - part.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= part.len() { digit.into() } else { '=' });
+        }
+    }
+    text
 }

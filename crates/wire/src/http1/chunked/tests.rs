@@ -238,3 +238,25 @@ fn a_size_line_fits_its_bound() {
     let line = format!("0000000000000001;{}\r\n", "a".repeat(EXTENSION_BYTES_MAX - 1));
     assert_eq!(line.len(), ChunkedDecoder::LINE_BYTES_MAX);
 }
+
+#[test]
+fn a_load_report_is_read_from_the_trailers() {
+    for (trailers, cpu) in [
+        ("", None),
+        ("X: y\r\n", None),
+        ("endpoint-load-metrics: nonsense\r\n", None),
+        ("X: y\r\nEndpoint-Load-Metrics: TEXT cpu_utilization=0.5\r\n", Some(0.5)),
+        ("endpoint-load-metrics-bin: CQAAAAAAAOA/\r\nX: y\r\n", Some(0.5)),
+    ] {
+        let text = format!("1\r\na\r\n0\r\n{trailers}\r\n");
+        let mut decoder = ChunkedDecoder::new(TrailerLimits { bytes: 1024, count: 4 });
+        let mut rest = text.as_bytes();
+        while !decoder.is_done() {
+            match decoder.step(rest) {
+                Ok(ChunkStep::Frame(count) | ChunkStep::Data(count)) => rest = &rest[count..],
+                other => panic!("{trailers}: {other:?}"),
+            }
+        }
+        assert_eq!(decoder.load_report().and_then(|report| report.cpu), cpu, "{trailers}");
+    }
+}

@@ -1,0 +1,94 @@
+//! The message in the binary format of protobuf, in base64 (RFC 4648 section 4, padded or not).
+
+use super::LoadReport;
+
+/// Bytes of a message that is looked at.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+pub(super) fn decode_base64(text: &[u8]) -> Option<LoadReport> {
+    let mut message = [0; MESSAGE_BYTES_MAX];
+    let count = base64(text, &mut message)?;
+    decode_message(&message[..count])
+}
+
+/// Writes what `text` stands for to `into`; `None` if it does not fit, or is no base64.
+fn base64(text: &[u8], into: &mut [u8]) -> Option<usize> {
+    let padded = text.len().is_multiple_of(4);
+    let digits = match text {
+        [rest @ .., b'=', b'='] | [rest @ .., b'='] if padded => rest,
+        rest => rest,
+    };
+    if digits.len() % 4 == 1 {
+        return None;
+    }
+    let (mut bits, mut held, mut count) = (0u32, 0, 0);
+    for digit in digits {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            *into.get_mut(count)? = (bits >> held) as u8;
+            count += 1;
+            bits &= (1 << held) - 1;
+        }
+    }
+    (bits == 0).then_some(count)
+}
+
+/// Fields of `OrcaLoadReport`, all of them doubles.
+const FIELDS: [(u64, &[u8]); 3] =
+    [(1, b"cpu_utilization"), (2, b"mem_utilization"), (9, b"application_utilization")];
+
+fn decode_message(mut bytes: &[u8]) -> Option<LoadReport> {
+    let mut report = LoadReport::default();
+    while !bytes.is_empty() {
+        let tag = varint(&mut bytes)?;
+        let field = tag >> 3;
+        if field == 0 {
+            return None;
+        }
+        match tag & 7 {
+            0 => drop(varint(&mut bytes)?),
+            1 => {
+                let (value, rest) = bytes.split_first_chunk::<8>()?;
+                bytes = rest;
+                if let Some((_, name)) = FIELDS.iter().find(|(number, _)| *number == field) {
+                    report.set(name, f64::from_le_bytes(*value));
+                }
+            }
+            2 => {
+                let length = usize::try_from(varint(&mut bytes)?).ok()?;
+                bytes = bytes.get(length..)?;
+            }
+            5 => bytes = bytes.get(4..)?,
+            _ => return None,
+        }
+    }
+    Some(report)
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7f);
+        // The tenth byte has room for one bit.
+        if shift == 63 && part > 1 {
+            return None;
+        }
+        value |= part << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
