@@ -11,9 +11,9 @@
 //! * **The time** is the mean of successful answers to their first byte, in which each counts for
 //!   an eighth, or more if those before it are old: what is a `decay` old counts for less than half.
 //!   Answers to probes count alike, where something probes.
-//! * **Silence counts.** While requests are in flight and none ends, the time since that was first
-//!   seen is a measurement too; and when a request ends by a time-out, or by a client that gave up,
-//!   what it waited is taken for an answer.
+//! * **Silence counts.** While requests are in flight and none is answered, the time since that was
+//!   first seen is a measurement too; and when a request ends by a time-out, or by a client that
+//!   gave up, that time is taken for an answer.
 //! * **Failing fast does not pay.** The share is multiplied by the square of the share of requests
 //!   that succeed (half failing: a quarter; all: a thousandth), until time forgives, over `decay`.
 //! * **What is not known is average.** A new endpoint gets its weight's share. One that was not
@@ -239,7 +239,7 @@ struct Estimate {
     /// Bits of an `f64`, in microseconds; 0: nothing was measured yet.
     mean_us: AtomicU64,
     measured_us: AtomicU64,
-    /// When it was first seen busy since a request last ended; 0: it was not.
+    /// When it was first seen busy since it was idle, or a request was last answered; 0: it was not.
     silent_since_us: AtomicU64,
     failing: Failing,
 }
@@ -284,7 +284,9 @@ impl Estimate {
     fn report(&self, report: &Report, decay_us: f64) {
         let now_us = micros(report.now);
         let since = self.silent_since_us.load(Relaxed);
-        if since != 0 {
+        // Waiting in vain ends no silence.
+        let answered = !matches!(report.outcome, Outcome::Abandoned | Outcome::TimedOut);
+        if since != 0 && answered {
             self.silent_since_us.store(0, Relaxed);
         }
         if report.outcome != Outcome::Abandoned {
