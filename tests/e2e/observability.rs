@@ -403,11 +403,13 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
     assert_eq!(
         keys(&good),
         [
+            "ejections",
             "endpoints",
             "hedges",
             "hedges_denied",
             "hedges_won",
             "name",
+            "panic",
             "policy",
             "retries",
             "retries_denied",
