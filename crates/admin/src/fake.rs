@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use model::status::{
     EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics, ServiceMetrics,
-    ServiceStatus,
+    ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -25,11 +25,13 @@ impl FakeControl {
             retries: 3,
             retries_denied: 1,
             unavailable: 2,
+            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
         };
         let images = ServiceStatus {
             name: "images".into(),
             replicas: None,
             endpoints: Vec::new(),
+            sessions: None,
             ..web.clone()
         };
         Self {

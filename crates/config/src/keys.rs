@@ -7,7 +7,9 @@ mod route;
 pub(crate) mod scenario;
 mod service;
 
-pub(crate) use affinity::{AFFINITY, AFFINITY_COOKIE};
+pub(crate) use affinity::{
+    AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
+};
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use affinity::{AffinitySpec, SameSite};
+pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use health::{HealthKind, HealthSpec, StatusSet};
 pub use key::KeySource;
 pub use listener::{

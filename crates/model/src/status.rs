@@ -48,6 +48,20 @@ pub struct ServiceStatus {
     pub retries_denied: u64,
     /// Picks that found no endpoint.
     pub unavailable: u64,
+    /// Set when sessions are remembered in a table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sessions: Option<SessionStatus>,
+}
+
+/// The table of a service's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Remembered now, about.
+    pub entries: usize,
+    /// For how many there is room.
+    pub max: usize,
+    /// Forgotten before their time, for want of room.
+    pub evictions: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use model::Endpoint;
 use model::spec::{EndpointSource, RunSpec, ServiceSpec};
 use model::status::ServiceStatus;
+use model::{Endpoint, Instant};
 use proxy::Proxy;
 use service::Service;
 
@@ -76,8 +76,9 @@ impl Running {
         }
     }
 
-    pub(super) fn status(&self) -> ServiceStatus {
+    pub(super) fn status(&self, now: Instant) -> ServiceStatus {
         let mut status = self.service.status();
+        status.sessions = self.service.session_status(now);
         if let Some(fleet) = &self.fleet {
             status.replicas = Some(fleet.wanted());
             // They come in the order in which they started; people look for web-2 before web-10.

@@ -2,7 +2,7 @@
 
 use balance::Candidate;
 use health::State;
-use model::Instant;
+use model::{EndpointId, Instant};
 
 use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Stale};
 use crate::member::{Member, Standing};
@@ -91,14 +91,17 @@ impl Control {
 
     /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand
     /// by, which leave as soon as they are not needed.
-    fn session_map(&self) -> SessionMap {
+    fn session_map(&mut self) -> SessionMap {
         let Some(sessions) = &self.sessions else { return SessionMap::default() };
         let healthy = self.members.values().filter(|m| m.checker.state() == State::Healthy);
-        let entry = |m: &Member| (sessions.token(&m.endpoint.id), m.handle.clone());
         // One of the same id and another address, which stands by, comes after the listed one.
         let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =
             healthy.partition(|m| !matches!(m.standing, Standing::Standby { .. }));
         listed.extend(standby);
-        SessionMap::new(listed.into_iter().map(entry).collect())
+        let handles: Vec<_> = listed.into_iter().map(|member| member.handle.clone()).collect();
+        // One that is unhealthy now may come back, and finds its sessions of before.
+        let in_use =
+            |id: &EndpointId| self.listed.contains_key(id) || self.standby.contains_key(id);
+        SessionMap::new(sessions, &handles, &mut self.slots, in_use)
     }
 }
