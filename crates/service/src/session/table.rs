@@ -74,7 +74,8 @@ const TAG_SHIFT: u32 = SLOT_SHIFT + 16;
 impl Word {
     fn new(key: SessionKey, slot: Slot, begun: bool, now: u64) -> Self {
         let begun = if begun { BEGUN } else { 0 };
-        Self(key.0 << TAG_SHIFT | u64::from(slot) << SLOT_SHIFT | begun | now % STAMPS)
+        let stamp = now % STAMPS;
+        Self(key.0 << TAG_SHIFT | u64::from(slot) << SLOT_SHIFT | begun | stamp)
     }
 
     fn is_of(self, key: SessionKey) -> bool {
@@ -96,7 +97,8 @@ impl Word {
     }
 
     fn used(self, now: u64) -> Self {
-        Self(self.0 & !(STAMPS - 1) | now % STAMPS)
+        let stamp = now % STAMPS;
+        Self(self.0 & !(STAMPS - 1) | stamp)
     }
 }
 
