@@ -1,4 +1,8 @@
-//! Clients with a cookie of ours come back to where they were.
+//! Clients with a session come back to where they were: here those with a cookie of ours, one at a
+//! time; what the kinds differ in, and all of them under load, in the modules below.
+
+mod kinds;
+mod load;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

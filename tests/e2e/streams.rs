@@ -222,15 +222,19 @@ fn weights_hold_over_connections() {
 }
 
 /// A UDP endpoint: answers each datagram with its name and the datagram.
-struct Datagrams {
-    address: SocketAddr,
+pub struct Datagrams {
+    pub address: SocketAddr,
     received: Arc<AtomicUsize>,
     stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Datagrams {
-    fn start(host: impl Into<std::net::IpAddr>, name: &'static str, answers: usize) -> Datagrams {
+    pub fn start(
+        host: impl Into<std::net::IpAddr>,
+        name: &'static str,
+        answers: usize,
+    ) -> Datagrams {
         let socket = UdpSocket::bind((host.into(), 0)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let address = socket.local_addr().unwrap();
@@ -251,7 +255,7 @@ impl Datagrams {
     }
 
     /// From now on its port answers with "unreachable".
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.stopped.store(true, SeqCst);
         let _ = self.thread.take().map(JoinHandle::join);
     }

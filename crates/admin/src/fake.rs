@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use model::status::{
     EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics,
-    ServiceMetrics, ServiceStatus,
+    ServiceMetrics, ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -30,11 +30,13 @@ impl FakeControl {
             unavailable: 2,
             panic: true,
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
+            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
         };
         let images = ServiceStatus {
             name: "images".into(),
             replicas: None,
             endpoints: Vec::new(),
+            sessions: None,
             ..web.clone()
         };
         Self {

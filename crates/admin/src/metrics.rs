@@ -8,6 +8,7 @@ mod text;
 
 use model::status::{
     EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, Metrics, ServiceStatus,
+    SessionStatus,
 };
 
 use crate::Control;
@@ -27,6 +28,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     whole(&mut out, &metrics, control.ready().is_ok());
     listeners(&mut out, &metrics.listeners);
     service_counters(&mut out, &services);
+    sessions(&mut out, &services);
     latency(&mut out, &metrics);
     endpoints(&mut out, &services);
     process_values(&mut out, &process::read());
@@ -164,6 +166,33 @@ fn service_counters(out: &mut Text, services: &[ServiceStatus]) {
         out.family(name, Kind::Counter, help);
         for service in services {
             out.sample(&[("service", &service.name)], value(service));
+        }
+    }
+}
+
+/// Of services that remember sessions.
+fn sessions(out: &mut Text, services: &[ServiceStatus]) {
+    type Value = fn(&SessionStatus) -> u64;
+    let families: [(&str, Kind, &str, Value); 3] = [
+        ("evenkeel_service_sessions", Kind::Gauge, "Sessions remembered now, about.", |s| {
+            s.entries as u64
+        }),
+        ("evenkeel_service_sessions_max", Kind::Gauge, "Sessions for which there is room.", |s| {
+            s.max as u64
+        }),
+        (
+            "evenkeel_service_session_evictions_total",
+            Kind::Counter,
+            "Sessions forgotten before their time, for want of room.",
+            |s| s.evictions,
+        ),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        for service in services {
+            if let Some(sessions) = &service.sessions {
+                out.sample(&[("service", &service.name)], value(sessions));
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use model::ServiceName;
-use model::spec::{AccessLogSpec, AdminSpec, Spec};
+use model::spec::{AccessLogSpec, AdminSpec, AffinitySpec, Spec};
 use model::vocabulary::Vocabulary;
 
 use crate::address::parse_bind;
@@ -54,6 +54,8 @@ struct Context<'a> {
 struct DefinedService {
     span: Span,
     used: Cell<bool>,
+    /// Where a listener sends it streams or flows.
+    stream: Cell<Option<Span>>,
 }
 
 /// The address of the admin API when `admin` names none: this machine only.
@@ -89,6 +91,22 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         }
     }
     context.binds.check(report);
+    for (name, service) in &context.services {
+        let affinity = spec.services.get(*name).and_then(|spec| spec.affinity.as_ref());
+        if let Some(span) = service.stream.get()
+            && affinity.is_some_and(AffinitySpec::needs_http)
+        {
+            report.warning(
+                span,
+                format!(
+                    "service {} keeps its sessions by what only HTTP has: here each connection is \
+                     balanced by itself",
+                    quoted(name)
+                ),
+                "write `affinity: { source: true }` in a service of its own for this listener",
+            );
+        }
+    }
     // Where a text is wrong, a service may only seem unused.
     let unused = if report.errors() == 0 { context.services } else { BTreeMap::new() };
     for (name, service) in &unused {
@@ -104,8 +122,11 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
 }
 
 fn defined<'a>(entries: &'a [Entry]) -> BTreeMap<&'a str, DefinedService> {
-    let service =
-        |entry: &'a Entry| DefinedService { span: entry.key_span, used: Cell::new(false) };
+    let service = |entry: &'a Entry| DefinedService {
+        span: entry.key_span,
+        used: Cell::new(false),
+        stream: Cell::new(None),
+    };
     entries.iter().map(|entry| (&*entry.key, service(entry))).collect()
 }
 

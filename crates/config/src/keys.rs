@@ -9,7 +9,9 @@ mod route;
 pub(crate) mod scenario;
 mod service;
 
-pub(crate) use affinity::{AFFINITY, AFFINITY_COOKIE};
+pub(crate) use affinity::{
+    AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
+};
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{

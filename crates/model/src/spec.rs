@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use affinity::{AffinitySpec, SameSite};
+pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use health::{HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;

@@ -80,6 +80,9 @@ pub struct ServiceStatus {
     pub panic: bool,
     #[serde(default)]
     pub ejections: EjectionCounts,
+    /// Set when sessions are remembered in a table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub sessions: Option<SessionStatus>,
 }
 
 /// How often endpoints of a service were ejected, by reason.
@@ -88,6 +91,17 @@ pub struct EjectionCounts {
     pub consecutive: u64,
     pub error_rate: u64,
     pub latency: u64,
+}
+
+/// The table of a service's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Remembered now, about.
+    pub entries: usize,
+    /// For how many there is room.
+    pub max: usize,
+    /// Forgotten before their time, for want of room.
+    pub evictions: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ mod record;
 mod reply;
 mod request_head;
 mod response_head;
+pub(crate) mod session;
 mod spare;
 
 pub(crate) use connection::serve;

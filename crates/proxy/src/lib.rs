@@ -23,6 +23,7 @@ mod proxy;
 mod proxy_protocol;
 mod pump;
 mod relay;
+mod session;
 mod splice;
 mod tcp;
 mod tracked;

@@ -15,6 +15,7 @@ use crate::io::Stream;
 use crate::listener::{Door, Target};
 use crate::proxy_protocol;
 use crate::relay::{RelayBytes, RelayEnd, relay};
+use crate::session;
 use crate::tracked::Ticket;
 use crate::upstream::{Announce, DialError, dial};
 
@@ -98,15 +99,21 @@ async fn join(
     let settings = target.service.settings().clone();
     let announce = settings.send_proxy_protocol.map(|version| Announce { version, client, local });
     let key = settings.key().map(|_| route::source_key(client.ip()));
+    let session = session::of_client(&settings, client.ip());
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     for _ in 0..=settings.retry.attempts {
         let now = worker.clock.now();
         let request = Request { now, key, exclude: &tried };
-        let Some(pick) = target.service.pick(&request, &mut worker.rng.borrow_mut()) else {
+        let service = &target.service;
+        let resumed = session.and_then(|session| service.resume(session, &request));
+        let pick = resumed.or_else(|| service.pick(&request, &mut worker.rng.borrow_mut()));
+        let Some(pick) = pick else {
             record.error.get_or_insert("no endpoint");
             break;
         };
         let endpoint = pick.endpoint().clone();
+        // Until it is connected: that is what counts as served.
+        let claim = session.and_then(|session| service.claim(session, &endpoint, &request));
         record.attempts += 1;
         record.endpoint = Some(endpoint.id.clone());
         ticket.set_endpoint(endpoint.key, endpoint.close_at());
@@ -120,8 +127,15 @@ async fn join(
             announce,
         );
         let mut upstream = match dialled.await {
-            Ok(upstream) => upstream,
+            Ok(upstream) => {
+                if let Some(session) = session {
+                    service.learn(session, &endpoint, &request);
+                }
+                drop(claim);
+                upstream
+            }
             Err(e) => {
+                drop(claim);
                 tried.push(endpoint.key);
                 let outcome = match e {
                     DialError::Full | DialError::NoResources | DialError::Closed => {

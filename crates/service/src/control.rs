@@ -34,13 +34,16 @@ use model::{EndpointId, Instant, Rng};
 
 use crate::endpoint::Origin;
 use crate::member::{Member, Standing};
+use crate::session::Slots;
 use crate::{DueCheck, EndpointHandle, Sessions};
 
 pub(crate) struct Control {
     origin: Arc<Origin>,
     spec: Arc<ServiceSpec>,
     health: Arc<HealthSpec>,
-    sessions: Option<Sessions>,
+    sessions: Option<Arc<Sessions>>,
+    slots: Slots,
+    seed: u64,
     policy: Box<dyn Policy>,
     rng: Rng,
     /// By the key of the handle: in the order in which they were first seen.
@@ -116,7 +119,9 @@ impl Control {
     ) -> Self {
         let mut control = Self {
             health: Arc::new(spec.health.clone()),
-            sessions: sessions(&spec),
+            sessions: sessions(&spec, seed, None),
+            slots: Slots::new(),
+            seed,
             policy: policy(&spec.policy),
             rng: Rng::from_seed(seed),
             members: BTreeMap::new(),
@@ -157,7 +162,7 @@ impl Control {
             self.pending.stale = Stale::Now;
         }
         if old.affinity != self.spec.affinity {
-            self.sessions = sessions(&self.spec);
+            self.sessions = sessions(&self.spec, self.seed, self.sessions.as_deref());
             self.pending.stale = Stale::Now;
         }
         if old.health != self.spec.health {
@@ -368,13 +373,18 @@ impl Control {
             .is_some_and(|member| member.standing == Standing::Listed && member.is_healthy())
     }
 
+    pub(crate) fn sessions(&self) -> Option<Arc<Sessions>> {
+        self.sessions.clone()
+    }
+
     pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
         Some(self.members.get(self.listed.get(id)?)?.handle.clone())
     }
 }
 
-fn sessions(spec: &ServiceSpec) -> Option<Sessions> {
-    spec.affinity.as_ref().map(|affinity| Sessions::new(affinity, &spec.name))
+fn sessions(spec: &ServiceSpec, seed: u64, former: Option<&Sessions>) -> Option<Arc<Sessions>> {
+    let affinity = spec.affinity.as_ref()?;
+    Some(Arc::new(Sessions::new(affinity, &spec.name, seed, former)))
 }
 
 /// The configuration only names policies that exist; the default stands in for one that does not.

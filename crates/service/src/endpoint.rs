@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, OnceLock};
@@ -27,6 +27,8 @@ pub struct EndpointHandle {
     close_at: AtomicU64,
     /// Drained, and its sessions may go on until `close_at`.
     keeps_sessions: AtomicBool,
+    /// What stands for it in the table of sessions, by its id; 0: nothing does.
+    slot: AtomicU16,
     /// A suspicion was posted and not yet judged.
     suspected: AtomicBool,
     connections: AtomicUsize,
@@ -61,6 +63,7 @@ impl EndpointHandle {
             origin,
             close_at: AtomicU64::new(STAYS),
             keeps_sessions: AtomicBool::new(false),
+            slot: AtomicU16::new(0),
             suspected: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             tracker: ArcSwapOption::empty(),
@@ -101,6 +104,14 @@ impl EndpointHandle {
     /// Decided before it leaves, and taken back before whoever removes it looks at its load.
     pub(crate) fn keep_sessions(&self, keeps: bool) {
         self.keeps_sessions.store(keeps, SeqCst);
+    }
+
+    pub(crate) fn slot(&self) -> Option<u16> {
+        Some(self.slot.load(Relaxed)).filter(|slot| *slot != 0)
+    }
+
+    pub(crate) fn set_slot(&self, slot: u16) {
+        self.slot.store(slot, Relaxed);
     }
 
     /// Connections to it, of all workers, in use and idle.

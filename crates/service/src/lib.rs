@@ -26,5 +26,5 @@ pub use endpoint::{ConnectionSlot, EndpointHandle};
 pub use events::{DueCheck, Events, NoEvents, UnknownEndpoint};
 pub use pick::{Pick, Request};
 pub use service::Service;
-pub use session::{Sessions, Token};
+pub use session::{Claim, Session, Sessions, Token};
 pub use settings::Settings;

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use model::spec::{EndpointSource, ServiceSpec};
-use model::status::ServiceStatus;
+use model::status::{ServiceStatus, SessionStatus};
 use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 
 use crate::budget::RetryBudget;
@@ -12,7 +12,7 @@ use crate::endpoint::Origin;
 use crate::hedge::HedgeCounts;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
-use crate::{DueCheck, EndpointHandle, Events, Pick, Request, Token, UnknownEndpoint};
+use crate::{Claim, DueCheck, EndpointHandle, Events, Pick, Request, Session, UnknownEndpoint};
 
 /// One service, always in an `Arc`, shared by all workers and the control side.
 pub struct Service {
@@ -57,7 +57,7 @@ impl Service {
         let service = Arc::new(Self {
             origin,
             snapshot: ArcSwap::from_pointee(Snapshot::empty()),
-            settings: ArcSwap::from_pointee(Settings::new(spec)),
+            settings: ArcSwap::from_pointee(Settings::new(spec, control.sessions())),
             budget: RetryBudget::new(),
             retries: AtomicU64::new(0),
             retries_denied: AtomicU64::new(0),
@@ -101,18 +101,37 @@ impl Service {
         None
     }
 
-    /// The endpoint that `token` names, instead of [`Service::pick`]; `None` if it can no longer
+    /// The endpoint of the session, instead of [`Service::pick`]; `None` if it can no longer
     /// serve, was tried already, or there never was one: the session moves then. It may be
     /// drained, or of a priority that is not in use now: sessions stay where they are as long as
     /// that works.
-    pub fn resume(&self, token: Token, request: &Request<'_>) -> Option<Pick> {
+    pub fn resume(&self, session: Session, request: &Request<'_>) -> Option<Pick> {
         let snapshot = self.snapshot.load();
-        let endpoint = snapshot.session(token).filter(|e| !request.exclude.contains(&e.key))?;
+        let endpoint = snapshot.sessions().find(session, request.now);
+        let endpoint = endpoint.filter(|e| !request.exclude.contains(&e.key))?;
         let pick = Pick::resume(endpoint, request.now)?;
         if request.exclude.is_empty() {
             self.budget.count_request(request.now);
         }
         Some(pick)
+    }
+
+    /// After [`Service::pick`] for a session that has no endpoint, or lost it: further requests of
+    /// it that come meanwhile go to this one, too. `None`: there is nothing to remember, or
+    /// another request was first.
+    pub fn claim(
+        &self,
+        session: Session,
+        endpoint: &EndpointHandle,
+        request: &Request<'_>,
+    ) -> Option<Claim> {
+        self.snapshot.load().sessions().claim(session, endpoint, request.now)
+    }
+
+    /// The endpoint served a request of the session: there the session is from now on, unless it
+    /// is where it can go on, and this request did not find that it cannot (`exclude`).
+    pub fn learn(&self, session: Session, endpoint: &EndpointHandle, request: &Request<'_>) {
+        self.snapshot.load().sessions().learn(session, endpoint, request);
     }
 
     /// Whether the budget allows one more retry now; if so, it is counted.
@@ -140,8 +159,8 @@ impl Service {
         }
         self.change(now, |control| {
             let spec = Arc::new(spec.clone());
-            self.settings.store(Arc::new(Settings::new(spec.clone())));
-            control.update(spec, now);
+            control.update(spec.clone(), now);
+            self.settings.store(Arc::new(Settings::new(spec, control.sessions())));
         });
         self.set_hedging();
     }
@@ -213,7 +232,7 @@ impl Service {
         self.change(now, |control| control.handle_suspect(id, now));
     }
 
-    /// As [`Service::status_at`], seen from the last change.
+    /// As [`Service::status_at`], seen from the last change. All but [`Service::session_status`].
     pub fn status(&self) -> ServiceStatus {
         self.status_at(self.read(Control::published_at))
     }
@@ -237,7 +256,14 @@ impl Service {
             hedges_denied: self.hedges.denied.load(Relaxed),
             hedges_won: self.hedges.won.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
+            sessions: None,
         }
+    }
+
+    /// The table of sessions, if there is one. Looks through all of it: a millisecond for each
+    /// million sessions that it has room for.
+    pub fn session_status(&self, now: Instant) -> Option<SessionStatus> {
+        self.settings.load().sessions()?.status(now)
     }
 
     /// How many endpoints are healthy and not leaving, of all priorities.

@@ -11,13 +11,12 @@ use crate::Sessions;
 pub struct Settings {
     spec: Arc<ServiceSpec>,
     key: Option<KeySource>,
-    sessions: Option<Sessions>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 impl Settings {
-    pub(crate) fn new(spec: Arc<ServiceSpec>) -> Self {
+    pub(crate) fn new(spec: Arc<ServiceSpec>, sessions: Option<Arc<Sessions>>) -> Self {
         let key = key_source(&spec.policy);
-        let sessions = spec.affinity.as_ref().map(|affinity| Sessions::new(affinity, &spec.name));
         Self { spec, key, sessions }
     }
 
@@ -26,9 +25,9 @@ impl Settings {
         self.key.as_ref()
     }
 
-    /// How clients are told where to come back to; `None`: they are not.
+    /// How clients are kept where they are; `None`: they are not.
     pub fn sessions(&self) -> Option<&Sessions> {
-        self.sessions.as_ref()
+        self.sessions.as_deref()
     }
 }
 

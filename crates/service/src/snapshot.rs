@@ -5,7 +5,7 @@ use model::{Instant, Load, Rng};
 use smallvec::SmallVec;
 
 use crate::session::SessionMap;
-use crate::{EndpointHandle, Request, Token};
+use crate::{EndpointHandle, Request};
 
 /// What the data path reads: the endpoints that are eligible, and the picker prepared for them.
 /// Never changed, only replaced.
@@ -54,8 +54,8 @@ impl Snapshot {
         &self.endpoints
     }
 
-    pub(crate) fn session(&self, token: Token) -> Option<&Arc<EndpointHandle>> {
-        self.sessions.find(token)
+    pub(crate) fn sessions(&self) -> &SessionMap {
+        &self.sessions
     }
 
     pub(crate) fn pick(

@@ -12,7 +12,9 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-use model::spec::{AffinitySpec, EndpointSource, HealthKind, HedgeSpec, ServiceSpec};
+use model::spec::{
+    AffinitySpec, EndpointSource, HealthKind, HedgeSpec, ServiceSpec, SessionTableSpec,
+};
 use model::{Endpoint, Instant, Outcome, Report, Rng};
 use service::{EndpointHandle, NoEvents, Request, Service};
 
@@ -51,8 +53,12 @@ fn service(policy: &str, ports: std::ops::Range<u16>) -> Arc<Service> {
     spec.source = EndpointSource::Static(endpoints(ports));
     spec.policy.name = policy.into();
     spec.health.kind = HealthKind::Off;
-    spec.affinity = Some(AffinitySpec::new("KEEL"));
     spec.hedge = Some(HedgeSpec { budget: 1.0, ..HedgeSpec::default() });
+    spec.affinity = Some(AffinitySpec::Rewrite {
+        name: "SID".into(),
+        secret: None,
+        table: SessionTableSpec::default(),
+    });
     Service::new(&spec, Arc::new(NoEvents), Instant::ZERO, 1)
 }
 
@@ -77,8 +83,18 @@ fn pick_report_retry_and_resume_do_not_allocate() {
             let endpoint = pick.endpoint().clone();
             pick.report(&Report::new(now, Outcome::Success).after(Some(Duration::from_micros(80))));
             let settings = service.settings();
-            let token = settings.sessions().unwrap().token(&endpoint.id);
-            let pick = service.resume(token, &first).unwrap();
+            let sessions = settings.sessions().unwrap();
+            let token = sessions.token(&endpoint.id);
+            let pick = service.resume(token.into(), &first).unwrap();
+            assert_eq!(pick.endpoint().key, endpoint.key);
+            pick.report(&Report::new(Instant::ZERO, Outcome::Success));
+            // Of more values than the table has room for.
+            let session = sessions.of_value(&(round * 1000).to_le_bytes()).unwrap();
+            assert!(service.resume(session, &first).is_none());
+            let claim = service.claim(session, &endpoint, &first).unwrap();
+            service.learn(session, &endpoint, &first);
+            drop(claim);
+            let pick = service.resume(session, &first).unwrap();
             assert_eq!(pick.endpoint().key, endpoint.key);
             pick.report(&Report::new(Instant::ZERO, Outcome::Success));
         };

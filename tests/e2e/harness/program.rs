@@ -122,7 +122,7 @@ impl Evenkeel {
 
     /// Replaces the configuration file and waits until the program says that it has it.
     pub fn reconfigure(&self, config: &str) {
-        let text = self.write_config(config);
+        let text = without_secrets(&self.write_config(config));
         until("the new configuration", || Client::get(self.admin, "/v1/config").text() == text);
     }
 
@@ -324,4 +324,15 @@ fn replace(file: &Path, text: &str) {
     let next = file.with_extension("next");
     fs::write(&next, text).unwrap();
     fs::rename(&next, file).unwrap();
+}
+
+/// A configuration as the program shows it.
+fn without_secrets(config: &str) -> String {
+    let mut parts = config.split("secret: ");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        shown += &format!("secret: REDACTED{rest}");
+    }
+    shown
 }

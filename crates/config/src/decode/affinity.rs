@@ -1,20 +1,44 @@
 //! `services.NAME.affinity`.
 
-use model::spec::{AffinitySpec, SameSite};
+use model::spec::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 
-use crate::fields::{Fields, scalar};
+use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
-use crate::tree::{Value, quoted};
+use crate::table::Kind;
+use crate::tree::quoted;
+use crate::units::show_duration;
 
 use super::{Context, header};
 
 pub(super) fn affinity(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {
-    if is_left_to_a_policy(fields, context) {
-        return None;
+    let entry = fields.entry("affinity")?;
+    let fields = fields.section("affinity", &keys::AFFINITY)?;
+    let mut kinds = fields.entries(&["cookie", "header", "source"]);
+    let (first, second) = (kinds.next(), kinds.next());
+    if let (Some(first), Some(second)) = (first, second) {
+        context.report.error_help(
+            second.key_span,
+            format!("`affinity` has both `{}` and `{}`", first.key, second.key),
+            "keep one of the two",
+        );
     }
-    let cookie =
-        fields.section("affinity", &keys::AFFINITY)?.section("cookie", &keys::AFFINITY_COOKIE)?;
-    let name = cookie.text("name").filter(|(name, span)| {
+    let cookie = cookie(&fields, context);
+    let header = by_header(&fields, context);
+    let source = by_source(&fields, context);
+    let is_known = ["cookie", "header", "source"].iter().any(|key| fields.has(key));
+    if !is_known && scalar(&entry.value).is_none() {
+        context.report.error_help(
+            entry.key_span,
+            "`affinity` does not say what tells clients apart",
+            "add `cookie: { name: KEEL }`, `header: X-User` or `source: true`",
+        );
+    }
+    cookie.or(header).or(source)
+}
+
+fn cookie(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {
+    let fields = fields.section("cookie", &keys::AFFINITY_COOKIE)?;
+    let name = fields.text("name").filter(|(name, span)| {
         let is_sound = header::is_token(name);
         if !is_sound {
             let message = format!("{} cannot be the name of a cookie", quoted(name));
@@ -22,16 +46,49 @@ pub(super) fn affinity(fields: &Fields<'_>, context: &Context<'_>) -> Option<Aff
         }
         is_sound
     });
-    let mut spec = AffinitySpec::new(name.map_or("", |(name, _)| name));
-    let mut ttl = None;
-    cookie.duration_or_off("ttl", &mut ttl);
-    spec.ttl = ttl;
-    if let Some(path) = path(&cookie, context) {
+    let name = name.map_or("", |(name, _)| name).to_owned();
+    let mode = fields.word("mode").map_or("insert", |(mode, _)| mode);
+    let foreign: &[&str] = match mode {
+        "insert" => &["max"],
+        "rewrite" => &["path", "secure", "http_only", "same_site"],
+        _ => &["path", "secure", "http_only", "same_site", "secret"],
+    };
+    for entry in fields.entries(foreign) {
+        let message = format!("`{}` has no meaning for `mode: {mode}`", entry.key);
+        context.report.error_help(entry.key_span, message, format!("remove `{}`", entry.key));
+    }
+    let inserted = inserted(&fields, context);
+    let mut table = SessionTableSpec::default();
+    fields.integer("max", &mut table.max);
+    if mode != "insert"
+        && let Some(ttl) = inserted.ttl
+    {
+        table.ttl = ttl;
+        if let Some(entry) = fields.entry("ttl")
+            && ttl > keys::TABLE_TTL_MAX
+        {
+            let most = show_duration(keys::TABLE_TTL_MAX);
+            let message = format!("`ttl` can be at most {most} with `mode: {mode}`");
+            let help = "the application's cookie says how long the client keeps it; `ttl` is for how long it may be unused here";
+            context.report.error_help(entry.value.span, message, help);
+        }
+    }
+    Some(match mode {
+        "insert" => AffinitySpec::Insert(InsertedCookie { name, ..inserted }),
+        "rewrite" => AffinitySpec::Rewrite { name, secret: inserted.secret, table },
+        _ => AffinitySpec::Learn { name, table },
+    })
+}
+
+fn inserted(fields: &Fields<'_>, context: &Context<'_>) -> InsertedCookie {
+    let mut spec = InsertedCookie::new("");
+    fields.duration_or_off("ttl", &mut spec.ttl);
+    if let Some(path) = path(fields, context) {
         spec.path = path;
     }
-    cookie.bool("secure", &mut spec.secure);
-    cookie.bool("http_only", &mut spec.http_only);
-    if let Some((word, span)) = cookie.word("same_site") {
+    fields.bool("secure", &mut spec.secure);
+    fields.bool("http_only", &mut spec.http_only);
+    if let Some((word, span)) = fields.word("same_site") {
         spec.same_site = match word {
             "strict" => Some(SameSite::Strict),
             "lax" => Some(SameSite::Lax),
@@ -45,36 +102,51 @@ pub(super) fn affinity(fields: &Fields<'_>, context: &Context<'_>) -> Option<Aff
             );
         }
     }
-    spec.secret = secret(&cookie, context);
-    Some(spec)
+    spec.secret = secret(fields, context);
+    spec
 }
 
-/// A key that the request brings along needs no memory of ours: hashing it is what policies do.
-fn is_left_to_a_policy(fields: &Fields<'_>, context: &Context<'_>) -> bool {
-    let Some(entry) = fields.entry("affinity") else { return false };
-    let (written, value, span) = match &entry.value.value {
-        Value::Map(entries) => {
-            let key = entries.iter().find(|e| matches!(&*e.key, "header" | "source"));
-            let Some(key) = key else { return false };
-            (&*key.key, scalar(&key.value), key.key_span)
+fn by_header(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {
+    let entry = fields.entry("header")?;
+    let mut table = SessionTableSpec::default();
+    let (name, span) = match scalar(&entry.value) {
+        Some(name) => (name, entry.value.span),
+        None => {
+            let fields = fields.section("header", &keys::AFFINITY_HEADER)?;
+            remembered(&fields, &mut table);
+            fields.text("name")?
         }
-        Value::Scalar { text, .. } => {
-            let (name, value) = text.split_once(':').map_or((&**text, None), |(n, v)| (n, Some(v)));
-            (name, value, entry.value.span)
+    };
+    if !header::is_token(name) {
+        let message = format!("{} cannot be the name of a header", quoted(name));
+        context.report.error_help(span, message, "use letters, digits and `-`");
+    }
+    Some(AffinitySpec::Header { name: name.to_ascii_lowercase(), table })
+}
+
+fn by_source(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {
+    let entry = fields.entry("source")?;
+    let (mut ipv6_prefix, mut table) = (128, SessionTableSpec::default());
+    match scalar(&entry.value) {
+        Some("true") => {}
+        Some("false") => return None,
+        Some(_) => {
+            let kind = keys::AFFINITY.key("source").map_or(Kind::Bool, |key| key.kind);
+            wrong_kind(context.report, "source", &kind, &entry.value);
+            return None;
         }
-        _ => return false,
-    };
-    let key = match (written, value.map(str::trim).filter(|name| header::is_token(name))) {
-        ("source", _) => "source".to_owned(),
-        ("header", name) => format!("'header:{}'", name.unwrap_or("x-session")),
-        _ => return false,
-    };
-    context.report.error_help(
-        span,
-        format!("`affinity` by `{written}` is what a policy does"),
-        format!("write `policy: {{ rendezvous: {{ key: {key} }} }}` in its place"),
-    );
-    true
+        None => {
+            let fields = fields.section("source", &keys::AFFINITY_SOURCE)?;
+            fields.integer("ipv6_prefix", &mut ipv6_prefix);
+            remembered(&fields, &mut table);
+        }
+    }
+    Some(AffinitySpec::Source { ipv6_prefix, table })
+}
+
+fn remembered(fields: &Fields<'_>, table: &mut SessionTableSpec) {
+    fields.duration("ttl", &mut table.ttl);
+    fields.integer("max", &mut table.max);
 }
 
 /// RFC 6265 section 4.1.1: any character but controls and `;`.

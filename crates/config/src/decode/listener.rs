@@ -25,7 +25,14 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
     let bind = fields.parsed("bind", parse_bind);
     let protocol = protocol(&fields, context);
     let routes = routes(&fields, context);
-    let service = fields.text("service").map(|(name, span)| context.service(name, span));
+    let service = fields.text("service").map(|(name, span)| {
+        if matches!(protocol, Some(Protocol::Tcp | Protocol::Udp))
+            && let Some(service) = context.services.get(name)
+        {
+            service.stream.set(Some(span));
+        }
+        context.service(name, span)
+    });
     let spec = ListenerSpec {
         name: ListenerName::new(&*entry.key),
         bind: bind.as_ref().map_or_else(|| ([0, 0, 0, 0], 0).into(), |(bind, _)| *bind),

@@ -71,6 +71,14 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    slow_start:\n      window: 9s\n      @\n",
     ),
     (
+        "affinity header",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      header:\n        name: K\n        @\n",
+    ),
+    (
+        "affinity source",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source:\n        @\n",
+    ),
+    (
         "retry",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    retry:\n      @\n",
     ),

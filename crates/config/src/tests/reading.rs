@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HedgeAfter,
-    HedgeSpec, HostPattern, OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion,
-    RetryCondition, SameSite, SlowStartSpec, StatusSet, TextMatch,
+    HedgeSpec, HostPattern, InsertedCookie, OutlierSpec, PathPattern, PathRewrite, Protocol,
+    ProxyProtocolVersion, RetryCondition, SameSite, SessionTableSpec, SlowStartSpec, StatusSet,
+    TextMatch,
 };
 use model::vocabulary::OptionValue;
 
@@ -263,7 +264,7 @@ fn every_key_of_a_service_is_read() {
     );
     assert_eq!(
         web.affinity,
-        Some(AffinitySpec {
+        Some(AffinitySpec::Insert(InsertedCookie {
             name: "KEEL".into(),
             ttl: Some(Duration::from_secs(86_400)),
             path: "/app".into(),
@@ -271,7 +272,7 @@ fn every_key_of_a_service_is_read() {
             http_only: false,
             same_site: Some(SameSite::None),
             secret: Some("0123456789abcdef".into()),
-        })
+        }))
     );
     assert_eq!((web.health.port, web.health.unhealthy_after), (Some(9000), 1));
     assert_eq!((web.retry.attempts, web.retry.budget, web.retry.replay_bytes), (3, 0.5, 1 << 20));
@@ -347,4 +348,45 @@ fn difference_names_what_changed_and_nothing_else() {
         assert_ne!(text, DESIGN);
         assert_eq!(difference(&old, &good(&text).spec).to_string(), expected, "{to}");
     }
+}
+
+#[test]
+fn every_kind_of_affinity_is_read() {
+    let check = |text: &str, expected: AffinitySpec| {
+        let text = SMALLEST.to_owned() + &format!("    affinity: {text}\n");
+        let checked = good(&text);
+        assert_eq!(checked.warnings, [], "{text}");
+        assert_eq!(checked.spec.services["web"].affinity, Some(expected), "{text}");
+    };
+    let (name, table) = (|name: &str| name.to_owned(), SessionTableSpec::default);
+    let small = || SessionTableSpec { ttl: Duration::from_secs(3600), max: 10 };
+    check("{ cookie: { name: K } }", AffinitySpec::cookie("K"));
+    check("{ cookie: { name: K, mode: insert } }", AffinitySpec::cookie("K"));
+    check(
+        "{ cookie: { name: SID, mode: rewrite, secret: 0123456789abcdef } }",
+        AffinitySpec::Rewrite {
+            name: name("SID"),
+            secret: Some(name("0123456789abcdef")),
+            table: table(),
+        },
+    );
+    check(
+        "{ cookie: { name: SID, mode: rewrite, ttl: 1h, max: 10 } }",
+        AffinitySpec::Rewrite { name: name("SID"), secret: None, table: small() },
+    );
+    check(
+        "{ cookie: { name: SID, mode: learn, ttl: 1h, max: 10 } }",
+        AffinitySpec::Learn { name: name("SID"), table: small() },
+    );
+    check("{ header: X-User }", AffinitySpec::Header { name: name("x-user"), table: table() });
+    check(
+        "{ header: { name: X-User, ttl: 1h, max: 10 } }",
+        AffinitySpec::Header { name: name("x-user"), table: small() },
+    );
+    check("{ source: true }", AffinitySpec::source());
+    check("{ source: {} }", AffinitySpec::source());
+    check(
+        "{ source: { ipv6_prefix: 64, ttl: 1h, max: 10 } }",
+        AffinitySpec::Source { ipv6_prefix: 64, table: small() },
+    );
 }

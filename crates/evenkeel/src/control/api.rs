@@ -55,8 +55,7 @@ fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlErr
 
 impl Control for Api {
     fn services(&self) -> Vec<ServiceStatus> {
-        let state = self.0.state();
-        let now = self.0.proxy.now();
+        let (state, now) = (self.0.state(), self.0.proxy.now());
         state.services.values().map(|running| running.status(now)).collect()
     }
 
@@ -65,7 +64,8 @@ impl Control for Api {
     }
 
     fn config(&self) -> String {
-        self.0.state().text.clone()
+        // Who may look should not be able to write cookies for others.
+        config::redacted(&self.0.state().text)
     }
 
     fn apply(&self, text: String) -> BoxFuture<'_, Result<String, String>> {

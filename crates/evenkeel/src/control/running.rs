@@ -78,6 +78,7 @@ impl Running {
 
     pub(super) fn status(&self, now: Instant) -> ServiceStatus {
         let mut status = self.service.status_at(now);
+        status.sessions = self.service.session_status(now);
         if let Some(fleet) = &self.fleet {
             status.replicas = Some(fleet.wanted());
             // They come in the order in which they started; people look for web-2 before web-10.

@@ -1,9 +1,40 @@
 use std::time::Duration;
 
-/// How the requests of one client are kept at one endpoint, by a cookie that names it.
+/// How the requests of one client are kept at one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AffinitySpec {
-    /// The cookie's name, a token (RFC 6265 section 4.1.1).
+pub enum AffinitySpec {
+    /// A cookie of ours names the endpoint.
+    Insert(InsertedCookie),
+    /// The application's own cookie names the endpoint in front of its value. What that cannot
+    /// say (a session that had to move, a cookie from before) is remembered in the table.
+    Rewrite {
+        /// The cookie's name, a token (RFC 6265 section 4.1.1).
+        name: String,
+        /// As in [`InsertedCookie`].
+        secret: Option<String>,
+        table: SessionTableSpec,
+    },
+    /// The value of the application's own cookie is remembered; no byte is changed.
+    Learn { name: String, table: SessionTableSpec },
+    /// The value of a header is remembered.
+    Header {
+        /// In lower case.
+        name: String,
+        table: SessionTableSpec,
+    },
+    /// The client's address, without its port, is remembered; for streams and flows, too.
+    Source {
+        /// Bits of an IPv6 address that tell clients apart. Default 128; 64 where one household
+        /// changes its address within its network (RFC 8981).
+        ipv6_prefix: u8,
+        table: SessionTableSpec,
+    },
+}
+
+/// A cookie that we set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InsertedCookie {
+    /// A token (RFC 6265 section 4.1.1).
     pub name: String,
     /// From the answer that sets the cookie. Default none: the cookie ends with the browser.
     pub ttl: Option<Duration>,
@@ -20,6 +51,23 @@ pub struct AffinitySpec {
     pub secret: Option<String>,
 }
 
+/// What bounds the memory of sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionTableSpec {
+    /// A session that was not used for so long is forgotten, to the second. Default 30 min; at
+    /// most 7 days.
+    pub ttl: Duration,
+    /// Sessions for which there is room; of many more, those longest unused are forgotten first.
+    /// Default 100,000; 1 to 10 million.
+    pub max: usize,
+}
+
+impl Default for SessionTableSpec {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(30 * 60), max: 100_000 }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
     Strict,
@@ -28,6 +76,34 @@ pub enum SameSite {
 }
 
 impl AffinitySpec {
+    /// A cookie of ours with all defaults.
+    pub fn cookie(name: impl Into<String>) -> Self {
+        AffinitySpec::Insert(InsertedCookie::new(name))
+    }
+
+    /// The client's whole address, with all defaults.
+    pub fn source() -> Self {
+        AffinitySpec::Source { ipv6_prefix: 128, table: SessionTableSpec::default() }
+    }
+
+    /// The memory of it, if it has one.
+    pub fn table(&self) -> Option<&SessionTableSpec> {
+        match self {
+            AffinitySpec::Insert(_) => None,
+            AffinitySpec::Rewrite { table, .. }
+            | AffinitySpec::Learn { table, .. }
+            | AffinitySpec::Header { table, .. }
+            | AffinitySpec::Source { table, .. } => Some(table),
+        }
+    }
+
+    /// Whether it goes by what only HTTP has.
+    pub fn needs_http(&self) -> bool {
+        !matches!(self, AffinitySpec::Source { .. })
+    }
+}
+
+impl InsertedCookie {
     /// All defaults.
     pub fn new(name: impl Into<String>) -> Self {
         Self {

@@ -17,6 +17,7 @@ use crate::http1::forward::forward;
 use crate::http1::record::Record;
 use crate::http1::reply::{Reply, send};
 use crate::http1::request_head::{self, Sender};
+use crate::http1::session;
 use crate::http1::spare::Scratch;
 use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
@@ -289,7 +290,10 @@ impl Downstream {
                 let Some(target) = targets.get(chosen) else {
                     return self.fail(scratch, 503, "no service").await;
                 };
-                self.write_outbound(scratch, state, route, changed);
+                let settings = target.service.settings();
+                let rewritten = settings.sessions().and_then(session::rewritten);
+                self.write_outbound(scratch, state, route, rewritten, changed);
+                drop(settings);
                 forward(self, scratch, state, route, target, changed, started).await
             }
             Action::Redirect { status, location } => {
@@ -330,6 +334,7 @@ impl Downstream {
         scratch: &mut Scratch,
         state: &ListenerState,
         route: &Route,
+        rewritten: Option<&str>,
         changed: bool,
     ) {
         let bytes = self.inbound.bytes();
@@ -364,7 +369,7 @@ impl Downstream {
         };
         let mut rng = self.door.worker.rng.borrow_mut();
         let out = &mut scratch.outbound;
-        request_head::write(out, bytes, head, &target, route, http, &sender, &mut rng);
+        request_head::write(out, bytes, head, &target, route, http, &sender, rewritten, &mut rng);
         if self.door.worker.log.is_on()
             && let Some(name) = &http.request_id
         {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::Instant;
 use model::spec::HeaderEdit;
-use service::{Service, Sessions, Token};
+use service::Service;
 use wire::http1::{
     Framing, HeadLimits, Progress, RequestKind, ResponseError, ResponseHead, Version,
 };
@@ -18,6 +18,7 @@ use crate::buffer::{BLOCK_BYTES, Buffer};
 use crate::clock::Clock;
 use crate::http1::hints::Hints;
 use crate::http1::response_head::{self, Persistence};
+use crate::http1::session::Keeping;
 use crate::io::Stream;
 use crate::pump::{Pump, PumpError};
 use crate::tracked::Ticket;
@@ -73,8 +74,8 @@ pub(crate) struct Terms<'a> {
     /// The client waits for a 100 (Continue).
     pub(crate) expects: bool,
     pub(crate) response_edits: &'a [HeaderEdit],
-    /// The client is to come back to this endpoint, and does not know it yet.
-    pub(crate) session: Option<(&'a Sessions, Token)>,
+    /// The client is to come back to this endpoint.
+    pub(crate) keeping: Option<Keeping<'a>>,
     /// Statuses to give back as [`Fault::Status`] if the service's budget has a retry left; empty
     /// when no attempt is left.
     pub(crate) retry_status: &'a [u16],
@@ -317,6 +318,9 @@ impl Exchange<'_> {
         self.ticket.set_deadline((now + self.terms.idle).min(self.terms.total_at));
         let persistence = self.persistence(upgraded);
         let bytes = self.from_up.bytes();
+        if let Some(keeping) = &self.terms.keeping {
+            keeping.learn(bytes, self.response, now);
+        }
         self.progress.hints = response_head::write(
             self.reply,
             bytes,
@@ -324,8 +328,7 @@ impl Exchange<'_> {
             self.terms.client,
             persistence,
             self.terms.response_edits,
-            // No session begins with a failure: the client may do better elsewhere.
-            self.terms.session.filter(|_| status < 500),
+            self.terms.keeping.as_ref(),
         );
         self.progress.persistence = Some(persistence);
         let offset = self.response.len;

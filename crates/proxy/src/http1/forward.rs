@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::spec::RetryCondition;
 use model::{Instant, Outcome, Report};
-use service::{EndpointHandle, Pick, Request, Settings, Token};
+use service::{EndpointHandle, Pick, Request, Session, Settings};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
 
@@ -15,10 +15,12 @@ use crate::http1::hedge::Lane;
 use crate::http1::hints::Hints;
 use crate::http1::record::Record;
 use crate::http1::request_head;
+use crate::http1::session::Keeping;
 use crate::http1::spare::Scratch;
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
 use crate::relay::{RelayEnd, relay};
+use crate::session;
 use crate::upstream::{Announce, DialError, Upstream, dial};
 
 /// What one attempt led to.
@@ -42,8 +44,8 @@ pub(super) struct Forward<'a> {
     started: Instant,
     /// What a hash policy goes by.
     pub(super) key: Option<u64>,
-    /// What the client's cookie says, if the service gives any.
-    pub(super) session: Option<Token>,
+    /// What the request says of its session, if the service keeps any.
+    pub(super) session: Option<Session>,
     pub(super) upload: Pump,
     /// Keys of the endpoints that failed it.
     pub(super) tried: SmallVec<[u64; 4]>,
@@ -85,9 +87,7 @@ pub(crate) async fn forward(
     let key = settings
         .key()
         .and_then(|source| route::key(source, &down.view(scratch, changed), down.client.ip()));
-    let session = settings.sessions().and_then(|sessions| {
-        route::find_cookie(&down.view(scratch, changed), sessions.name(), Token::read)
-    });
+    let session = session::of_request(&settings, &down.view(scratch, changed), down.client.ip());
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -119,12 +119,15 @@ impl Forward<'_> {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
             let request = Request { now, key: self.key, exclude: &self.tried };
             let service = &self.target.service;
-            let resumed = self.session.and_then(|token| service.resume(token, &request));
+            let resumed = self.session.and_then(|session| service.resume(session, &request));
             let pick = resumed
                 .or_else(|| service.pick(&request, &mut self.down.door.worker.rng.borrow_mut()));
             let Some(pick) = pick else {
                 return self.down.fail(scratch, last.0, last.1).await;
             };
+            // Until the attempt is over; then it has served the session, or not.
+            let claim =
+                self.session.and_then(|session| service.claim(session, pick.endpoint(), &request));
             if std::mem::take(&mut self.unconnected) {
                 self.target.service.count_retry();
             }
@@ -132,7 +135,9 @@ impl Forward<'_> {
             if self.down.door.worker.log.is_on() {
                 scratch.record.endpoint = Some(pick.endpoint().id.clone());
             }
-            match self.attempt(scratch, pick, now).await {
+            let attempt = self.attempt(scratch, pick, now).await;
+            drop(claim);
+            match attempt {
                 Attempt::Over(next) => return next,
                 Attempt::Again { status, error } => {
                     last = (status, error);
@@ -270,7 +275,7 @@ impl Forward<'_> {
     async fn exchange(
         &mut self,
         scratch: &mut Scratch,
-        endpoint: &EndpointHandle,
+        endpoint: &Arc<EndpointHandle>,
         lane: &mut Lane,
         begin: Instant,
     ) -> (End, State, u64) {
@@ -281,9 +286,12 @@ impl Forward<'_> {
             false => SmallVec::new(),
         };
         scratch.reply.clear();
-        let session = self.settings.sessions().and_then(|sessions| {
-            let token = sessions.token(&endpoint.id);
-            (self.session != Some(token)).then_some((sessions, token))
+        let keeping = self.settings.sessions().map(|sessions| Keeping {
+            service: &self.target.service,
+            sessions,
+            endpoint,
+            asked: self.session,
+            tried: &self.tried,
         });
         let total_at = self.total_at();
         let response_begun = !lane.from_up.is_empty();
@@ -297,7 +305,7 @@ impl Forward<'_> {
                 keep_alive: request.keep_alive,
                 expects: request.expect_continue && !self.down.continued,
                 response_edits: &self.route.response_headers,
-                session,
+                keeping,
                 retry_status: &retry_status,
                 service: &self.target.service,
                 first_byte: self.settings.first_byte_timeout,

@@ -6,6 +6,7 @@ use model::Rng;
 use model::spec::{HeaderEdit, HttpSpec};
 use wire::http1::{Framing, Header, HeaderKind, RequestHead, TargetForm};
 
+use crate::http1::session::write_cookie;
 use crate::listener::Route;
 
 /// Whom the request came from.
@@ -27,7 +28,8 @@ pub(crate) struct Target<'a> {
 }
 
 /// Hop-by-hop headers (RFC 9110 section 7.6.1) end here; what the client may not say of itself is
-/// replaced; the rest passes in its order and letter case. `out` is replaced.
+/// replaced; the rest passes in its order and letter case. `rewritten`: the cookie whose values
+/// have a token of ours in front. `out` is replaced.
 #[expect(clippy::too_many_arguments, reason = "everything that shapes the head, by its name")]
 pub(crate) fn write(
     out: &mut Vec<u8>,
@@ -37,6 +39,7 @@ pub(crate) fn write(
     route: &Route,
     spec: &HttpSpec,
     sender: &Sender<'_>,
+    rewritten: Option<&str>,
     rng: &mut Rng,
 ) {
     out.clear();
@@ -53,7 +56,7 @@ pub(crate) fn write(
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(out, b"Host", target.host);
-    let seen = copy_headers(out, bytes, head, route, spec, sender);
+    let seen = copy_headers(out, bytes, head, route, spec, sender, rewritten);
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -106,6 +109,7 @@ fn copy_headers(
     route: &Route,
     spec: &HttpSpec,
     sender: &Sender<'_>,
+    rewritten: Option<&str>,
 ) -> Seen {
     let mut seen = Seen::default();
     let replaces = spec.x_forwarded || spec.forwarded;
@@ -149,7 +153,12 @@ fn copy_headers(
         if !route.request_headers.is_empty() && is_edited(&route.request_headers, name) {
             continue;
         }
-        line(out, name, header.value.of(bytes));
+        match rewritten {
+            Some(cookie) if header.kind == HeaderKind::Cookie => {
+                write_cookie(out, name, header.value.of(bytes), cookie.as_bytes());
+            }
+            _ => line(out, name, header.value.of(bytes)),
+        }
     }
     seen
 }

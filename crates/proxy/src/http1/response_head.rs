@@ -1,11 +1,11 @@
 //! The response's head as the client is to see it.
 
 use model::spec::HeaderEdit;
-use service::{Sessions, Token};
 use wire::http1::{Framing, Header, HeaderKind, ResponseHead, Version};
 
 use crate::http1::hints::Hints;
 use crate::http1::request_head::{is_edited, line, write_edits};
+use crate::http1::session::Keeping;
 
 /// What becomes of the client's connection after this response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn write(
     client: Version,
     persistence: Persistence,
     edits: &[HeaderEdit],
-    session: Option<(&Sessions, Token)>,
+    keeping: Option<&Keeping<'_>>,
 ) -> Hints {
     let mut hints = Hints::default();
     status_line(out, bytes, head);
@@ -40,7 +40,12 @@ pub(crate) fn write(
         if !edits.is_empty() && is_edited(edits, name) {
             continue;
         }
-        line(out, name, header.value.of(bytes));
+        match keeping {
+            Some(keeping) if header.kind == HeaderKind::SetCookie => {
+                keeping.write_set_cookie(out, name, header.value.of(bytes), head.status);
+            }
+            _ => line(out, name, header.value.of(bytes)),
+        }
     }
     if head.framing == Framing::Chunked && client == Version::Http11 {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
@@ -57,8 +62,8 @@ pub(crate) fn write(
         }
     }
     write_edits(out, edits);
-    if let Some((sessions, token)) = session {
-        sessions.write(token, out);
+    if let Some(keeping) = keeping {
+        keeping.write_own(out, head.status);
     }
     out.extend_from_slice(b"\r\n");
     hints

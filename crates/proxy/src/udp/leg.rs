@@ -9,6 +9,7 @@ use service::{ConnectionSlot, Pick, Request};
 use tokio::net::UdpSocket;
 
 use crate::listener::Target;
+use crate::session;
 use crate::worker::Worker;
 
 /// A flow's way to its endpoint.
@@ -53,9 +54,12 @@ impl Leg {
     ) -> Result<Self, LegError> {
         let settings = target.service.settings();
         let key = settings.key().map(|_| route::source_key(client));
+        let session = session::of_client(&settings, client);
         for _ in 0..=settings.retry.attempts {
             let request = Request { now, key, exclude: &tried };
-            let pick = target.service.pick(&request, &mut worker.rng.borrow_mut());
+            let service = &target.service;
+            let resumed = session.and_then(|session| service.resume(session, &request));
+            let pick = resumed.or_else(|| service.pick(&request, &mut worker.rng.borrow_mut()));
             let Some(pick) = pick else { return Err(LegError::Unavailable) };
             let endpoint = pick.endpoint().clone();
             let Some(slot) = endpoint.reserve_connection(settings.pool.connections_max) else {
@@ -64,6 +68,11 @@ impl Leg {
             };
             match connect(endpoint.address) {
                 Ok(socket) => {
+                    // Whether it is served, many protocols over UDP never tell. If the endpoint
+                    // turns out to be gone, the flow moves, and the session with it.
+                    if let Some(session) = session {
+                        service.learn(session, &endpoint, &request);
+                    }
                     let socket = Rc::new(socket);
                     return Ok(Self {
                         pick,

@@ -1,7 +1,7 @@
 //! Which members are eligible, and how that becomes visible: one snapshot for all that changed.
 
 use health::State;
-use model::Instant;
+use model::{EndpointId, Instant};
 
 use super::eligible::{Eligible, Seat, eligible};
 use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Stale};
@@ -104,16 +104,19 @@ impl Control {
 
     /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand
     /// by, which leave as soon as they are not needed; in panic, all that are used.
-    fn session_map(&self) -> SessionMap {
+    fn session_map(&mut self) -> SessionMap {
         let Some(sessions) = &self.sessions else { return SessionMap::default() };
         let healthy = self.members.values().filter(|m| {
             m.role.in_panic || (m.checker.state() == State::Healthy && !m.outlier.is_ejected())
         });
-        let entry = |m: &Member| (sessions.token(&m.endpoint.id), m.handle.clone());
         // One of the same id and another address, which stands by, comes after the listed one.
         let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =
             healthy.partition(|m| !matches!(m.standing, Standing::Standby { .. }));
         listed.extend(standby);
-        SessionMap::new(listed.into_iter().map(entry).collect())
+        let handles: Vec<_> = listed.into_iter().map(|member| member.handle.clone()).collect();
+        // One that is unhealthy now may come back, and finds its sessions of before.
+        let in_use =
+            |id: &EndpointId| self.listed.contains_key(id) || self.standby.contains_key(id);
+        SessionMap::new(sessions, &handles, &mut self.slots, in_use)
     }
 }

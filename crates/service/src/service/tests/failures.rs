@@ -18,7 +18,7 @@ fn with(spec: ServiceSpec) -> World {
 
 impl World {
     /// So many requests of each letter, in turn, each of which takes so long and ends so.
-    fn serve(&mut self, count: usize, ends: &dyn Fn(&str) -> (Duration, Outcome)) {
+    fn ends(&mut self, count: usize, ends: &dyn Fn(&str) -> (Duration, Outcome)) {
         for _ in 0..count {
             let Some(pick) = self.pick_but(&[]) else { return };
             let (latency, outcome) = ends(pick.endpoint().id.as_str());
@@ -54,9 +54,9 @@ fn fails(bad: &'static str) -> impl Fn(&str) -> (Duration, Outcome) {
 #[test]
 fn five_errors_in_a_row_eject_at_once_and_time_brings_it_back() {
     let mut world = watched("abc", OutlierSpec::default());
-    world.serve(12, &fails("b"));
+    world.ends(12, &fails("b"));
     assert_eq!(world.notes(), [""; 0], "four in a row are no reason");
-    world.serve(3, &fails("b"));
+    world.ends(3, &fails("b"));
     assert_eq!(world.notes(), ["web: suspect b"]);
     world.handle_suspect("b");
     assert_eq!(world.eligible(), "ac");
@@ -107,7 +107,7 @@ fn a_window_of_failures_or_slow_answers_ejects() {
     let mut world = watched("abcde", outlier.clone());
     // Every second request of `b` fails, which is not noticed by a row.
     let turn = std::cell::Cell::new(0);
-    world.serve(5 * 20, &|id| {
+    world.ends(5 * 20, &|id| {
         turn.set(turn.get() + usize::from(id == "b"));
         let fails = id == "b" && turn.get().is_multiple_of(2);
         (MS, if fails { Outcome::ServerError } else { Outcome::Success })
@@ -115,13 +115,13 @@ fn a_window_of_failures_or_slow_answers_ejects() {
     world.pass(SECOND);
     assert_eq!(world.eligible(), "acde");
     assert_eq!(world.state("b").1, "50 % of 20 requests failed; back in 10 s (1st time)");
-    world.serve(4 * 20, &|id| (if id == "d" { 50 * MS } else { 10 * MS }, Outcome::Success));
+    world.ends(4 * 20, &|id| (if id == "d" { 50 * MS } else { 10 * MS }, Outcome::Success));
     world.pass(SECOND);
     assert_eq!(world.eligible(), "ace");
     let slow = "requests took 50.0ms, those of the others 10.0ms; back in 10 s (1st time)";
     assert_eq!(world.state("d").1, slow);
     // Two of five is the most that half of them can be.
-    world.serve(3 * 20, &fails("a"));
+    world.ends(3 * 20, &fails("a"));
     world.pass(SECOND);
     assert_eq!(world.eligible(), "ace");
     assert_eq!(world.ejections(), [0, 1, 1]);
@@ -130,10 +130,10 @@ fn a_window_of_failures_or_slow_answers_ejects() {
 
     // Of two, the one that is slow against the other; and never both.
     let mut world = watched("ab", outlier);
-    world.serve(40, &|id| (if id == "a" { 40 * MS } else { 10 * MS }, Outcome::Success));
+    world.ends(40, &|id| (if id == "a" { 40 * MS } else { 10 * MS }, Outcome::Success));
     world.pass(SECOND);
     assert_eq!(world.eligible(), "b");
-    world.serve(20, &fails("b"));
+    world.ends(20, &fails("b"));
     world.pass(SECOND);
     assert_eq!(world.eligible(), "b");
 }
@@ -189,15 +189,15 @@ fn a_row_goes_on_over_good_checks_but_not_over_bad_ones() {
 
 #[test]
 fn sessions_of_an_ejected_endpoint_move() {
-    let affinity = Some(model::spec::AffinitySpec::new("KEEL"));
+    let affinity = Some(model::spec::AffinitySpec::cookie("KEEL"));
     let outlier = Some(OutlierSpec::default());
     let mut world = with(ServiceSpec { affinity, outlier, ..spec(letters("ab")) });
     let token = world.service.settings().sessions().unwrap().token(&"a".into());
     let request = Request { now: world.now, key: None, exclude: &[] };
-    assert!(world.service.resume(token, &request).is_some());
+    assert!(world.service.resume(token.into(), &request).is_some());
     world.report("a", 5, Outcome::ServerError);
     world.handle_suspect("a");
-    assert!(world.service.resume(token, &request).is_none());
+    assert!(world.service.resume(token.into(), &request).is_none());
 }
 
 fn slow() -> SlowStartSpec {
@@ -259,7 +259,7 @@ fn a_ramp_stands_still_while_its_endpoint_is_slow_but_not_for_ever() {
     let warm = |_: &str| (10 * MS, Outcome::Success);
     let seconds = |world: &mut World, count: u32, ends: &dyn Fn(&str) -> (Duration, Outcome)| {
         for _ in 0..count * 5 {
-            world.serve(100, ends);
+            world.ends(100, ends);
             world.pass(200 * MS);
         }
     };

@@ -1,0 +1,105 @@
+//! A configuration as it may be shown: without the keys of sessions.
+
+use crate::Source;
+use crate::defect::Report;
+use crate::tree::{self, Node, Value};
+
+/// Too short for a secret: a text that is posted as it was shown is refused.
+const REDACTED: &str = "REDACTED";
+
+/// The text with the secret of each service's cookie replaced wherever it stands, in comments
+/// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
+/// or the text cannot be read, nothing but a comment.
+pub fn redacted(text: &str) -> String {
+    if text.trim_ascii().is_empty() {
+        return text.to_owned();
+    }
+    let mut secrets = Vec::new();
+    let Some(root) = read(text) else { return withheld() };
+    for service in entries(child(&root, "services")) {
+        let cookie = child(&service.value, "affinity").and_then(|node| child(node, "cookie"));
+        if let Some(Value::Scalar { text, .. }) =
+            cookie.and_then(|node| child(node, "secret")).map(|node| &node.value)
+            && !text.is_empty()
+        {
+            secrets.push(&**text);
+        }
+    }
+    // A secret may hold another one.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let shown = secrets.iter().fold(text.to_owned(), |text, s| text.replace(s, REDACTED));
+    let is_left = |root: &Node| secrets.iter().any(|secret| holds(root, secret));
+    match read(&shown) {
+        _ if secrets.is_empty() => shown,
+        Some(root) if !is_left(&root) => shown,
+        _ => withheld(),
+    }
+}
+
+fn withheld() -> String {
+    "# Not shown: it holds a secret that is not written as it is.\n".into()
+}
+
+fn read(text: &str) -> Option<Node> {
+    tree::read(text, &Report::new(Source { name: "", text }))
+}
+
+fn entries(node: Option<&Node>) -> &[tree::Entry] {
+    match node.map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries,
+        _ => &[],
+    }
+}
+
+fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
+    entries(Some(node)).iter().find(|entry| &*entry.key == key).map(|entry| &entry.value)
+}
+
+fn holds(node: &Node, secret: &str) -> bool {
+    match &node.value {
+        Value::Scalar { text, .. } => text.contains(secret),
+        Value::List(items) => items.iter().any(|item| holds(item, secret)),
+        Value::Map(entries) => {
+            entries.iter().any(|e| e.key.contains(secret) || holds(&e.value, secret))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(secret: &str) -> String {
+        format!(
+            "# {secret}\nlisteners: {{ web: {{ bind: :8080, service: web }} }}\nservices:\n  web:\n    \
+             endpoints: [ :5001 ]\n    affinity: {{ cookie: {{ name: K, secret: {secret} }} }}\n"
+        )
+    }
+
+    #[test]
+    fn secrets_are_not_shown_and_the_rest_is() {
+        for secret in ["0123456789abcdef", "'0123456789abcdef'", "&s 0123456789abcdef"] {
+            let text = file(secret);
+            let expected = text.replace("0123456789abcdef", "REDACTED");
+            assert_eq!(redacted(&text), expected);
+            assert!(crate::tests::read(&expected).is_err(), "it cannot be posted back");
+        }
+        let alias = "x: &s 0123456789abcdef\n".to_owned() + &file("*s").replacen("# *s", "#", 1);
+        assert!(!redacted(&alias).contains("0123456789abcdef"));
+        // A comment and an admin token that is the same.
+        let plain = file("0123456789abcdef").replace(", secret: 0123456789abcdef", "");
+        assert_eq!(redacted(&plain), plain);
+        assert_eq!(redacted(""), "");
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_not_shown_at_all() {
+        for secret in ["\"\\x30123456789abcdef\"", "\"0123456789\n      abcdef\""] {
+            let text = file(secret).replacen("# ", "#", 1).replacen("#\"", "# \"", 1);
+            let text = text.split_once("listeners").map(|(_, rest)| format!("listeners{rest}"));
+            let shown = redacted(&text.unwrap());
+            assert!(shown.starts_with("# Not shown") && shown.lines().count() == 1, "{shown}");
+        }
+        assert!(redacted("a: [").starts_with("# Not shown"));
+    }
+}
