@@ -30,6 +30,8 @@ pub(crate) struct Request {
     attempt: u32,
     number: u64,
     user: usize,
+    /// How long it is known to take.
+    takes: Option<Duration>,
     key: Option<u64>,
     started: Instant,
     attempts: u32,
@@ -60,7 +62,14 @@ impl Simulation<'_> {
         let spec = &self.scenario.clients[index as usize];
         let mut rng = stream(self.seed, REQUEST, number);
         let balancer = rng.below(self.balancers.len() as u64) as u32;
-        let user = rng.below(u64::from(spec.keys.max(1))) as usize;
+        let mut user = rng.below(u64::from(spec.keys.max(1))) as usize;
+        let mut takes = None;
+        if let Traffic::Recorded(recording) = &spec.traffic
+            && let Some(arrival) = recording.arrivals.get(client.count as usize - 1)
+        {
+            user = arrival.user as usize;
+            takes = recording.durations.then(|| Duration::from_micros(arrival.took_us.into()));
+        }
         let settings = self.balancers[balancer as usize].service.settings();
         let named = u64::from(index) << 32 | user as u64;
         let key = settings.key().map(|_| stream(0, REQUEST, named).next_u64());
@@ -82,6 +91,7 @@ impl Simulation<'_> {
             attempt: 0,
             number,
             user,
+            takes,
             key,
             started: self.now,
             attempts: 0,
@@ -115,11 +125,19 @@ impl Simulation<'_> {
             &balancer.service,
             &self.servers,
         );
+        let is_retry = request.attempts > 0;
+        self.invariants.placed(self.now, (index, server), request.key, is_retry, &self.servers);
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         request.attempt = serial;
         request.attempts += 1;
-        let job = Job { slot, serial, number: request.number << 4 | u64::from(request.attempts) };
+        let job = Job {
+            slot,
+            serial,
+            number: request.number << 4 | u64::from(request.attempts),
+            user: u64::from(request.client) << 32 | request.user as u64,
+            takes: request.takes,
+        };
         request.pick = Some((pick, server, self.now));
         self.note(u64::from(server));
         self.keep_place(slot, server);
