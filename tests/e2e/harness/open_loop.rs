@@ -68,7 +68,7 @@ impl OpenLoop {
             }
         };
         let done = thread::scope(|scope| {
-            let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(&one)).collect();
+            let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(one)).collect();
             clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Vec<_>>()
         });
         for (n, fate) in done {
