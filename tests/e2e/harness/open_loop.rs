@@ -52,7 +52,7 @@ impl OpenLoop {
                 let Some(moment) = moments.get(n) else { return own };
                 // Made before its time: connecting is no part of the experiment.
                 let connected = client.take().or_else(|| self.connect());
-                wait_until(begin + *moment);
+                slow_down_until(begin + *moment);
                 let is_late = begin.elapsed() > *moment + self.timeout / LATE;
                 let answered = connected.and_then(|mut connected: Client| {
                     connected.send(format!("GET {} HTTP/1.1\r\nHost: a\r\n\r\n", path(n))).ok()?;
@@ -95,6 +95,7 @@ impl OpenLoop {
     }
 }
 
-fn wait_until(moment: Instant) {
+/// An open loop is slow on purpose: each request has its time.
+fn slow_down_until(moment: Instant) {
     thread::sleep(moment.saturating_duration_since(Instant::now()));
 }
