@@ -28,6 +28,7 @@ mod e2e {
     mod routes;
     mod runner;
     mod simulate;
+    mod slow_replica;
     mod smuggling;
     mod stop;
     mod streams;

@@ -3,6 +3,7 @@
 pub mod beside;
 pub mod client;
 pub mod measure;
+pub mod open_loop;
 pub mod peer;
 pub mod program;
 pub mod replica;

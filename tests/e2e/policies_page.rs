@@ -1,5 +1,6 @@
 //! `docs/policies.md`: written from the policies' own files, the program's table and a simulation,
-//! so that it cannot be out of date. `UPDATE=1 cargo test --release -p evenkeel --test e2e
+//! so that it cannot be out of date; and from
+//! `docs/pick-cost.md`, which `cargo xtask pick-cost` checks. `UPDATE=1 cargo test --release -p evenkeel --test e2e
 //! policies_page` writes it again.
 
 use std::fmt::Write;
@@ -100,6 +101,9 @@ fn page(policies: &[Value], reports: &[Value]) -> String {
         );
     }
     page.push_str("\n![p99 and the slow replica's share over time](policies.svg)\n");
+    // What `cargo xtask pick-cost` wrote, its headings one level lower.
+    let cost = fs::read_to_string(root().join("docs/pick-cost.md")).unwrap();
+    let _ = writeln!(page, "\n{}", cost.trim_end().replace("# ", "## "));
     page
 }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod pick_cost;
 mod soak;
 mod source;
 mod tidy;
@@ -25,6 +26,11 @@ static VERBS: &[Verb] = &[
         name: "tidy",
         summary: "check layers, tables, purity and habits of the repository; report tastes",
         run: tidy::run,
+    },
+    Verb {
+        name: "pick-cost",
+        summary: "instructions of a pick, a report and a preparation of each policy",
+        run: pick_cost::run,
     },
     Verb {
         name: "soak",
@@ -60,7 +66,7 @@ fn main() -> ExitCode {
 fn usage() -> ExitCode {
     eprintln!("usage: cargo xtask VERB");
     for verb in VERBS {
-        eprintln!("  {:<8} {}", verb.name, verb.summary);
+        eprintln!("  {:<9} {}", verb.name, verb.summary);
     }
     ExitCode::from(2)
 }

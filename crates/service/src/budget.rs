@@ -52,23 +52,26 @@ impl RetryBudget {
     /// Whether one more retry is within `share` of the requests and `rate_min` a second; if so,
     /// it is counted.
     pub(crate) fn admit(&self, share: f64, rate_min: u32, now: Instant) -> bool {
-        self.admit_to(&self.retries, share, rate_min, now)
-    }
-
-    /// The same for one more hedge.
-    pub(crate) fn admit_hedge(&self, share: f64, now: Instant) -> bool {
-        self.admit_to(&self.hedges, share, 0, now)
-    }
-
-    fn admit_to(&self, used: &Shard, share: f64, rate_min: u32, now: Instant) -> bool {
-        let second = second(now);
-        let requests: u64 = self.requests.iter().map(|shard| shard.sum(second)).sum();
-        let allowed = share * requests as f64 + f64::from(rate_min) * SECONDS as f64;
-        let admitted = (used.sum(second) as f64) < allowed;
+        let admitted = self.allows(&self.retries, share, rate_min, second(now));
         if admitted {
-            used.add(second);
+            self.retries.add(second(now));
         }
         admitted
+    }
+
+    /// Whether one more hedge is within `share` of the requests. It is not counted yet.
+    pub(crate) fn allows_hedge(&self, share: f64, now: Instant) -> bool {
+        self.allows(&self.hedges, share, 0, second(now))
+    }
+
+    pub(crate) fn count_hedge(&self, now: Instant) {
+        self.hedges.add(second(now));
+    }
+
+    fn allows(&self, used: &Shard, share: f64, rate_min: u32, second: u64) -> bool {
+        let requests: u64 = self.requests.iter().map(|shard| shard.sum(second)).sum();
+        let allowed = share * requests as f64 + f64::from(rate_min) * SECONDS as f64;
+        (used.sum(second) as f64) < allowed
     }
 }
 
@@ -148,9 +151,13 @@ mod tests {
         let now = Instant::from_nanos(3_000_000_000);
         (0..100).for_each(|_| budget.count_request(now));
         assert_eq!(admitted(&budget, 0.2, 0, now), 20);
-        let hedges = (0..100).take_while(|_| budget.admit_hedge(0.05, now)).count();
-        assert_eq!(hedges, 5, "whatever was retried");
-        assert!(!budget.admit_hedge(0.0, now));
+        for _ in 0..5 {
+            assert!(budget.allows_hedge(0.05, now), "whatever was retried");
+            assert!(budget.allows_hedge(0.05, now), "asking counts nothing");
+            budget.count_hedge(now);
+        }
+        assert!(!budget.allows_hedge(0.05, now));
+        assert!(!budget.allows_hedge(0.0, now));
     }
 
     #[test]

@@ -38,19 +38,19 @@ impl Service {
     /// that is at it.
     pub fn hedge(&self, request: &Request<'_>, rng: &mut Rng) -> Option<Pick> {
         let budget = self.settings().hedge?.budget;
-        let mut admitted = false;
+        // First of all: a policy that is asked for nothing gives somebody's turn away.
+        if !self.budget.allows_hedge(budget, request.now) {
+            self.hedges.denied.fetch_add(1, Relaxed);
+            return None;
+        }
         for _ in 0..LOOKS_MAX {
             let snapshot = self.snapshot.load();
             let endpoint = snapshot.pick(request, rng)?;
             if request.exclude.contains(&endpoint.key) {
                 return None;
             }
-            if !admitted && !self.budget.admit_hedge(budget, request.now) {
-                self.hedges.denied.fetch_add(1, Relaxed);
-                return None;
-            }
-            admitted = true;
             if let Some(pick) = Pick::begin(endpoint, request.now) {
+                self.budget.count_hedge(request.now);
                 self.hedges.sent.fetch_add(1, Relaxed);
                 return Some(pick);
             }
@@ -140,6 +140,9 @@ mod tests {
         let mut rng = Rng::from_seed(2);
         let first = service.pick(&Request { now, key: None, exclude: &[] }, &mut rng).unwrap();
         let key = first.endpoint().key;
+        let all: Vec<u64> = service.eligible().iter().map(|endpoint| endpoint.key).collect();
+        let request = Request { now, key: None, exclude: &all };
+        assert!(service.hedge(&request, &mut rng).is_none(), "there is none, which costs nothing");
         for _ in 0..5 {
             let request = Request { now, key: None, exclude: &[key] };
             let pick = service.hedge(&request, &mut rng).unwrap();
@@ -151,10 +154,6 @@ mod tests {
         let status = service.status();
         assert_eq!((status.hedges, status.hedges_denied, status.hedges_won), (5, 1, 1));
         assert_eq!(status.retries, 0, "they are no retries");
-        let all: Vec<u64> = service.eligible().iter().map(|endpoint| endpoint.key).collect();
-        let request = Request { exclude: &all, ..request };
-        assert!(service.hedge(&request, &mut rng).is_none());
-        assert_eq!(service.status().hedges_denied, 1, "there was none, and nobody asked for it");
         drop(first);
         assert!(service.eligible().iter().all(|endpoint| endpoint.in_flight() == 0));
     }

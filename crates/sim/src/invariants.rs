@@ -4,14 +4,20 @@
 //!
 //! Start with [`Invariants::picked`].
 
-use std::collections::VecDeque;
+mod churn;
+mod shares;
+
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use model::Instant;
-use model::spec::{HealthKind, ServiceSpec};
+use model::spec::{HealthKind, PolicySpec, ServiceSpec};
+use model::vocabulary::OptionValue;
 use serde::Serialize;
 use service::{EndpointHandle, Service};
 
+use self::churn::Churn;
+use self::shares::Shares;
 use crate::server::Server;
 
 /// An invariant that did not hold.
@@ -35,20 +41,30 @@ pub(crate) struct Invariants {
     failover_below: f64,
     subset: Option<usize>,
     hedge_budget: f64,
+    /// Who can be picked follows from health and priority alone, each with its whole weight.
+    is_plain: bool,
     lowest_priority: u8,
+    /// An endpoint with fewer in flight than this keeps its keys; 0: none does for sure.
+    always_allowed: u32,
     balancers: Vec<Books>,
     calm: bool,
     violations: Vec<Violation>,
 }
 
 /// What one balancer is known to know.
-#[derive(Default)]
 struct Books {
     /// By the index of the server.
     views: Vec<View>,
     /// The last ten seconds.
     window: VecDeque<Second>,
     calm_picks: u64,
+    /// Servers that can be picked, with their weights, and whether that is to be found out again.
+    candidates: Vec<(u32, u16)>,
+    is_stale: bool,
+    /// Servers with so many in flight that load may decide where a key goes.
+    crowded: BTreeSet<u32>,
+    churn: Churn,
+    shares: Shares,
 }
 
 #[derive(Default)]
@@ -109,8 +125,13 @@ impl Invariants {
             failover_below: spec.failover_below,
             subset: spec.subset.map(|size| size as usize),
             hedge_budget: spec.hedge.map_or(0.0, |hedge| hedge.budget),
+            is_plain: spec.panic.is_none()
+                && spec.failover_below == 0.0
+                && spec.subset.is_none()
+                && spec.slow_start.is_none(),
             lowest_priority,
-            balancers: (0..balancers).map(|_| Books::default()).collect(),
+            always_allowed: always_allowed(&spec.policy),
+            balancers: (0..balancers).map(|_| Books::new(&spec.policy)).collect(),
             calm: false,
             violations: Vec::new(),
         }
@@ -131,7 +152,14 @@ impl Invariants {
         &mut views[server as usize]
     }
 
+    /// The same, of which something changes that decides about picks.
+    fn changing(&mut self, balancer: u32, server: u32) -> &mut View {
+        self.balancers[balancer as usize].is_stale = true;
+        self.view(balancer, server)
+    }
+
     pub(crate) fn listed(&mut self, balancer: u32, listed: &[u32]) {
+        self.balancers[balancer as usize].is_stale = true;
         for view in &mut self.balancers[balancer as usize].views {
             view.listed = false;
         }
@@ -141,7 +169,7 @@ impl Invariants {
     }
 
     pub(crate) fn drained(&mut self, balancer: u32, server: u32, drained: bool) {
-        self.view(balancer, server).drained = drained;
+        self.changing(balancer, server).drained = drained;
     }
 
     /// The result of a health check was handed over.
@@ -151,6 +179,7 @@ impl Invariants {
         if !view.listed {
             return;
         }
+        let before = (view.proven, view.out_since.is_some());
         if passed {
             view.failed_in_a_row = 0;
             view.passed_in_a_row += 1;
@@ -166,11 +195,14 @@ impl Invariants {
                 view.out_since.get_or_insert(now);
             }
         }
+        if before != (view.proven, view.out_since.is_some()) {
+            self.balancers[balancer as usize].is_stale = true;
+        }
     }
 
     /// Suspicion took it out.
     pub(crate) fn suspected(&mut self, now: Instant, balancer: u32, server: u32) {
-        let view = self.view(balancer, server);
+        let view = self.changing(balancer, server);
         view.out_since = Some(now);
         view.passed_in_a_row = 0;
     }
@@ -178,10 +210,14 @@ impl Invariants {
     /// Which endpoints the service says are ejected, after each call of it.
     pub(crate) fn ejected(&mut self, now: Instant, balancer: u32, ejected: &[u32]) {
         let Some(share_max) = self.share_max else { return };
-        let views = &mut self.balancers[balancer as usize].views;
-        views.iter_mut().for_each(|view| view.ejected = false);
-        for server in ejected {
-            self.view(balancer, *server).ejected = true;
+        let books = &mut self.balancers[balancer as usize];
+        let last = ejected.iter().max().map_or(0, |server| *server as usize + 1);
+        let length = books.views.len().max(last);
+        books.views.resize(length, View::default());
+        for (index, view) in (0..).zip(&mut books.views) {
+            let is_ejected = ejected.contains(&index);
+            books.is_stale |= is_ejected != view.ejected;
+            view.ejected = is_ejected;
         }
         let (count, well) = (ejected.len(), self.well(balancer));
         let views = &self.balancers[balancer as usize].views;
@@ -199,12 +235,7 @@ impl Invariants {
     /// How many that suspicion has to leave: listed, proven, not out, not drained.
     pub(crate) fn well(&self, balancer: u32) -> usize {
         let views = &self.balancers[balancer as usize].views;
-        views.iter().filter(|view| self.is_well(view)).count()
-    }
-
-    fn is_well(&self, view: &View) -> bool {
-        let checked = !self.checks || (view.proven && view.out_since.is_none());
-        view.listed && !view.drained && !view.ejected && checked
+        views.iter().filter(|view| view.is_well(self.checks)).count()
     }
 
     pub(crate) fn picked(
@@ -224,6 +255,9 @@ impl Invariants {
         let view = view.clone();
         let books = &mut self.balancers[balancer as usize];
         books.calm_picks += u64::from(calm);
+        if view.in_flight >= self.always_allowed {
+            books.crowded.insert(server);
+        }
         let lag = match books.views.len() {
             members if members > MEMBERS_EAGER => PUBLISH_PAUSE * members as u32,
             _ => Duration::ZERO,
@@ -255,6 +289,39 @@ impl Invariants {
         self.violated(now, || {
             format!("balancer {balancer} picked {}, which {what} {count:?}", handle.id)
         });
+    }
+
+    /// Where a request went, after `picked`; `key`: what the policy goes by, if it does.
+    pub(crate) fn placed(
+        &mut self,
+        now: Instant,
+        (balancer, server): (u32, u32),
+        key: Option<u64>,
+        is_retry: bool,
+        servers: &[Server],
+    ) {
+        if !self.is_plain {
+            return;
+        }
+        let (calm, checks) = (self.calm, self.checks);
+        let books = &mut self.balancers[balancer as usize];
+        books.refresh(calm, checks, servers);
+        if is_retry {
+            return books.shares.retried();
+        }
+        if calm {
+            books.shares.picked(server);
+        }
+        // While snapshots lag, or nobody is well, others than the candidates are picked.
+        let is_known = books.views.len() <= MEMBERS_EAGER && !books.candidates.is_empty();
+        if let Some(key) = key
+            && is_known
+            && books.crowded.is_empty()
+            && let Some(why) = books.churn.placed(key, server)
+        {
+            let id = servers[server as usize].id.clone();
+            self.violated(now, || format!("balancer {balancer} moved a key to {id} {why}"));
+        }
     }
 
     /// Whether endpoints of earlier priorities are enough. While snapshots lag, nothing is said.
@@ -296,7 +363,7 @@ impl Invariants {
             server.priority <= last && view.listed && !view.drained && (!self.checks || view.proven)
         });
         usable.fold((0, 0), |(well, all), (view, _)| {
-            (well + usize::from(self.is_well(view)), all + 1)
+            (well + usize::from(view.is_well(self.checks)), all + 1)
         })
     }
 
@@ -311,6 +378,9 @@ impl Invariants {
             return self.violated(now, || format!("{} ended more than it began", handle.id));
         };
         view.in_flight = left;
+        if left < self.always_allowed {
+            self.balancers[balancer as usize].crowded.remove(&server);
+        }
         if handle.in_flight() != left {
             let counted = handle.in_flight();
             self.violated(now, || format!("{} counts {counted}, not {left}", handle.id));
@@ -383,6 +453,10 @@ impl Invariants {
     /// The last fault is over and had its time to be got over: from here on liveness is owed.
     pub(crate) fn becalmed(&mut self) {
         self.calm = true;
+        // Retries before were not about the shares that are owed now.
+        for books in &mut self.balancers {
+            books.shares.begin();
+        }
     }
 
     /// At the very end. `exempt`: servers that still have a fault. `spreads`: the policy uses all
@@ -396,7 +470,15 @@ impl Invariants {
         spreads: bool,
     ) -> Vec<Violation> {
         for (balancer, service) in services.iter().enumerate() {
-            let books = std::mem::take(&mut self.balancers[balancer]);
+            let empty = Books::new(&PolicySpec::default());
+            let mut books = std::mem::replace(&mut self.balancers[balancer], empty);
+            books.refresh(self.calm, self.checks, servers);
+            let shares = (self.calm && self.is_plain)
+                .then(|| books.shares.verdict(&books.candidates))
+                .flatten();
+            for what in books.churn.verdict().into_iter().chain(shares) {
+                self.violated(now, || format!("balancer {balancer} {what}"));
+            }
             for (view, server) in books.views.iter().zip(servers) {
                 let Some(handle) = service.endpoint(server.id.as_str()) else { continue };
                 let (in_flight, picks) = (handle.in_flight(), handle.load.picks());
@@ -440,8 +522,10 @@ impl Invariants {
         let first = || owed.iter().filter(|(_, (_, server))| server.priority == priority);
         let weight = |server: &Server| f64::from(server.weight);
         let total: f64 = first().map(|(_, (_, server))| weight(server)).sum();
+        // What a policy that hashes shares out are keys.
+        let keys = books.churn.keys().unwrap_or(u64::MAX);
         for (_, (view, server)) in first() {
-            let fair = books.calm_picks as f64 * weight(server) / total;
+            let fair = books.calm_picks.min(keys) as f64 * weight(server) / total;
             if fair >= FAIR_PICKS && view.calm_picks == 0 {
                 self.violated(now, || {
                     format!(
@@ -453,4 +537,64 @@ impl Invariants {
             }
         }
     }
+}
+
+impl View {
+    /// `checks`: whether it is health checks that say so.
+    fn is_well(&self, checks: bool) -> bool {
+        let checked = !checks || (self.proven && self.out_since.is_none());
+        self.listed && !self.drained && !self.ejected && checked
+    }
+}
+
+impl Books {
+    fn new(policy: &PolicySpec) -> Self {
+        Self {
+            views: Vec::new(),
+            window: VecDeque::new(),
+            calm_picks: 0,
+            candidates: Vec::new(),
+            is_stale: true,
+            crowded: BTreeSet::new(),
+            churn: Churn::new(&policy.name),
+            shares: Shares::new(&policy.name),
+        }
+    }
+
+    /// Finds out who can be picked, if that may have changed: of the well ones, those of the
+    /// first priority.
+    fn refresh(&mut self, calm: bool, checks: bool, servers: &[Server]) {
+        if !std::mem::take(&mut self.is_stale) {
+            return;
+        }
+        let is_well = |view: &View| view.is_well(checks);
+        let well = || {
+            let all = (0u32..).zip(self.views.iter().zip(servers));
+            all.filter(|(_, (view, _))| is_well(view)).map(|(index, (_, server))| (index, server))
+        };
+        let first = well().map(|(_, server)| server.priority).min();
+        let candidates: Vec<(u32, u16)> = well()
+            .filter(|(_, server)| Some(server.priority) == first)
+            .map(|(index, server)| (index, server.weight))
+            .collect();
+        if candidates != self.candidates {
+            self.churn.changed(&candidates.iter().map(|(server, _)| *server).collect::<Vec<_>>());
+            if calm {
+                self.shares.changed();
+            }
+            self.candidates = candidates;
+        }
+    }
+}
+
+/// Of bounded loads, as the policy has it.
+fn always_allowed(policy: &PolicySpec) -> u32 {
+    let info = balance::infos().iter().find(|info| info.name == policy.name);
+    let option = info.and_then(|info| info.options.iter().find(|o| o.name == "always_allowed"));
+    let default = option.and_then(|option| option.default.parse().ok()).unwrap_or(0);
+    let given = policy.options.iter().find_map(|(name, value)| match value {
+        OptionValue::Integer(count) if name == "always_allowed" => u32::try_from(*count).ok(),
+        _ => None,
+    });
+    given.unwrap_or(default)
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod balancer;
+mod cache;
 mod distribution;
 mod hedge;
 mod histogram;

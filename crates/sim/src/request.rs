@@ -29,6 +29,8 @@ pub(crate) struct Request {
     serial: u32,
     pub(crate) number: u64,
     user: usize,
+    /// How long it is known to take.
+    takes: Option<Duration>,
     pub(crate) key: Option<u64>,
     started: Instant,
     pub(crate) attempts: u32,
@@ -76,7 +78,14 @@ impl Simulation<'_> {
         let spec = &self.scenario.clients[index as usize];
         let mut rng = stream(self.seed, REQUEST, number);
         let balancer = rng.below(self.balancers.len() as u64) as u32;
-        let user = rng.below(u64::from(spec.keys.max(1))) as usize;
+        let mut user = rng.below(u64::from(spec.keys.max(1))) as usize;
+        let mut takes = None;
+        if let Traffic::Recorded(recording) = &spec.traffic
+            && let Some(arrival) = recording.arrivals.get(client.count as usize - 1)
+        {
+            user = arrival.user as usize;
+            takes = recording.durations.then(|| Duration::from_micros(arrival.took_us.into()));
+        }
         let settings = self.balancers[balancer as usize].service.settings();
         let named = u64::from(index) << 32 | user as u64;
         let key = settings.key().map(|_| stream(0, REQUEST, named).next_u64());
@@ -97,6 +106,7 @@ impl Simulation<'_> {
             serial: self.serial,
             number,
             user,
+            takes,
             key,
             started: self.now,
             attempts: 0,
@@ -142,9 +152,12 @@ impl Simulation<'_> {
             &self.balancers[index as usize].service,
             &self.servers,
         );
+        let is_retry = is_second || request.attempts > 1;
+        self.invariants.placed(self.now, (index, server), request.key, is_retry, &self.servers);
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let job = Job { slot, serial, number };
+        let user = u64::from(request.client) << 32 | request.user as u64;
+        let job = Job { slot, serial, number, user, takes: request.takes };
         let flight = Flight { pick, server, since: self.now, serial };
         let place = if is_second { &mut request.second } else { &mut request.first };
         *place = Some(flight);

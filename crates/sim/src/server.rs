@@ -2,9 +2,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use model::spec::scenario::{EndpointGroup, Fault, Latency};
+use model::spec::scenario::{EndpointGroup, Fault, Latency, Member};
 use model::{Endpoint, EndpointId, Instant, Rng, Weight};
 
+use crate::cache::Cache;
 use crate::distribution::{draw, scaled};
 use crate::queue::Answer;
 
@@ -14,6 +15,7 @@ pub(crate) struct Server {
     pub(crate) group: usize,
     pub(crate) weight: u16,
     pub(crate) priority: u8,
+    zone: Option<String>,
     /// Grows whenever all that was under way is lost.
     pub(crate) epoch: u32,
     /// Grows with each start.
@@ -24,6 +26,7 @@ pub(crate) struct Server {
     cold_since: Option<Instant>,
     busy: u32,
     queue: VecDeque<Job>,
+    cache: Option<Cache>,
     /// By the position of their event.
     faults: Vec<(u32, Fault)>,
 }
@@ -35,6 +38,10 @@ pub(crate) struct Job {
     pub(crate) serial: u32,
     /// Names the stream of chance that this attempt draws from.
     pub(crate) number: u64,
+    /// Whose request it is, for the endpoint's cache.
+    pub(crate) user: u64,
+    /// How long it is known to take; `None`: as the endpoint's group says.
+    pub(crate) takes: Option<Duration>,
 }
 
 /// What a request that begins to be served will take and get.
@@ -65,12 +72,15 @@ const FAST_FAILURE: Duration = Duration::from_millis(1);
 const COLD_FACTOR: f64 = 5.0;
 
 impl Server {
-    pub(crate) fn new(id: EndpointId, group: usize, spec: &EndpointGroup) -> Self {
+    /// The one of its group that was started as this `number`, from zero.
+    pub(crate) fn new(id: EndpointId, group: usize, number: u32, spec: &EndpointGroup) -> Self {
+        let Member { weight, priority, zone } = spec.member(number);
         Self {
             id,
             group,
-            weight: spec.weight,
-            priority: spec.priority,
+            weight,
+            priority,
+            zone,
             epoch: 0,
             boots: 0,
             booting: false,
@@ -78,17 +88,18 @@ impl Server {
             cold_since: None,
             busy: 0,
             queue: VecDeque::new(),
+            cache: spec.cache.map(|cache| Cache::new(cache.keys)),
             faults: Vec::new(),
         }
     }
 
     /// As a provider tells of it.
-    pub(crate) fn endpoint(&self, index: u32, spec: &EndpointGroup) -> Endpoint {
+    pub(crate) fn endpoint(&self, index: u32) -> Endpoint {
         let mut endpoint = Endpoint::at(address(index));
         endpoint.id = self.id.clone();
         endpoint.weight = Weight(self.weight);
         endpoint.priority = self.priority;
-        endpoint.zone = spec.zone.as_deref().map(Into::into);
+        endpoint.zone = self.zone.as_deref().map(Into::into);
         endpoint
     }
 
@@ -100,6 +111,9 @@ impl Server {
 
     pub(crate) fn booted(&mut self, now: Instant, spec: &EndpointGroup) {
         self.booting = false;
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
+        }
         self.cold_since = (!spec.warm_up.is_zero()).then_some(now);
     }
 
@@ -179,7 +193,25 @@ impl Server {
         next
     }
 
-    pub(crate) fn work(&self, job: Job, now: Instant, spec: &EndpointGroup, rng: &mut Rng) -> Work {
+    pub(crate) fn work(
+        &mut self,
+        job: Job,
+        now: Instant,
+        spec: &EndpointGroup,
+        rng: &mut Rng,
+    ) -> Work {
+        let mut work = self.work_uncached(job, now, spec, rng);
+        if work.answer == Answer::Success
+            && let (Some(cache), Some(kept)) = (&mut self.cache, spec.cache)
+            && !cache.touch(job.user)
+        {
+            work.takes = scaled(work.takes, kept.miss);
+        }
+        work
+    }
+
+    /// As if it had no cache: for health checks.
+    fn work_uncached(&self, job: Job, now: Instant, spec: &EndpointGroup, rng: &mut Rng) -> Work {
         let chance = rng.unit();
         let (mut errors, mut resets) = (0.0, 0.0);
         for (_, fault) in &self.faults {
@@ -194,13 +226,19 @@ impl Server {
         } else if chance < errors + resets {
             (FAST_FAILURE, Answer::Reset)
         } else {
-            (self.service_time(now, spec, rng), Answer::Success)
+            (self.service_time(job.takes, now, spec, rng), Answer::Success)
         };
         Work { job, takes, answer }
     }
 
-    fn service_time(&self, now: Instant, spec: &EndpointGroup, rng: &mut Rng) -> Duration {
-        let mut latency: Latency = spec.latency;
+    fn service_time(
+        &self,
+        known: Option<Duration>,
+        now: Instant,
+        spec: &EndpointGroup,
+        rng: &mut Rng,
+    ) -> Duration {
+        let mut latency: Latency = known.map_or(spec.latency, Latency::Constant);
         let mut factor = self.coldness(now, spec);
         for (_, fault) in &self.faults {
             match fault {
@@ -241,8 +279,8 @@ impl Server {
         if !by_request {
             return (REFUSAL, true);
         }
-        let job = Job { slot: 0, serial: 0, number: 0 };
-        let work = self.work(job, now, spec, rng);
+        let job = Job { slot: 0, serial: 0, number: 0, user: 0, takes: None };
+        let work = self.work_uncached(job, now, spec, rng);
         if work.takes < timeout {
             (work.takes, work.answer == Answer::Success)
         } else {
@@ -266,12 +304,14 @@ pub(crate) fn index_of(address: SocketAddr) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use model::spec::scenario::CacheSpec;
+
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
 
     fn job(slot: u32) -> Job {
-        Job { slot, serial: 0, number: 0 }
+        Job { slot, serial: 0, number: 0, user: slot.into(), takes: None }
     }
 
     fn group() -> EndpointGroup {
@@ -285,7 +325,7 @@ mod tests {
     fn one_is_served_one_queues_and_the_next_is_reset() {
         let (spec, now) = (group(), Instant::ZERO);
         let mut rng = Rng::from_seed(1);
-        let mut server = Server::new("web-1".into(), 0, &spec);
+        let mut server = Server::new("web-1".into(), 0, 0, &spec);
         let offer = server.offer(job(1), now, &spec, &mut rng);
         assert!(matches!(offer, Offer::Serves(Work { takes, .. }) if takes == 10 * MS));
         assert!(matches!(server.offer(job(2), now, &spec, &mut rng), Offer::Queues));
@@ -301,21 +341,56 @@ mod tests {
         let mut spec = group();
         spec.warm_up = 1000 * MS;
         let mut rng = Rng::from_seed(1);
-        let mut server = Server::new("web-1".into(), 0, &spec);
-        let mut takes = |server: &Server, at: Duration| {
+        let mut server = Server::new("web-1".into(), 0, 0, &spec);
+        let mut takes = |server: &mut Server, at: Duration| {
             server.work(job(1), Instant::ZERO + at, &spec, &mut rng).takes.as_millis()
         };
-        assert_eq!(takes(&server, Duration::ZERO), 10);
+        assert_eq!(takes(&mut server, Duration::ZERO), 10);
         server.booted(Instant::ZERO, &group_with_warm_up());
-        assert_eq!([0, 500, 1000, 9000].map(|ms| takes(&server, ms * MS)), [50, 30, 10, 10]);
+        assert_eq!([0, 500, 1000, 9000].map(|ms| takes(&mut server, ms * MS)), [50, 30, 10, 10]);
         server.afflict(0, Fault::Slower(3.0));
-        assert_eq!(takes(&server, 2000 * MS), 30);
+        assert_eq!(takes(&mut server, 2000 * MS), 30);
         assert!(server.afflict(1, Fault::Crash));
         assert!(server.is_down() && !server.recover(0) && server.recover(1));
         assert!(server.check(false, MS, Instant::ZERO, &spec, &mut Rng::from_seed(1)).1);
         server.afflict(2, Fault::Errors(1.0));
         assert!(server.check(false, MS, Instant::ZERO, &spec, &mut Rng::from_seed(1)).1);
         assert!(!server.check(true, 9 * MS, Instant::ZERO, &spec, &mut Rng::from_seed(1)).1);
+    }
+
+    #[test]
+    fn what_is_not_in_the_cache_takes_its_time() {
+        let mut spec = group();
+        spec.cache = Some(CacheSpec { keys: 2, miss: 10.0 });
+        let (mut rng, now) = (Rng::from_seed(1), Instant::ZERO);
+        let mut server = Server::new("web-1".into(), 0, 0, &spec);
+        let mut takes = |server: &mut Server, user: u32| {
+            server.work(job(user), now, &spec, &mut rng).takes.as_millis()
+        };
+        let taken = [1, 1, 2, 3, 1, 3].map(|user| takes(&mut server, user));
+        assert_eq!(taken, [100, 10, 100, 100, 100, 10]);
+        // Checks see nothing of it, and a start empties it.
+        server.boot();
+        server.booted(now, &group());
+        assert_eq!(takes(&mut server, 3), 100);
+        let known = Job { takes: Some(7 * MS), ..job(3) };
+        assert_eq!(server.work(known, now, &spec, &mut Rng::from_seed(1)).takes, 7 * MS);
+    }
+
+    #[test]
+    fn members_of_a_group_may_differ_and_repeat() {
+        let mut spec = group();
+        let member = |weight, zone: Option<&str>| Member {
+            weight,
+            priority: 1,
+            zone: zone.map(str::to_owned),
+        };
+        spec.members = vec![member(7, None), member(9, Some("b"))];
+        for (number, weight, zone) in [(0, 7, None), (1, 9, Some("b")), (3, 9, Some("b"))] {
+            let endpoint = Server::new("web-1".into(), 0, number, &spec).endpoint(5);
+            assert_eq!((endpoint.weight, endpoint.priority), (Weight(weight), 1));
+            assert_eq!(endpoint.zone.as_deref(), zone);
+        }
     }
 
     fn group_with_warm_up() -> EndpointGroup {

@@ -110,7 +110,11 @@ impl<'a> Simulation<'a> {
             count: 0,
             places: if hashes { vec![0; group.keys as usize] } else { Vec::new() },
         };
-        let priority = scenario.endpoints.iter().map(|group| group.priority).min().unwrap_or(0);
+        let priorities = scenario
+            .endpoints
+            .iter()
+            .flat_map(|group| (0..group.count).map(|number| group.member(number).priority));
+        let priority = priorities.min().unwrap_or(0);
         let mut simulation = Self {
             scenario,
             seed,
@@ -150,7 +154,7 @@ impl<'a> Simulation<'a> {
         self.publish_endpoints(Duration::ZERO);
         for (index, client) in (0..).zip(&self.scenario.clients) {
             match client.traffic {
-                Traffic::Open { .. } => self.next_arrival(index, self.begin),
+                Traffic::Open { .. } | Traffic::Recorded(_) => self.next_arrival(index, self.begin),
                 Traffic::Closed { users, think } => {
                     for _ in 0..users {
                         let pause = exponential(think, &mut self.clients[index as usize].rng);
@@ -230,8 +234,8 @@ impl<'a> Simulation<'a> {
         match event {
             Event::Arrive { client, epoch } => {
                 if self.clients[client as usize].epoch == epoch {
-                    self.next_arrival(client, self.now);
                     self.ask(client);
+                    self.next_arrival(client, self.now);
                 }
             }
             Event::Ask { client } => self.ask(client),
@@ -276,24 +280,34 @@ impl<'a> Simulation<'a> {
 
     pub(crate) fn next_arrival(&mut self, index: u32, after: Instant) {
         let client = &mut self.clients[index as usize];
-        if let Traffic::Open { rate } = self.scenario.clients[index as usize].traffic
-            && rate * client.factor > 0.0
-        {
-            let mean = Duration::from_secs_f64(1.0 / (rate * client.factor));
-            let at = after + exponential(mean, &mut client.rng);
-            if at < self.end {
-                self.queue.add(at, Event::Arrive { client: index, epoch: client.epoch });
+        let at = match &self.scenario.clients[index as usize].traffic {
+            Traffic::Open { rate } if rate * client.factor > 0.0 => {
+                let mean = Duration::from_secs_f64(1.0 / (rate * client.factor));
+                after + exponential(mean, &mut client.rng)
             }
+            Traffic::Recorded(recording) => {
+                let Some(next) = recording.arrivals.get(client.count as usize) else { return };
+                let after = Duration::from_micros((next.at_us as f64 / recording.speed) as u64);
+                if after >= self.scenario.duration {
+                    return;
+                }
+                self.begin + after
+            }
+            Traffic::Open { .. } | Traffic::Closed { .. } => return,
+        };
+        if at < self.end {
+            self.queue.add(at, Event::Arrive { client: index, epoch: client.epoch });
         }
     }
 
     /// A new server of a group, which nobody knows of yet.
     pub(crate) fn start_server(&mut self, group: usize) -> u32 {
         let spec = &self.scenario.endpoints[group];
+        let number = self.started[group];
         self.started[group] += 1;
         let id = EndpointId::new(format!("{}-{}", spec.name, self.started[group]));
         let index = self.servers.len() as u32;
-        self.servers.push(Server::new(id.clone(), group, spec));
+        self.servers.push(Server::new(id.clone(), group, number, spec));
         self.ids.insert(id, index);
         self.members[group].push(index);
         index
@@ -313,7 +327,7 @@ impl<'a> Simulation<'a> {
         let version = &self.versions[version as usize];
         let endpoint = |index: &u32| -> Endpoint {
             let server = &self.servers[*index as usize];
-            server.endpoint(*index, &self.scenario.endpoints[server.group])
+            server.endpoint(*index)
         };
         let endpoints = version.iter().map(endpoint).collect();
         self.invariants.listed(balancer, version);

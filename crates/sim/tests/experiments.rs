@@ -1,9 +1,11 @@
 //! Experiments whose outcome is known: by arithmetic, or because somebody published it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use model::spec::scenario::{
-    Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
+    Action, Arrival, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Recording, Scenario,
+    ScenarioEvent, Traffic,
 };
 use model::spec::{HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, SlowStartSpec};
 use sim::Report;
@@ -278,4 +280,56 @@ fn hedges_cut_a_tail_that_is_chance() {
         assert!(with.p99_ms < 40.0, "{}", with.p99_ms);
         assert!(with.hedges as f64 <= 0.05 * with.requests as f64 * 1.05);
     }
+}
+
+/// Each endpoint has room for a fifth of the keys: kept together, all find room somewhere.
+#[test]
+fn caches_are_what_hash_policies_are_for() {
+    let mut scenario = scenario(60 * S, 500.0);
+    scenario.clients[0].keys = 5000;
+    let mut web = group("web", 10, 1);
+    web.cache = Some(CacheSpec { keys: 1000, miss: 10.0 });
+    scenario.endpoints.push(web);
+    for policy in policies() {
+        // Of 30,000 requests for 5,000 keys one in six is the first, if nothing is forgotten;
+        // spread over all, an endpoint's 1,000 are a fifth of what it is asked for.
+        let is_cold = match policy {
+            "source_hash" | "maglev" | "ring_hash" | "rendezvous" => false,
+            "round_robin" | "random" | "least_request" => true,
+            _ => continue,
+        };
+        let p50_ms = run(&scenario, policy).p50_ms;
+        assert_eq!(p50_ms > 100.0, is_cold, "{policy}: {p50_ms}");
+    }
+}
+
+#[test]
+fn a_recording_is_played_at_its_speed_and_with_its_durations() {
+    let arrival = |n: u32| Arrival {
+        at_us: u64::from(n) * 10_000,
+        took_us: 1000 * (n % 100 + 1),
+        user: n % 7,
+    };
+    let recording = |speed, durations| Recording {
+        access_log: PathBuf::new(),
+        service: None,
+        speed,
+        durations,
+        arrivals: (0..1000).map(arrival).collect(),
+    };
+    let check = |speed, durations, requests: u64, p50_ms: f64| {
+        let mut scenario = scenario(4 * S, 1.0);
+        scenario.clients[0].traffic = Traffic::Recorded(recording(speed, durations));
+        scenario.clients[0].keys = 7;
+        scenario.endpoints.push(EndpointGroup::new("web", 3, Latency::Constant(20 * MS)));
+        let report = run(&scenario, "rendezvous");
+        assert_eq!((report.requests, report.succeeded), (requests, requests));
+        assert!((report.p50_ms - p50_ms).abs() < 1.0, "{}", report.p50_ms);
+        // Each client is a key, and load does not move it while little is in flight.
+        assert_eq!(report.moved == Some(0.0), !durations, "{:?}", report.moved);
+    };
+    // Ten seconds, of which the scenario is long enough for four, or for all at three times.
+    check(1.0, false, 400, 20.0);
+    check(3.0, false, 1000, 20.0);
+    check(3.0, true, 1000, 50.0);
 }

@@ -2,21 +2,24 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::spec::scenario::{
-    Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
+    Action, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Recording, Scenario,
+    ScenarioEvent, Traffic,
 };
 use model::vocabulary::Vocabulary;
 
 use crate::defect::{Report, Span};
-use crate::fields::{Fields, scalar};
+use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys::scenario as keys;
+use crate::table::Kind;
 use crate::tree::{Entry, Node, Value, quoted};
 use crate::units;
 
 use super::bind::Binds;
-use super::{Context, name, policy, service};
+use super::{Context, name, path_of, policy, service};
 
 pub(crate) fn scenario(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) -> Scenario {
     let context = Context {
@@ -69,27 +72,41 @@ fn clients(entry: &Entry, report: &Report<'_>) -> ClientGroup {
     fields.integer("users", &mut users);
     fields.duration("think", &mut think);
     let is_map = matches!(entry.value.value, Value::Map(_));
-    match (fields.has("rate"), fields.has("users")) {
-        (true, true) => report.error_help(
-            fields.key_span("users"),
-            format!("{what} have both `rate` and `users`"),
+    let recording =
+        fields.section("recorded", &keys::RECORDED).and_then(|fields| recording(&fields, report));
+    let given: Vec<&Entry> = fields.entries(&["rate", "users", "recorded"]).collect();
+    match given[..] {
+        [first, second, ..] => report.error_help(
+            second.key_span,
+            format!("{what} have both `{}` and `{}`", first.key, second.key),
             "keep one of the two",
         ),
-        (false, false) if is_map => report.error_help(
+        [] if is_map => report.error_help(
             entry.key_span,
             format!("{what} send nothing"),
             "add `rate: 100` for requests at random moments, or `users: 10`",
         ),
         _ => {}
     }
-    let traffic = match rate {
-        Some(rate) => Traffic::Open { rate },
-        None => Traffic::Closed { users, think },
+    let traffic = match (rate, recording) {
+        (Some(rate), _) => Traffic::Open { rate },
+        (None, Some(recording)) => Traffic::Recorded(recording),
+        (None, None) => Traffic::Closed { users, think },
     };
     let mut group = ClientGroup::new(&entry.key, traffic);
     fields.duration_or_off("timeout", &mut group.timeout);
     fields.integer("keys", &mut group.keys);
     group
+}
+
+fn recording(fields: &Fields<'_>, report: &Report<'_>) -> Option<Recording> {
+    let access_log = fields.text("access_log").and_then(|p| path_of("access_log", p, report));
+    let service = fields.text("service").map(|(service, _)| service.to_owned());
+    let speed = fields.parsed("speed", number).map_or(1.0, |(speed, _)| speed);
+    let mut durations = false;
+    fields.bool("durations", &mut durations);
+    let arrivals = Arc::new([]);
+    Some(Recording { access_log: access_log?, service, speed, durations, arrivals })
 }
 
 fn endpoints(entry: &Entry, report: &Report<'_>) -> EndpointGroup {
@@ -105,7 +122,26 @@ fn endpoints(entry: &Entry, report: &Report<'_>) -> EndpointGroup {
     group.zone = fields.text("zone").map(|(zone, _)| zone.to_owned());
     fields.duration("boot", &mut group.boot);
     fields.duration("warm_up", &mut group.warm_up);
+    group.cache = cache(&fields, report);
     group
+}
+
+fn cache(fields: &Fields<'_>, report: &Report<'_>) -> Option<CacheSpec> {
+    let entry = fields.entry("cache")?;
+    match scalar(&entry.value) {
+        Some("off") => return None,
+        Some(_) => {
+            let kind = keys::ENDPOINTS.key("cache").map_or(Kind::Bool, |key| key.kind);
+            wrong_kind(report, "cache", &kind, &entry.value);
+            return None;
+        }
+        None => {}
+    }
+    let fields = fields.section("cache", &keys::CACHE)?;
+    let mut keys = 0;
+    fields.integer("keys", &mut keys);
+    let miss = fields.parsed("miss", number).map_or(10.0, |(times, _)| times);
+    Some(CacheSpec { keys, miss })
 }
 
 /// The key `latency`: a duration or a distribution.
@@ -183,7 +219,7 @@ fn event(node: &Node, scenario: &Scenario, report: &Report<'_>) -> Option<Scenar
     let action = match &*deed.key {
         "times" => {
             missing("clients");
-            let traffic = clients.and_then(|clients| scenario.clients.get(clients))?.traffic;
+            let traffic = &clients.and_then(|clients| scenario.clients.get(clients))?.traffic;
             if !matches!(traffic, Traffic::Open { .. }) {
                 let message = "`times` is for clients with a `rate`";
                 report.error(deed.key_span, message);

@@ -70,7 +70,7 @@ pub(crate) static SCENARIO_SERVICE: Section = Section {
 
 pub(crate) static CLIENTS: Section = Section {
     name: "clients",
-    doc: "A group of clients alike: either `rate` or `users`.",
+    doc: "A group of clients alike: one of `rate`, `users` and `recorded`.",
     example: "rate: 100",
     keys: &[
         key(
@@ -85,6 +85,12 @@ pub(crate) static CLIENTS: Section = Section {
             Means("see `rate`"),
             "So many users, each of whom waits for an answer before the next request.",
         ),
+        key(
+            "recorded",
+            In(&RECORDED),
+            Means("see `rate`"),
+            "The requests of an access log, at the times when they came.",
+        ),
         key("think", GRACE, Written("1s"), "Users wait so long on average between requests."),
         key(
             "timeout",
@@ -97,6 +103,33 @@ pub(crate) static CLIENTS: Section = Section {
             Integer { min: 1, max: 10_000_000 },
             Written("1000"),
             "Different keys among its requests, for policies that hash.",
+        ),
+    ],
+};
+
+pub(crate) static RECORDED: Section = Section {
+    name: "recorded",
+    doc: "An access log of this program, played again. Each client address is a key.",
+    example: "access_log: access.log",
+    keys: &[
+        key(
+            "access_log",
+            text("a path", "access.log"),
+            Required,
+            "The file, seen from the directory of the scenario. Of what was sent off, the times, the clients and the durations are used.",
+        ),
+        key(
+            "service",
+            SERVICE_NAME,
+            Means("all of them"),
+            "Only requests that went to this service.",
+        ),
+        key("speed", NUMBER, Written("1"), "They come so many times as fast."),
+        key(
+            "durations",
+            Bool,
+            Written("false"),
+            "Each takes as long as it took then, whatever `latency` says.",
         ),
     ],
 };
@@ -140,6 +173,22 @@ pub(crate) static ENDPOINTS: Section = Section {
             Written("0s"),
             "After its start it is five times as slow, and gets to its speed over this time.",
         ),
+        key(
+            "cache",
+            AnyOf(&[OFF, In(&CACHE)]),
+            Written("off"),
+            "It is slower with keys that it did not serve lately.",
+        ),
+    ],
+};
+
+pub(crate) static CACHE: Section = Section {
+    name: "cache",
+    doc: "What each endpoint keeps of the requests that it served. The least recently used key makes room, and a start empties it.",
+    example: "keys: 1000",
+    keys: &[
+        key("keys", Integer { min: 1, max: 10_000_000 }, Required, "Keys that it has room for."),
+        key("miss", NUMBER, Written("10"), "With another key it takes so many times as long."),
     ],
 };
 

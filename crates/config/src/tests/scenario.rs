@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::spec::scenario::{Action, Fault, Latency, Scenario, Traffic};
+use model::spec::scenario::{Action, CacheSpec, Fault, Latency, Scenario, Traffic};
 use model::spec::{HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, SlowStartSpec};
 
 use super::VOCABULARY;
@@ -30,11 +30,12 @@ service:
 clients:
   shop: { rate: 12.5, timeout: 1s, keys: 50 }
   batch: { users: 20, think: 500ms }
+  past: { recorded: { access_log: a.log, service: web, speed: 2.5, durations: true }, timeout: 2s }
 endpoints:
   web: { count: 9, latency: { median: 30ms, sigma: 0.3 }, threads: 8, queue_max: 5, weight: 2 }
   far: { latency: { mean: 10ms }, priority: 1, zone: b, boot: 2s, warm_up: 10s }
   odd: { latency: { fast: 1ms, slow: 1s, share: 1% }, threads: off }
-  fix: { latency: 20ms }
+  fix: { latency: 20ms, cache: { keys: 100, miss: 4 } }
 events:
   - { at: 1s, for: 2s, endpoints: web, count: 2, slower: 1.5 }
   - { at: 1s, endpoints: far, latency: { mean: 1s } }
@@ -76,10 +77,14 @@ fn everything_is_read() {
     assert_eq!(scenario.service.hedge, Some(HedgeSpec { after, budget: 0.02 }));
     assert_eq!(scenario.service.total_timeout, Some(s(3)));
     assert_eq!(scenario.service.drain_grace, s(4));
-    let [shop, batch] = &scenario.clients[..] else { panic!("{:?}", scenario.clients) };
-    assert_eq!((shop.traffic, shop.timeout), (Traffic::Open { rate: 12.5 }, Some(s(1))));
+    let [shop, batch, past] = &scenario.clients[..] else { panic!("{:?}", scenario.clients) };
+    assert_eq!((&shop.traffic, shop.timeout), (&Traffic::Open { rate: 12.5 }, Some(s(1))));
     assert_eq!(batch.traffic, Traffic::Closed { users: 20, think: ms(500) });
     assert_eq!((shop.keys, batch.keys), (50, 1000));
+    let Traffic::Recorded(recording) = &past.traffic else { panic!("{past:?}") };
+    assert_eq!(recording.access_log, std::path::Path::new("a.log"));
+    assert_eq!((recording.service.as_deref(), recording.speed), (Some("web"), 2.5));
+    assert!(recording.durations && recording.arrivals.is_empty());
     let latencies = scenario.endpoints.iter().map(|group| group.latency).collect::<Vec<_>>();
     assert_eq!(
         latencies,
@@ -92,6 +97,8 @@ fn everything_is_read() {
     );
     let web = &scenario.endpoints[0];
     assert_eq!((web.count, web.threads, web.queue_max, web.weight), (9, Some(8), 5, 2));
+    assert_eq!(scenario.endpoints[3].cache, Some(CacheSpec { keys: 100, miss: 4.0 }));
+    assert_eq!(web.cache, None);
     let far = &scenario.endpoints[1];
     assert_eq!((far.count, far.priority, far.boot, far.warm_up), (1, 1, s(2), s(10)));
     let fault = |group, count, fault| Action::Fault { group, count, fault };
@@ -130,6 +137,22 @@ fn wrong_scenarios_are_told() {
         (
             "duration: 1s\nclients: { c: { rate: 1, users: 1 } }\nendpoints: { e: { latency: 1ms } }\n",
             "both `rate` and `users`",
+        ),
+        (
+            "duration: 1s\nclients: { c: { users: 1, recorded: { access_log: a } } }\nendpoints: { e: { latency: 1ms } }\n",
+            "both `users` and `recorded`",
+        ),
+        (
+            "duration: 1s\nclients: { c: { recorded: { sped: 2 } } }\nendpoints: { e: { latency: 1ms } }\n",
+            "did you mean `speed`?",
+        ),
+        (
+            "duration: 1s\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: 1ms, cache: on } }\n",
+            "`cache` must be",
+        ),
+        (
+            "duration: 1s\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: 1ms, cache: { miss: 2 } } }\n",
+            "no `keys`",
         ),
         (
             "duration: 1s\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: { mean: 1s, median: 1s } } }\n",

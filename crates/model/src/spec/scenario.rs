@@ -1,6 +1,8 @@
 //! What `evenkeel simulate` plays: clients, endpoints, and what befalls them, each at its time.
 //! Times count from the moment when the clients begin.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::spec::{PolicySpec, ServiceSpec};
@@ -33,13 +35,41 @@ pub struct ClientGroup {
     pub keys: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Traffic {
     /// So many requests a second whatever happens to them, at random moments (a Poisson process).
     Open { rate: f64 },
     /// So many users; each waits for its answer, and then for so long on average (exponentially
     /// distributed).
     Closed { users: u32, think: Duration },
+    /// What once came, at the times when it came.
+    Recorded(Recording),
+}
+
+/// Requests of an access log of this program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    pub access_log: PathBuf,
+    /// Only requests to this service; `None`: all.
+    pub service: Option<String>,
+    /// They come so many times as fast as they came then. Default 1.
+    pub speed: f64,
+    /// Each takes as long as it took then, in place of the latency of the endpoint that serves it
+    /// now. Default false.
+    pub durations: bool,
+    /// By ascending `at_us`. Empty until somebody who may open files has read the log.
+    pub arrivals: Arc<[Arrival]>,
+}
+
+/// One request of a recording; small, as there may be millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Since the first request of the recording, in microseconds.
+    pub at_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u32,
+    /// Which of the recording's clients sent it; counted from zero, below `ClientGroup::keys`.
+    pub user: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -55,10 +85,33 @@ pub struct EndpointGroup {
     pub weight: u16,
     pub priority: u8,
     pub zone: Option<String>,
+    /// Weight, priority and zone of each, where they differ; a group that grows begins anew with
+    /// the first. Empty: all are as this group says.
+    pub members: Vec<Member>,
+    /// What an endpoint keeps of what it served. Default: nothing makes a difference.
+    pub cache: Option<CacheSpec>,
     /// From the start of a new or crashed endpoint until it can be reached.
     pub boot: Duration,
     /// Then it is slow at first, and gets to its speed over this time.
     pub warm_up: Duration,
+}
+
+/// What an endpoint has of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    pub weight: u16,
+    pub priority: u8,
+    pub zone: Option<String>,
+}
+
+/// A cache by the request's key: the least recently used one makes room. It is empty at each
+/// start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CacheSpec {
+    /// Of how many keys.
+    pub keys: u32,
+    /// A request whose key is not there takes so many times as long. Default 10.
+    pub miss: f64,
 }
 
 /// How long requests take.
@@ -156,8 +209,21 @@ impl EndpointGroup {
             weight: 1,
             priority: 0,
             zone: None,
+            members: Vec::new(),
+            cache: None,
             boot: Duration::ZERO,
             warm_up: Duration::ZERO,
+        }
+    }
+
+    /// What the endpoint that was started as this one of the group, from zero, is like.
+    pub fn member(&self, number: u32) -> Member {
+        let own = number.checked_rem(self.members.len() as u32);
+        match own.and_then(|own| self.members.get(own as usize)) {
+            Some(member) => member.clone(),
+            None => {
+                Member { weight: self.weight, priority: self.priority, zone: self.zone.clone() }
+            }
         }
     }
 }

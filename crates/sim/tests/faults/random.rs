@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::Rng;
 use model::spec::scenario::{
-    Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
+    Action, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
 use model::spec::{
     HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, RetryCondition, SlowStartSpec,
@@ -161,12 +161,17 @@ fn endpoints(name: &str, dice: &mut Dice) -> EndpointGroup {
     group.zone = Some(name.into());
     group.boot = MS * dice.within(0, 500) as u32;
     group.warm_up = MS * dice.within(0, 1000) as u32;
+    group.cache = dice.one_in(4).then(|| CacheSpec { keys: dice.within(1, 20) as u32, miss: 5.0 });
     group
 }
 
 fn clients(scenario: &mut Scenario, dice: &mut Dice) {
     let mut open = ClientGroup::new("open", Traffic::Open { rate: dice.within(40, 120) as f64 });
     open.timeout = dice.one_in(2).then(|| MS * dice.within(50, 1000) as u32);
+    // Often so few that keys are seen again and again.
+    if dice.one_in(2) {
+        open.keys = dice.within(5, 100) as u32;
+    }
     scenario.clients.push(open);
     if dice.one_in(2) {
         let users = dice.within(1, 6) as u32;
