@@ -6,6 +6,7 @@ mod affinity;
 mod health;
 mod key;
 mod listener;
+mod queue;
 mod route;
 mod run;
 pub mod scenario;
@@ -20,6 +21,9 @@ pub use health::{HealthKind, HealthSpec, StatusSet};
 pub use key::KeySource;
 pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
+};
+pub use queue::{
+    ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,

@@ -29,6 +29,12 @@ pub struct EndpointStatus {
     /// Why it is in this state: `connect: connection refused (3 in a row)`.
     pub reason: String,
     pub in_flight: u32,
+    /// How many it may have at the same time now; absent: as many as come.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<u32>,
+    /// Waiting for this endpoint and no other.
+    #[serde(default)]
+    pub queued: u32,
     pub requests: u64,
     pub failures: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -48,6 +54,50 @@ pub struct ServiceStatus {
     pub retries_denied: u64,
     /// Picks that found no endpoint.
     pub unavailable: u64,
+    #[serde(default)]
+    pub queue: QueueStatus,
+}
+
+/// Who waits for an endpoint with room, who waited, and who was turned away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Waiting now, those who wait for one endpoint included.
+    pub queued: u64,
+    pub rejected: RejectedStatus,
+    /// How long those waited who got an endpoint: upper bounds in microseconds (the last is
+    /// `u64::MAX`) and how many fell at or below each but above the one before.
+    pub waited_us: Vec<(u64, u64)>,
+    pub waited_us_sum: u64,
+}
+
+/// Requests that were turned away, and attempts that were not made, by what was in their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedStatus {
+    /// All endpoints were at their limit, and there is no queue.
+    pub concurrency: u64,
+    pub queue_full: u64,
+    pub queue_timeout: u64,
+    /// `limits.requests`
+    pub requests: u64,
+    /// `limits.retries`
+    pub retries: u64,
+}
+
+impl RejectedStatus {
+    pub fn total(&self) -> u64 {
+        self.concurrency + self.queue_full + self.queue_timeout + self.requests + self.retries
+    }
+
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("concurrency", self.concurrency),
+            ("queue_full", self.queue_full),
+            ("queue_timeout", self.queue_timeout),
+            ("requests", self.requests),
+            ("retries", self.retries),
+        ]
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -12,6 +12,7 @@
 //!   unproven, healthy removed ones stand by, and serve until one is proven or the grace is over.
 //! * Evidence from traffic never takes out the last eligible endpoint; failed checks may.
 
+mod learn;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,8 +27,11 @@ use model::status::EndpointStatus;
 use model::{Endpoint, EndpointId, Instant, Rng, Weight};
 
 use crate::endpoint::Origin;
+use crate::gate::Gate;
 use crate::member::{Member, Standing};
 use crate::{DueCheck, EndpointHandle, Sessions, UnknownEndpoint};
+
+pub(crate) use learn::Learner;
 
 pub(crate) struct Control {
     origin: Arc<Origin>,
@@ -63,6 +67,8 @@ struct Pending {
     leaving: Vec<Arc<EndpointHandle>>,
     staying: Vec<Arc<EndpointHandle>>,
     changed: bool,
+    /// A limit has grown.
+    room: bool,
 }
 
 /// Whether the published snapshot is out of date.
@@ -81,6 +87,8 @@ pub(crate) struct Notices {
     pub(crate) leaving: Vec<Arc<EndpointHandle>>,
     pub(crate) staying: Vec<Arc<EndpointHandle>>,
     pub(crate) changed: bool,
+    /// Somebody who waits may be served now.
+    pub(crate) room: bool,
 }
 
 /// New endpoints whose first check starts at once; further ones follow in batches of as many, so
@@ -147,6 +155,10 @@ impl Control {
         }
         if old.health != self.spec.health {
             self.update_health(now);
+        }
+        if old.limits != self.spec.limits || old.queue != self.spec.queue {
+            self.set_limits();
+            self.pending.stale = Stale::Now;
         }
         self.set_tick(now);
         if old.source != self.spec.source
@@ -242,7 +254,9 @@ impl Control {
         self.checkers += 1;
         let timer = Instant::FAR_FUTURE;
         let standing = Standing::Listed;
-        let mut member = Member { endpoint, weight, standing, checker, handle, timer };
+        let learner = self.learner();
+        let mut member = Member { endpoint, weight, standing, checker, handle, timer, learner };
+        member.set_limit(&self.spec.limits);
         member.set_timer(&mut self.timers, member.checker.poll_timeout());
         self.members.insert(key, member);
         self.pending.stale = Stale::Now;
@@ -326,6 +340,7 @@ impl Control {
 
     pub(crate) fn close(&mut self) {
         self.closed = true;
+        self.tick_at = None;
         self.listed.clear();
         let keys: Vec<u64> = self.members.keys().copied().collect();
         for key in keys {
@@ -333,6 +348,10 @@ impl Control {
         }
         self.pending.stale = Stale::Now;
         self.pending.changed = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -374,11 +393,13 @@ impl Control {
     }
 
     /// What is done once in a while for all endpoints together, from what their counters say.
-    fn tick(&mut self, _now: Instant) {}
+    fn tick(&mut self, _now: Instant) {
+        self.learn();
+    }
 
     /// How often; `None`: nothing needs it now.
     fn tick_interval(&self) -> Option<Duration> {
-        None
+        self.learns_every()
     }
 
     /// Begins or ends to tick, after whatever may have changed whether it is needed.
@@ -485,5 +506,10 @@ fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {
-    Arc::new(Origin { service: name.clone(), events, suspect_after: AtomicU32::new(u32::MAX) })
+    Arc::new(Origin {
+        service: name.clone(),
+        events,
+        suspect_after: AtomicU32::new(u32::MAX),
+        gate: Gate::default(),
+    })
 }

@@ -106,6 +106,10 @@ impl SessionMap {
         Self(all.into_boxed_slice())
     }
 
+    pub(crate) fn holds(&self, key: u64) -> bool {
+        self.0.iter().any(|(_, endpoint)| endpoint.key == key)
+    }
+
     pub(crate) fn find(&self, token: Token) -> Option<&Arc<EndpointHandle>> {
         let at = self.0.binary_search_by_key(&token, |(token, _)| *token).ok()?;
         self.0.get(at).map(|(_, endpoint)| endpoint)

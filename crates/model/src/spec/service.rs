@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::spec::{AffinitySpec, HealthSpec, RunSpec};
+use crate::spec::{AffinitySpec, HealthSpec, QueueSpec, RunSpec, ServiceLimitSpec};
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
 
@@ -15,6 +15,9 @@ pub struct ServiceSpec {
     pub affinity: Option<AffinitySpec>,
     pub retry: RetrySpec,
     pub pool: PoolSpec,
+    pub limits: ServiceLimitSpec,
+    /// Default none: what finds all endpoints at their limit gets 503.
+    pub queue: Option<QueueSpec>,
     /// To connect, then the next endpoint is tried. Default 2 s.
     pub connect_timeout: Duration,
     /// From the end of the request to the first byte of the answer, then 504. Default 60 s.
@@ -137,6 +140,8 @@ impl ServiceSpec {
             affinity: None,
             retry: RetrySpec::default(),
             pool: PoolSpec::default(),
+            limits: ServiceLimitSpec::default(),
+            queue: None,
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(60),
             total_timeout: None,

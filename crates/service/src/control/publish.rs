@@ -4,7 +4,7 @@ use balance::Candidate;
 use health::State;
 use model::Instant;
 
-use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Stale};
+use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Pending, Stale};
 use crate::member::{Member, Standing};
 use crate::session::SessionMap;
 use crate::snapshot::Snapshot;
@@ -34,7 +34,8 @@ impl Control {
         for handle in &pending.leaving {
             handle.leave(close_at);
         }
-        Notices { leaving: pending.leaving, staying: pending.staying, changed: pending.changed }
+        let Pending { leaving, staying, changed, room, .. } = pending;
+        Notices { leaving, staying, changed, room }
     }
 
     /// Those that stand by leave as soon as a listed endpoint is healthy, or none is about to be.
@@ -86,7 +87,11 @@ impl Control {
             }
         }
         self.serving = true;
-        Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng))
+        Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng)).with_limits(
+            &self.spec.limits,
+            self.spec.queue.as_ref(),
+            &candidates,
+        )
     }
 
     /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand

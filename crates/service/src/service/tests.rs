@@ -7,6 +7,8 @@ use model::{Instant, Outcome, Report};
 
 use super::*;
 
+mod limits;
+mod queues;
 mod sessions;
 
 /// Takes notes.
