@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use model::status::{
-    EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics, ServiceMetrics,
-    ServiceStatus,
+    EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics, QueueStatus,
+    ServiceMetrics, ServiceStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -25,6 +25,7 @@ impl FakeControl {
             retries: 3,
             retries_denied: 1,
             unavailable: 2,
+            queue: QueueStatus::default(),
         };
         let images = ServiceStatus {
             name: "images".into(),
@@ -67,6 +68,8 @@ pub(crate) fn endpoint(id: &str) -> EndpointStatus {
         state: EndpointState::Healthy,
         reason: "checked".into(),
         in_flight: 4,
+        limit: None,
+        queued: 0,
         requests: 100,
         failures: 5,
         latency_us: Some(1500),

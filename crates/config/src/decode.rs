@@ -13,6 +13,7 @@ mod health;
 mod listener;
 mod pattern;
 mod policy;
+mod queue;
 mod route;
 mod run;
 mod scenario;

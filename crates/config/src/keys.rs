@@ -3,6 +3,7 @@
 
 mod affinity;
 mod listener;
+mod queue;
 mod route;
 pub(crate) mod scenario;
 mod service;
@@ -11,6 +12,7 @@ pub(crate) use affinity::{AFFINITY, AFFINITY_COOKIE};
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };
+pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS};
 pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
     ENDPOINT, HEALTH, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use model::spec::{
-    AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HostPattern,
-    PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, RetryCondition, SameSite, StatusSet,
-    TextMatch,
+    AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
+    HealthKind, HostPattern, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer,
+    QueueSpec, RetryCondition, SameSite, ServiceLimitSpec, StatusSet, TextMatch,
 };
 use model::vocabulary::OptionValue;
 
@@ -135,6 +135,8 @@ services:
     affinity: { cookie: { name: KEEL, ttl: 1d, path: /app, secure: true, http_only: false, same_site: none, secret: 0123456789abcdef } }
     retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
     pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
+    limits: { concurrency: { learnt: { min: 2, max: 64 } }, requests: 1_000, retries: 20 }
+    queue: { per: endpoint, max: 10, timeout: 250ms, priority: header:X-Priority }
     timeouts: { connect: 500ms, first_byte: 1s, total: 1m }
     drain_grace: 0s
     proxy_protocol: v2
@@ -258,6 +260,13 @@ fn every_key_of_a_service_is_read() {
     );
     assert!(web.retry.non_idempotent);
     assert_eq!((web.pool.idle_max, web.pool.connections_max), (0, Some(100)));
+    let concurrency = Some(ConcurrencySpec::Learnt { min: 2, max: 64 });
+    let limits = ServiceLimitSpec { concurrency, requests: Some(1000), retries: Some(20) };
+    assert_eq!(web.limits, limits);
+    let timeout = Duration::from_millis(250);
+    let priority = Some("x-priority".to_owned());
+    let per = QueuePer::Endpoint;
+    assert_eq!(web.queue, Some(QueueSpec { per, max: 10, timeout, priority }));
     assert_eq!(web.connect_timeout, Duration::from_millis(500));
     assert_eq!(web.total_timeout, Some(Duration::from_secs(60)));
     assert_eq!(web.drain_grace, Duration::ZERO);

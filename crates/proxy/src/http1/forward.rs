@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::spec::RetryCondition;
 use model::{Instant, Outcome, Report};
-use service::{EndpointHandle, Pick, Request, Settings, Token};
+use service::{Acquired, EndpointHandle, Pick, Request, Settings, Token};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
 
@@ -16,6 +16,7 @@ use crate::http1::request_head;
 use crate::http1::spare::Scratch;
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
+use crate::queue::{self, Refusal};
 use crate::relay::{RelayEnd, relay};
 use crate::upstream::{Announce, DialError, Upstream, dial};
 
@@ -40,6 +41,8 @@ struct Forward<'a> {
     started: Instant,
     /// What a hash policy goes by.
     key: Option<u64>,
+    /// How early its turn comes if it must wait.
+    priority: u8,
     /// What the client's cookie says, if the service gives any.
     session: Option<Token>,
     upload: Pump,
@@ -86,6 +89,7 @@ pub(crate) async fn forward(
     let session = settings.sessions().and_then(|sessions| {
         route::find_cookie(&down.view(scratch, changed), sessions.name(), Token::read)
     });
+    let priority = queue::priority(settings.queue.as_ref(), &down.view(scratch, changed));
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -100,6 +104,7 @@ pub(crate) async fn forward(
         settings,
         started,
         key,
+        priority,
         session,
         upload,
         tried: SmallVec::new(),
@@ -112,16 +117,23 @@ pub(crate) async fn forward(
 
 impl Forward<'_> {
     async fn run(&mut self, scratch: &mut Scratch) -> Next {
-        let mut last = (503, "no endpoint");
+        let mut last = None;
         loop {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
             let request = Request { now, key: self.key, exclude: &self.tried };
             let service = &self.target.service;
-            let resumed = self.session.and_then(|token| service.resume(token, &request));
-            let pick = resumed
-                .or_else(|| service.pick(&request, &mut self.down.door.worker.rng.borrow_mut()));
-            let Some(pick) = pick else {
-                return self.down.fail(scratch, last.0, last.1).await;
+            let resumed =
+                self.session.and_then(|t| service.acquire_session(t, &request, self.priority));
+            let acquired = resumed.unwrap_or_else(|| {
+                let rng = &mut self.down.door.worker.rng.borrow_mut();
+                service.acquire(&request, self.priority, rng)
+            });
+            let (pick, now) = match acquired {
+                Acquired::Picked(pick) => (pick, now),
+                acquired => match self.queue(scratch, acquired).await {
+                    Ok(pick) => (pick, self.now()),
+                    Err(refusal) => return self.refused(scratch, refusal, last).await,
+                },
             };
             if std::mem::take(&mut self.unconnected) {
                 self.target.service.count_retry();
@@ -133,7 +145,7 @@ impl Forward<'_> {
             match self.attempt(scratch, pick, now).await {
                 Attempt::Over(next) => return next,
                 Attempt::Again { status, error } => {
-                    last = (status, error);
+                    last = Some((status, error));
                     if self.total_at() <= self.now() {
                         return self.down.fail(scratch, 504, "total time-out").await;
                     }
@@ -145,6 +157,49 @@ impl Forward<'_> {
                     scratch.reply.clear();
                 }
             }
+        }
+    }
+
+    /// Waits for its turn, if it has one to come.
+    async fn queue(&mut self, scratch: &mut Scratch, acquired: Acquired) -> Result<Pick, Refusal> {
+        let now = self.now();
+        let total_at = self.total_at();
+        let waits = matches!(acquired, Acquired::Waits(_));
+        let down = &mut *self.down;
+        let mut client = queue::Client {
+            worker: &down.door.worker,
+            ticket: &down.ticket,
+            stream: &mut down.stream,
+            inbound: &mut down.inbound,
+            bytes_in: 0,
+            ends_with_end: true,
+        };
+        let request = Request { now, key: self.key, exclude: &self.tried };
+        let service = &self.target.service;
+        let settled = queue::settle(acquired, service, &mut client, &request, total_at).await;
+        let bytes_in = client.bytes_in;
+        self.down.count_in(&mut scratch.record, bytes_in);
+        if waits {
+            scratch.record.queued += self.now().since(now);
+        }
+        settled
+    }
+
+    /// No endpoint can take it. `last`: how the attempt before failed.
+    async fn refused(
+        &mut self,
+        scratch: &mut Scratch,
+        refusal: Refusal,
+        last: Option<(u16, &'static str)>,
+    ) -> Next {
+        match (refusal, last) {
+            (Refusal::ClientGone | Refusal::Closed, _) => {
+                scratch.record.failed(0, refusal.reason());
+                Next::Reset
+            }
+            (Refusal::TotalTimeout, _) => self.down.fail(scratch, 504, refusal.reason()).await,
+            (_, Some((status, error))) => self.down.fail(scratch, status, error).await,
+            (_, None) => self.down.fail(scratch, 503, refusal.reason()).await,
         }
     }
 
