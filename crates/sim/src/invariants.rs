@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use model::Instant;
-use model::spec::{HealthKind, ServiceSpec};
+use model::spec::{ConcurrencySpec, HealthKind, QueuePer, QueueSpec, ServiceSpec};
 use serde::Serialize;
 use service::{EndpointHandle, Service};
 
@@ -29,6 +29,10 @@ pub(crate) struct Invariants {
     healthy_after: u32,
     budget: f64,
     budget_min: u32,
+    retries_max: Option<u32>,
+    concurrency: Option<u32>,
+    /// One for the whole service.
+    queue: Option<QueueSpec>,
     lowest_priority: u8,
     balancers: Vec<Books>,
     calm: bool,
@@ -43,6 +47,16 @@ struct Books {
     /// Second, requests and retries in it; the last ten seconds.
     window: VecDeque<(u64, u64, u64)>,
     calm_picks: u64,
+    /// Those who wait, in the order of their arrival.
+    line: Vec<Waits>,
+}
+
+/// One that waits.
+struct Waits {
+    slot: u32,
+    priority: u8,
+    /// It was tried nowhere before, and so takes any endpoint.
+    fresh: bool,
 }
 
 #[derive(Clone, Default)]
@@ -88,6 +102,12 @@ impl Invariants {
             healthy_after: spec.health.healthy_after,
             budget: spec.retry.budget,
             budget_min: spec.retry.budget_min,
+            retries_max: spec.limits.retries,
+            concurrency: match spec.limits.concurrency {
+                Some(ConcurrencySpec::Fixed(most)) => Some(most),
+                _ => None,
+            },
+            queue: spec.queue.clone().filter(|queue| queue.per == QueuePer::Service),
             lowest_priority,
             balancers: (0..balancers).map(|_| Books::default()).collect(),
             calm: false,
@@ -198,8 +218,8 @@ impl Invariants {
             "is out"
         } else if self.is_outranked(balancer, servers[server as usize].priority, servers, lag) {
             "is of a later priority than a healthy one"
-        } else if handle.in_flight() != view.in_flight {
-            "has another count in flight than was picked and not reported"
+        } else if self.concurrency.is_some_and(|most| view.in_flight > most) {
+            "is beyond its limit"
         } else {
             return;
         };
@@ -233,9 +253,63 @@ impl Invariants {
             return self.violated(now, || format!("{} ended more than it began", handle.id));
         };
         view.in_flight = left;
-        if handle.in_flight() != left {
-            let counted = handle.in_flight();
-            self.violated(now, || format!("{} counts {counted}, not {left}", handle.id));
+    }
+
+    /// Once all that one call of a service did is in the books.
+    pub(crate) fn compare(&mut self, now: Instant, balancer: u32, handle: &EndpointHandle) {
+        let booked = self.view(balancer, crate::server::index_of(handle.address)).in_flight;
+        let counted = handle.in_flight();
+        if counted != booked {
+            self.violated(now, || format!("{} counts {counted}, not {booked}", handle.id));
+        }
+    }
+
+    /// Somebody came to wait.
+    pub(crate) fn waits(
+        &mut self,
+        now: Instant,
+        balancer: u32,
+        (slot, priority, fresh): (u32, u8, bool),
+    ) {
+        let line = &mut self.balancers[balancer as usize].line;
+        line.push(Waits { slot, priority, fresh });
+        let length = line.len();
+        if self.queue.as_ref().is_some_and(|queue| length > queue.max as usize) {
+            self.violated(now, || format!("{length} wait"));
+        }
+    }
+
+    /// Somebody's turn has come: nobody who came before and is no less urgent still waits.
+    /// `ready`: there was indeed something.
+    pub(crate) fn turned(&mut self, now: Instant, balancer: u32, slot: u32, ready: bool) {
+        let line = &mut self.balancers[balancer as usize].line;
+        let Some(position) = line.iter().position(|waits| waits.slot == slot) else {
+            return self.violated(now, || format!("the turn of {slot} came, who does not wait"));
+        };
+        let next = line.remove(position);
+        let passed = line[..position].iter().any(|w| w.fresh && w.priority <= next.priority);
+        if passed && next.fresh && self.queue.is_some() {
+            self.violated(now, || format!("the turn of {slot} came before another's"));
+        }
+        if !ready {
+            self.violated(now, || format!("{slot} was told of a turn, and had none"));
+        }
+    }
+
+    /// Somebody waits no longer.
+    pub(crate) fn left(&mut self, balancer: u32, slot: u32) {
+        self.balancers[balancer as usize].line.retain(|waits| waits.slot != slot);
+    }
+
+    /// Nobody waits while an endpoint has room.
+    pub(crate) fn idle(&mut self, now: Instant, balancer: u32, service: &Service) {
+        let waits = self.balancers[balancer as usize].line.iter().any(|waits| waits.fresh);
+        if waits && self.queue.is_some() {
+            for endpoint in service.eligible() {
+                if endpoint.limit().is_none_or(|most| endpoint.in_flight() < most) {
+                    self.violated(now, || format!("{} has room, and somebody waits", endpoint.id));
+                }
+            }
         }
     }
 
@@ -258,7 +332,9 @@ impl Invariants {
         let requests: u64 = window.iter().map(|(_, requests, _)| requests).sum();
         let retries: u64 = window.iter().map(|(_, _, retries)| retries).sum();
         let allowed = self.budget * requests as f64 + f64::from(self.budget_min) * WINDOW as f64;
-        if admitted != ((retries as f64) < allowed) {
+        // What the limit forbids, the budget may have allowed.
+        let forbidden = self.retries_max.is_some() && !admitted;
+        if !forbidden && admitted != ((retries as f64) < allowed) {
             self.violated(now, || {
                 format!("retry admitted: {admitted}, with {retries} of {allowed} in use")
             });
@@ -302,6 +378,10 @@ impl Invariants {
     ) -> Vec<Violation> {
         for (balancer, service) in services.iter().enumerate() {
             let books = std::mem::take(&mut self.balancers[balancer]);
+            let (waiting, booked) = (service.queued(), books.line.len());
+            if waiting > 0 || booked > 0 {
+                self.violated(now, || format!("{waiting} and {booked} wait at the end"));
+            }
             for (view, server) in books.views.iter().zip(servers) {
                 let Some(handle) = service.endpoint(server.id.as_str()) else { continue };
                 let (in_flight, picks) = (handle.in_flight(), handle.load.picks());

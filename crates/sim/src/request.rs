@@ -6,12 +6,16 @@
 //! budget admits it. A client that gives up says nothing about the endpoint, which serves the
 //! request to its end all the same.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use model::spec::RetryCondition;
 use model::spec::scenario::Traffic;
+use model::spec::{PRIORITY_DEFAULT, PRIORITY_MAX, RetryCondition};
 use model::{Instant, Outcome, Report};
-use service::Pick;
+use service::{Acquired, EndpointHandle, Pick, Waiting};
 
 use crate::distribution::{exponential, stream};
 use crate::queue::{Answer, Event};
@@ -36,6 +40,9 @@ pub(crate) struct Request {
     attempts_left: u32,
     tried: Vec<u64>,
     pick: Option<(Pick, u32, Instant)>,
+    priority: u8,
+    /// Its place in the queue, and how it ends if nothing comes of that.
+    waiting: Option<(Waiting, Ending)>,
 }
 
 /// Kinds of streams of chance.
@@ -64,6 +71,11 @@ impl Simulation<'_> {
         let settings = self.balancers[balancer as usize].service.settings();
         let named = u64::from(index) << 32 | user as u64;
         let key = settings.key().map(|_| stream(0, REQUEST, named).next_u64());
+        let by_priority = settings.queue.as_ref().is_some_and(|queue| queue.priority.is_some());
+        let priority = match by_priority {
+            true => rng.below(u64::from(PRIORITY_MAX) + 1) as u8,
+            false => PRIORITY_DEFAULT,
+        };
         let attempts_left = settings.retry.attempts;
         let total = settings.total_timeout;
         drop(settings);
@@ -88,6 +100,8 @@ impl Simulation<'_> {
             attempts_left,
             tried: std::mem::take(&mut request.tried),
             pick: None,
+            priority,
+            waiting: None,
         };
         self.under_way += 1;
         if let Some(deadline) = spec.timeout.into_iter().chain(total).min() {
@@ -104,9 +118,89 @@ impl Simulation<'_> {
         let index = request.balancer;
         let balancer = &mut self.balancers[index as usize];
         let asked = service::Request { now: self.now, key: request.key, exclude: &request.tried };
-        let Some(pick) = balancer.service.pick(&asked, &mut balancer.rng) else {
-            return self.over(slot, last);
-        };
+        let acquired = balancer.service.acquire(&asked, request.priority, &mut balancer.rng);
+        match acquired {
+            Acquired::Picked(pick) => {
+                let handle = pick.endpoint().clone();
+                self.begin(slot, pick);
+                self.take_notes(index);
+                self.invariants.compare(self.now, index, &handle);
+            }
+            Acquired::Waits(waiting) => self.wait(slot, waiting, last),
+            Acquired::Full(_) if last == Ending::NoEndpoint => self.over(slot, Ending::Full),
+            Acquired::Full(_) | Acquired::NoEndpoint => self.over(slot, last),
+        }
+    }
+
+    /// It has a place in the queue.
+    fn wait(&mut self, slot: u32, waiting: Waiting, last: Ending) {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let request = &mut self.requests[slot as usize];
+        request.attempt = serial;
+        let index = request.balancer;
+        let balancer = &self.balancers[index as usize];
+        let waits = (slot, request.priority, request.tried.is_empty());
+        let timeout = balancer.service.settings().queue.as_ref().map(|queue| queue.timeout);
+        request.waiting = Some((waiting, last));
+        self.invariants.waits(self.now, index, waits);
+        let waker = balancer.waker(slot, serial);
+        if let Some((waiting, _)) = &mut self.requests[slot as usize].waiting {
+            // Its turn cannot have come yet: nothing has happened since.
+            let polled = Pin::new(waiting).poll(&mut Context::from_waker(&waker));
+            debug_assert!(polled.is_pending(), "what waits was not told");
+        }
+        let at = self.now + timeout.unwrap_or_default();
+        self.queue.add(at, Event::QueueTimeout { slot, serial });
+        self.take_notes(index);
+    }
+
+    /// It was told that its wait is over. Answers the endpoint that it got.
+    pub(crate) fn turn(&mut self, slot: u32, serial: u32) -> Option<Arc<EndpointHandle>> {
+        let request = &mut self.requests[slot as usize];
+        if !request.live || request.attempt != serial {
+            return None;
+        }
+        let (mut waiting, last) = request.waiting.take()?;
+        let index = request.balancer;
+        let polled = Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop()));
+        self.invariants.turned(self.now, index, slot, polled.is_ready());
+        match polled {
+            Poll::Ready(Some(pick)) => {
+                self.recorder.waited(self.now.since(waiting.since()));
+                let handle = pick.endpoint().clone();
+                self.begin(slot, pick);
+                Some(handle)
+            }
+            Poll::Ready(None) | Poll::Pending => {
+                self.over(slot, last);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn queue_timeout(&mut self, slot: u32, serial: u32) {
+        let request = &mut self.requests[slot as usize];
+        if !request.live || request.attempt != serial {
+            return;
+        }
+        let Some((waiting, last)) = request.waiting.take() else { return };
+        let index = request.balancer;
+        self.invariants.left(index, slot);
+        let balancer = &mut self.balancers[index as usize];
+        let asked = service::Request { now: self.now, key: request.key, exclude: &request.tried };
+        match balancer.service.overdue(waiting, &asked, &mut balancer.rng) {
+            Some(pick) => self.begin(slot, pick),
+            None if last == Ending::NoEndpoint => self.over(slot, Ending::QueueTimeout),
+            None => self.over(slot, last),
+        }
+        self.take_notes(index);
+    }
+
+    /// It has an endpoint.
+    fn begin(&mut self, slot: u32, pick: Pick) {
+        let index = self.requests[slot as usize].balancer;
+        let balancer = &self.balancers[index as usize];
         let server = crate::server::index_of(pick.endpoint().address);
         self.invariants.picked(
             self.now,
@@ -117,6 +211,7 @@ impl Simulation<'_> {
         );
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
+        let request = &mut self.requests[slot as usize];
         request.attempt = serial;
         request.attempts += 1;
         let job = Job { slot, serial, number: request.number << 4 | u64::from(request.attempts) };
@@ -250,6 +345,12 @@ impl Simulation<'_> {
             (None, Some(_)) => (Outcome::TimedOut, Ending::Timeout),
             _ => (Outcome::Abandoned, Ending::ClientTimeout),
         };
+        let index = request.balancer;
+        if let Some(waiting) = self.requests[slot as usize].waiting.take() {
+            self.invariants.left(index, slot);
+            drop(waiting);
+            self.take_notes(index);
+        }
         self.end_attempt(slot, outcome, false);
         self.over(slot, ending);
     }
@@ -298,9 +399,9 @@ impl Simulation<'_> {
         let latency = answered.then(|| self.now.since(since));
         pick.report(&Report::new(self.now, outcome).after(latency));
         self.invariants.reported(self.now, (balancer, server), &handle);
-        if outcome.is_failure() {
-            self.take_notes(balancer);
-        }
+        // What it leaves may have gone to who waits.
+        self.take_notes(balancer);
+        self.invariants.compare(self.now, balancer, &handle);
     }
 
     /// Another attempt if one is left and allowed; `condition`: that of a retry that needs the

@@ -231,6 +231,7 @@ impl<'a> Simulation<'a> {
             Event::ConnectTimeout { slot, serial } => self.broke(slot, serial, false),
             Event::FirstByteTimeout { slot, serial } => self.first_byte_timeout(slot, serial),
             Event::Deadline { slot, serial } => self.deadline(slot, serial),
+            Event::QueueTimeout { slot, serial } => self.queue_timeout(slot, serial),
             Event::Poll { balancer } => self.poll(balancer),
             Event::Checked { balancer, server, generation, passed } => {
                 self.checked(balancer, server, generation, passed);
@@ -370,6 +371,7 @@ impl<'a> Simulation<'a> {
     }
 
     pub(crate) fn take_notes(&mut self, balancer: u32) {
+        let mut turned = Vec::new();
         for note in self.balancers[balancer as usize].take_notes() {
             match note {
                 Note::Suspect(id) => {
@@ -385,8 +387,15 @@ impl<'a> Simulation<'a> {
                         self.queue.add(at.max(self.now), Event::Cut { balancer, server });
                     }
                 }
+                Note::Turn { slot, serial } => turned.extend(self.turn(slot, serial)),
             }
         }
+        // Those that were told in one moment were handed their places in one moment, too.
+        for handle in turned {
+            self.invariants.compare(self.now, balancer, &handle);
+        }
+        let service = &self.balancers[balancer as usize].service;
+        self.invariants.idle(self.now, balancer, service);
     }
 
     /// A word of what was decided, for the hash of the run.
@@ -429,6 +438,7 @@ impl<'a> Simulation<'a> {
             p50_ms: recorder.quantile_ms(0.5),
             p99_ms: recorder.quantile_ms(0.99),
             p999_ms: recorder.quantile_ms(0.999),
+            queue_p99_ms: recorder.queue_p99_ms(),
             errors: recorder.errors,
             retries,
             retries_denied,

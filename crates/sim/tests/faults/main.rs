@@ -50,6 +50,10 @@ fn invariants_hold_whatever_happens() {
         assert!(sum(|tally| tally.retries) > SEEDS && sum(|tally| tally.retries_denied) > SEEDS);
         let policies: BTreeSet<&String> = tallies.iter().flat_map(|t| &t.policies).collect();
         assert_eq!(policies.len(), balance::infos().len());
+        // Limits are met, and queues are waited in.
+        let (full, timeouts) = (sum(|tally| tally.full), sum(|tally| tally.queue_timeouts));
+        assert!(full > SEEDS && timeouts > SEEDS, "{full} full, {timeouts} waited in vain");
+        assert!(sum(|tally| tally.queued) > SEEDS / 10, "runs in which somebody waited");
     }
 }
 
@@ -61,6 +65,10 @@ struct Tally {
     succeeded: u64,
     retries: u64,
     retries_denied: u64,
+    full: u64,
+    queue_timeouts: u64,
+    /// Runs in which somebody waited, and got an endpoint.
+    queued: u64,
 }
 
 impl Tally {
@@ -75,6 +83,9 @@ impl Tally {
             }
             tally.requests += report.requests;
             tally.succeeded += report.succeeded;
+            tally.full += report.errors.full;
+            tally.queue_timeouts += report.errors.queue_timeout;
+            tally.queued += u64::from(report.queue_p99_ms > 0.0);
             tally.retries += report.retries;
             tally.retries_denied += report.retries_denied;
             tally.policies.insert(report.policy);
