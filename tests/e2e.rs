@@ -24,6 +24,7 @@ mod e2e {
     mod policies;
     mod policies_page;
     mod proxy_protocol;
+    mod queues;
     mod readme;
     mod routes;
     mod runner;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use model::status::{
     EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics,
-    ServiceMetrics, ServiceStatus, SessionStatus,
+    QueueStatus, ServiceMetrics, ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -31,6 +31,7 @@ impl FakeControl {
             panic: true,
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
             sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
+            queue: QueueStatus::default(),
         };
         let images = ServiceStatus {
             name: "images".into(),
@@ -74,6 +75,8 @@ pub(crate) fn endpoint(id: &str) -> EndpointStatus {
         state: EndpointState::Healthy,
         reason: "checked".into(),
         in_flight: 4,
+        limit: None,
+        queued: 0,
         requests: 100,
         failures: 5,
         latency_us: Some(1500),

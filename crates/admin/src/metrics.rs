@@ -16,7 +16,7 @@ use crate::process::{self, Process};
 use text::{Kind, Text};
 
 /// Endpoints that are listed one by one, over all services; the rest are counted in
-/// `evenkeel_metrics_endpoints_omitted`. Six series each make about 40 MiB at the limit.
+/// `evenkeel_metrics_endpoints_omitted`. Eight series each make about 50 MiB at the limit.
 const ENDPOINTS_MAX: usize = 50_000;
 
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,6 +29,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     listeners(&mut out, &metrics.listeners);
     service_counters(&mut out, &services);
     sessions(&mut out, &services);
+    queues(&mut out, &services);
     latency(&mut out, &metrics);
     endpoints(&mut out, &services);
     process_values(&mut out, &process::read());
@@ -197,6 +198,42 @@ fn sessions(out: &mut Text, services: &[ServiceStatus]) {
     }
 }
 
+fn queues(out: &mut Text, services: &[ServiceStatus]) {
+    out.family("evenkeel_service_queued", Kind::Gauge, "Waiting for an endpoint with room.");
+    for service in services {
+        out.sample(&[("service", &service.name)], service.queue.queued);
+    }
+    out.family(
+        "evenkeel_service_rejected_total",
+        Kind::Counter,
+        "Requests turned away and attempts not made, by the limit in their way.",
+    );
+    for service in services {
+        for (reason, count) in service.queue.rejected.named() {
+            out.sample(&[("service", &service.name), ("reason", reason)], count);
+        }
+    }
+    out.family(
+        "evenkeel_service_queue_duration_seconds",
+        Kind::Histogram,
+        "How long those waited who then got an endpoint.",
+    );
+    for service in services {
+        let name = &*service.name;
+        let mut all = 0;
+        for (bound, count) in &service.queue.waited_us {
+            all += count;
+            let le = match *bound {
+                u64::MAX => "+Inf".to_owned(),
+                bound => (bound as f64 / 1e6).to_string(),
+            };
+            out.part("_bucket", &[("service", name), ("le", &le)], all);
+        }
+        out.part("_sum", &[("service", name)], service.queue.waited_us_sum as f64 / 1e6);
+        out.part("_count", &[("service", name)], all);
+    }
+}
+
 /// Upper bounds of the buckets, in microseconds. Always the same, since a bucket that only appears
 /// once it is hit breaks `rate` and `histogram_quantile`.
 const LATENCY_BOUNDS_US: [u64; 16] = [
@@ -231,13 +268,22 @@ fn sum<'a>(buckets: impl Iterator<Item = &'a (u64, u64)>) -> u64 {
 
 fn endpoints(out: &mut Text, services: &[ServiceStatus]) {
     type Value = fn(&EndpointStatus) -> Option<f64>;
-    let families: [(&str, Kind, &str, Value); 6] = [
+    let families: [(&str, Kind, &str, Value); 8] = [
         ("evenkeel_endpoint_healthy", Kind::Gauge, "1 if it may get traffic, else 0.", |e| {
             Some(f64::from(u8::from(e.state == EndpointState::Healthy)))
         }),
         ("evenkeel_endpoint_weight", Kind::Gauge, "Its weight now.", |e| Some(f64::from(e.weight))),
         ("evenkeel_endpoint_in_flight", Kind::Gauge, "Requests and streams under way.", |e| {
             Some(f64::from(e.in_flight))
+        }),
+        (
+            "evenkeel_endpoint_limit",
+            Kind::Gauge,
+            "How many it may have under way now; absent without a limit.",
+            |e| e.limit.map(f64::from),
+        ),
+        ("evenkeel_endpoint_queued", Kind::Gauge, "Waiting for this endpoint alone.", |e| {
+            Some(f64::from(e.queued))
         }),
         (
             "evenkeel_endpoint_requests_total",

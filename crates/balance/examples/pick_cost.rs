@@ -18,6 +18,7 @@ const ROUNDS: u64 = 500;
 /// Before that, so that pickers have something to go by.
 const WARM_UP: u64 = 2000;
 
+#[allow(clippy::disallowed_methods, reason = "it is a program")]
 fn main() {
     let subjects = subjects();
     match std::env::args().nth(1) {

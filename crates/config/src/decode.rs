@@ -15,6 +15,7 @@ mod hedge;
 mod listener;
 mod pattern;
 mod policy;
+mod queue;
 mod route;
 mod run;
 mod scenario;

@@ -5,6 +5,7 @@ mod affinity;
 mod failures;
 mod hedge;
 mod listener;
+mod queue;
 mod route;
 pub(crate) mod scenario;
 mod service;
@@ -17,6 +18,7 @@ pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };
+pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS};
 pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
     ENDPOINT, HEALTH, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,

@@ -127,6 +127,14 @@ impl Load {
         self.picks.fetch_add(1, Relaxed);
     }
 
+    /// As [`Load::begin`], if that makes no more than `most`. Answers how many that makes.
+    pub fn try_begin(&self, most: u32) -> Option<u32> {
+        let more = |count: u32| (count < most).then_some(count + 1);
+        let before = self.in_flight.fetch_update(SeqCst, SeqCst, more).ok()?;
+        self.picks.fetch_add(1, Relaxed);
+        Some(before + 1)
+    }
+
     /// One that `begin` counted is over. Answers how many failures in a row that makes. An answer
     /// of 500 or above is a failure, but says that the endpoint can be reached: it neither
     /// lengthens nor ends the row.
@@ -211,6 +219,14 @@ mod tests {
 
     fn report(outcome: Outcome) -> Report {
         Report::new(Instant::ZERO, outcome)
+    }
+
+    #[test]
+    fn no_more_begin_than_the_most() {
+        let load = Load::default();
+        assert_eq!([0, 2, 2, 2].map(|most| load.try_begin(most)), [None, Some(1), Some(2), None]);
+        load.end(&report(Outcome::Success));
+        assert_eq!((load.try_begin(2), load.in_flight(), load.picks()), (Some(2), 2, 3));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod hedge;
 mod key;
 mod listener;
 mod outlier;
+mod queue;
 mod route;
 mod run;
 pub mod scenario;
@@ -26,6 +27,9 @@ pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
 };
 pub use outlier::OutlierSpec;
+pub use queue::{
+    ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
+};
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
     WeightedService,

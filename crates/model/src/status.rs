@@ -31,6 +31,12 @@ pub struct EndpointStatus {
     /// Why it is in this state: `connect: connection refused (3 in a row)`.
     pub reason: String,
     pub in_flight: u32,
+    /// How many it may have at the same time now; absent: as many as come.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub limit: Option<u32>,
+    /// Waiting for this endpoint and no other.
+    #[serde(default)]
+    pub queued: u32,
     pub requests: u64,
     pub failures: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -83,6 +89,8 @@ pub struct ServiceStatus {
     /// Set when sessions are remembered in a table.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub sessions: Option<SessionStatus>,
+    #[serde(default)]
+    pub queue: QueueStatus,
 }
 
 /// How often endpoints of a service were ejected, by reason.
@@ -102,6 +110,48 @@ pub struct SessionStatus {
     pub max: usize,
     /// Forgotten before their time, for want of room.
     pub evictions: u64,
+}
+
+/// Who waits for an endpoint with room, who waited, and who was turned away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueStatus {
+    /// Waiting now, those who wait for one endpoint included.
+    pub queued: u64,
+    pub rejected: RejectedStatus,
+    /// How long those waited who got an endpoint: upper bounds in microseconds (the last is
+    /// `u64::MAX`) and how many fell at or below each but above the one before.
+    pub waited_us: Vec<(u64, u64)>,
+    pub waited_us_sum: u64,
+}
+
+/// Requests that were turned away, and attempts that were not made, by what was in their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedStatus {
+    /// All endpoints were at their limit, and there is no queue.
+    pub concurrency: u64,
+    pub queue_full: u64,
+    pub queue_timeout: u64,
+    /// `limits.requests`
+    pub requests: u64,
+    /// `limits.retries`
+    pub retries: u64,
+}
+
+impl RejectedStatus {
+    pub fn total(&self) -> u64 {
+        self.concurrency + self.queue_full + self.queue_timeout + self.requests + self.retries
+    }
+
+    /// Each with its name.
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("concurrency", self.concurrency),
+            ("queue_full", self.queue_full),
+            ("queue_timeout", self.queue_timeout),
+            ("requests", self.requests),
+            ("retries", self.retries),
+        ]
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ mod probe;
 mod proxy;
 mod proxy_protocol;
 mod pump;
+mod queue;
 mod relay;
 mod session;
 mod splice;

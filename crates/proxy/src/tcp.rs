@@ -3,10 +3,11 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::task::Poll;
+use std::time::Duration;
 
-use model::spec::Protocol;
-use model::{Outcome, Report};
-use service::Request;
+use model::spec::{PRIORITY_DEFAULT, Protocol};
+use model::{Instant, Outcome, Report};
+use service::{Acquired, Request};
 use smallvec::SmallVec;
 
 use crate::access_log::Entry;
@@ -14,6 +15,7 @@ use crate::buffer::Buffer;
 use crate::io::Stream;
 use crate::listener::{Door, Target};
 use crate::proxy_protocol;
+use crate::queue;
 use crate::relay::{RelayBytes, RelayEnd, relay};
 use crate::session;
 use crate::tracked::Ticket;
@@ -24,6 +26,7 @@ use crate::upstream::{Announce, DialError, dial};
 struct Record {
     endpoint: Option<model::EndpointId>,
     attempts: u32,
+    queued: Duration,
     bytes: RelayBytes,
     error: Option<&'static str>,
 }
@@ -74,6 +77,7 @@ pub(crate) async fn serve(door: Door, mut stream: Stream, peer: SocketAddr) {
             client: client.ip(),
             http: None,
             duration: door.worker.clock.now().since(started),
+            queued: record.queued,
             bytes_in: record.bytes.to_upstream,
             bytes_out: record.bytes.to_downstream,
             service: target.as_ref().map(|t| t.service.name().as_str()),
@@ -105,12 +109,38 @@ async fn join(
         let now = worker.clock.now();
         let request = Request { now, key, exclude: &tried };
         let service = &target.service;
-        let resumed = session.and_then(|session| service.resume(session, &request));
-        let pick = resumed.or_else(|| service.pick(&request, &mut worker.rng.borrow_mut()));
-        let Some(pick) = pick else {
-            record.error.get_or_insert("no endpoint");
-            break;
+        let resumed = session
+            .and_then(|session| service.acquire_session(session, &request, PRIORITY_DEFAULT));
+        let acquired = resumed.unwrap_or_else(|| {
+            service.acquire(&request, PRIORITY_DEFAULT, &mut worker.rng.borrow_mut())
+        });
+        let pick = match acquired {
+            Acquired::Picked(pick) => pick,
+            acquired => {
+                let mut client = queue::Client {
+                    worker,
+                    ticket,
+                    stream,
+                    inbound,
+                    bytes_in: 0,
+                    ends_with_end: false,
+                };
+                let never = Instant::FAR_FUTURE;
+                let waits = matches!(acquired, Acquired::Waits(_));
+                let settled = queue::settle(acquired, service, &mut client, &request, never).await;
+                if waits {
+                    record.queued += worker.clock.now().since(now);
+                }
+                match settled {
+                    Ok(pick) => pick,
+                    Err(refusal) => {
+                        record.error.get_or_insert(refusal.reason());
+                        break;
+                    }
+                }
+            }
         };
+        let now = worker.clock.now();
         let endpoint = pick.endpoint().clone();
         // Until it is connected: that is what counts as served.
         let claim = session.and_then(|session| service.claim(session, &endpoint, &request));

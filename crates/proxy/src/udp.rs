@@ -205,6 +205,7 @@ impl Front {
             client: key.client_ip(),
             http: None,
             duration: Duration::ZERO,
+            queued: Duration::ZERO,
             bytes_in: bytes as u64,
             bytes_out: 0,
             service: Some(target.service.name().as_str()),

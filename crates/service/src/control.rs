@@ -16,6 +16,7 @@
 //! * An endpoint that is out by checks comes back by checks, an ejected one by time.
 
 mod eligible;
+mod learn;
 mod membership;
 mod outliers;
 mod publish;
@@ -33,9 +34,12 @@ use model::status::{EjectionCounts as Ejections, EndpointStatus};
 use model::{EndpointId, Instant, Rng};
 
 use crate::endpoint::Origin;
+use crate::gate::Gate;
 use crate::member::{Member, Standing};
 use crate::session::Slots;
 use crate::{DueCheck, EndpointHandle, Sessions};
+
+pub(crate) use learn::Learner;
 
 pub(crate) struct Control {
     origin: Arc<Origin>,
@@ -71,6 +75,8 @@ pub(crate) struct Control {
     publish_at: Option<Instant>,
     /// When [`Control::tick`] is due; `None`: nothing needs it.
     tick_at: Option<Instant>,
+    /// When limits were learnt last.
+    learnt_at: Instant,
     serving: bool,
     closed: bool,
 }
@@ -82,6 +88,8 @@ struct Pending {
     leaving: Vec<Arc<EndpointHandle>>,
     staying: Vec<Arc<EndpointHandle>>,
     changed: bool,
+    /// A limit has grown.
+    room: bool,
 }
 
 /// Whether the published snapshot is out of date.
@@ -100,6 +108,8 @@ pub(crate) struct Notices {
     pub(crate) leaving: Vec<Arc<EndpointHandle>>,
     pub(crate) staying: Vec<Arc<EndpointHandle>>,
     pub(crate) changed: bool,
+    /// Somebody who waits may be served now.
+    pub(crate) room: bool,
 }
 
 /// With more members than this, snapshots for changes of health are put off so that many such
@@ -138,6 +148,7 @@ impl Control {
             published_at: now,
             publish_at: None,
             tick_at: None,
+            learnt_at: now,
             serving: false,
             closed: false,
             spec,
@@ -178,6 +189,10 @@ impl Control {
         if rules(&old) != rules(&self.spec) {
             self.pending.stale = Stale::Now;
         }
+        if old.limits != self.spec.limits || old.queue != self.spec.queue {
+            self.set_limits();
+            self.pending.stale = Stale::Now;
+        }
         self.set_tick(now);
         if old.source != self.spec.source
             && let EndpointSource::Static(endpoints) = &self.spec.source
@@ -210,6 +225,7 @@ impl Control {
 
     pub(crate) fn close(&mut self) {
         self.closed = true;
+        self.tick_at = None;
         self.listed.clear();
         let keys: Vec<u64> = self.members.keys().copied().collect();
         for key in keys {
@@ -217,6 +233,10 @@ impl Control {
         }
         self.pending.stale = Stale::Now;
         self.pending.changed = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
@@ -263,6 +283,7 @@ impl Control {
     fn tick(&mut self, now: Instant) {
         self.judge_windows(now);
         self.step_ramps(now);
+        self.learn(now);
     }
 
     /// How often; `None`: nothing needs it now.
@@ -270,7 +291,8 @@ impl Control {
         if self.closed {
             return None;
         }
-        [self.window_interval(), self.ramp_interval()].into_iter().flatten().min()
+        let intervals = [self.window_interval(), self.ramp_interval(), self.learns_every()];
+        intervals.into_iter().flatten().min()
     }
 
     /// Begins or ends to tick, after whatever may have changed whether it is needed.
@@ -401,5 +423,6 @@ pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) 
         suspect_after: AtomicU32::new(u32::MAX),
         eject_after: AtomicU32::new(u32::MAX),
         quantiles: OnceLock::new(),
+        gate: Gate::default(),
     })
 }

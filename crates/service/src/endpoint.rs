@@ -10,6 +10,8 @@ use balance::Tracker;
 use model::{EndpointId, Instant, Load, ProbeAnswer, ServiceName};
 
 use crate::Events;
+use crate::gate::Gate;
+use crate::limit::{Limit, UNLIMITED};
 use crate::quantiles::Quantiles;
 
 /// One endpoint as the data path holds it: who and where it is, and its live counters. It lives
@@ -23,6 +25,7 @@ pub struct EndpointHandle {
     pub key: u64,
     pub load: Arc<Load>,
     pub(crate) origin: Arc<Origin>,
+    pub(crate) limit: Limit,
     /// [`STAYS`], or when its streams must end.
     close_at: AtomicU64,
     /// Drained, and its sessions may go on until `close_at`.
@@ -46,6 +49,7 @@ pub(crate) struct Origin {
     pub(crate) eject_after: AtomicU32,
     /// Set once the service hedges.
     pub(crate) quantiles: OnceLock<Box<Quantiles>>,
+    pub(crate) gate: Gate,
 }
 
 const STAYS: u64 = u64::MAX;
@@ -61,6 +65,7 @@ impl EndpointHandle {
             key: NEXT_KEY.fetch_add(1, Relaxed),
             load: Arc::default(),
             origin,
+            limit: Limit::default(),
             close_at: AtomicU64::new(STAYS),
             keeps_sessions: AtomicBool::new(false),
             slot: AtomicU16::new(0),
@@ -77,6 +82,16 @@ impl EndpointHandle {
     /// [`EndpointHandle::close_at`] or its removal.
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight()
+    }
+
+    /// How many it may have in flight now; `None`: as many as come.
+    pub fn limit(&self) -> Option<u32> {
+        Some(self.limit.most()).filter(|most| *most != UNLIMITED)
+    }
+
+    /// Fewer in flight than its limit. Who begins something may still come too late.
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_flight() < self.limit.most()
     }
 
     /// Drained or removed: it gets nothing new, apart from what belongs to sessions of a drained
@@ -207,6 +222,7 @@ mod tests {
             suspect_after: AtomicU32::new(3),
             eject_after: AtomicU32::new(u32::MAX),
             quantiles: OnceLock::new(),
+            gate: Gate::default(),
         };
         let address = "127.0.0.1:1".parse().unwrap();
         let endpoint = EndpointHandle::new("a".into(), address, Arc::new(origin));

@@ -6,6 +6,9 @@ use std::time::Duration;
 use model::spec::HedgeAfter;
 use model::{Instant, Rng};
 
+use crate::acquire::ASKS_MAX;
+use crate::gate::Counted;
+use crate::pick::NotBegun;
 use crate::quantiles::Quantiles;
 use crate::service::LOOKS_MAX;
 use crate::{Pick, Request, Service};
@@ -43,17 +46,35 @@ impl Service {
             self.hedges.denied.fetch_add(1, Relaxed);
             return None;
         }
-        for _ in 0..LOOKS_MAX {
+        let pick = self.pick_second(request, rng)?;
+        self.budget.count_hedge(request.now);
+        self.hedges.sent.fetch_add(1, Relaxed);
+        Some(pick)
+    }
+
+    /// One that has room at once: a second attempt is not worth waiting for, nor anybody's place.
+    fn pick_second(&self, request: &Request<'_>, rng: &mut Rng) -> Option<Pick> {
+        'looks: for _ in 0..LOOKS_MAX {
             let snapshot = self.snapshot.load();
-            let endpoint = snapshot.pick(request, rng)?;
-            if request.exclude.contains(&endpoint.key) {
-                return None;
+            let mut avoid = snapshot.positions(request.exclude);
+            for _ in 0..ASKS_MAX {
+                let position = snapshot.choose(&avoid, request, rng)?;
+                if avoid.contains(&position) {
+                    return None;
+                }
+                let endpoint = snapshot.endpoints().get(position as usize)?;
+                let begun = match snapshot.limits() {
+                    None => Pick::begin(endpoint, request.now).ok_or(NotBegun::Leaving),
+                    // The request is counted already.
+                    Some(_) => Pick::begin_within(endpoint, request.now, false, Counted::default()),
+                };
+                match begun {
+                    Ok(pick) => return Some(pick),
+                    Err(NotBegun::Full) => avoid.push(position),
+                    Err(NotBegun::Leaving) => continue 'looks,
+                }
             }
-            if let Some(pick) = Pick::begin(endpoint, request.now) {
-                self.budget.count_hedge(request.now);
-                self.hedges.sent.fetch_add(1, Relaxed);
-                return Some(pick);
-            }
+            return None;
         }
         None
     }

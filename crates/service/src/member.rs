@@ -6,6 +6,7 @@ use model::status::{EndpointState, EndpointStatus, UtilizationStatus};
 use model::{Endpoint, EndpointId, Instant, Utilization, Weight};
 
 use crate::EndpointHandle;
+use crate::control::Learner;
 
 /// One endpoint as the control side knows it.
 pub(crate) struct Member {
@@ -22,6 +23,8 @@ pub(crate) struct Member {
     pub(crate) handle: Arc<EndpointHandle>,
     /// Its entry in `Control::timers`, if it is not the far future.
     pub(crate) timer: Instant,
+    /// If its limit is learnt.
+    pub(crate) learner: Option<Learner>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -127,6 +130,8 @@ impl Member {
             state,
             reason,
             in_flight: load.in_flight(),
+            limit: self.handle.limit(),
+            queued: self.handle.limit.queued(),
             requests: load.picks(),
             failures: load.failures(),
             latency_us: load.latency().map(|mean| mean.as_micros() as u64),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use model::{Instant, Outcome, Report};
 
 use crate::EndpointHandle;
+use crate::gate::Counted;
 
 /// What a pick depends on.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,17 @@ impl Request<'_> {
 pub struct Pick {
     endpoint: Arc<EndpointHandle>,
     reported: bool,
+    counted: Counted,
     /// When it was picked.
     began: Instant,
+}
+
+/// Why nothing began at an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotBegun {
+    /// At its limit, or others wait for its room.
+    Full,
+    Leaving,
 }
 
 impl Pick {
@@ -40,15 +50,66 @@ impl Pick {
         endpoint.load.begin();
         // Counting comes before looking, and `leave` comes before looking at the count, all
         // sequentially consistent: at least one side sees the other.
-        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now };
+        let pick = Self::new(endpoint, now, Counted::default());
         if endpoint.is_leaving() { None } else { Some(pick) }
     }
 
     /// As [`Pick::begin`], for what belongs to a session: also where only these go on.
     pub(crate) fn resume(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
         endpoint.load.begin();
-        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now };
+        let pick = Self::new(endpoint, now, Counted::default());
         if endpoint.takes_sessions(now) { Some(pick) } else { None }
+    }
+
+    /// As one of these two, as long as the endpoint is below its limit and nobody waits for it.
+    /// What `counted` says is left to the caller unless it began.
+    pub(crate) fn begin_within(
+        endpoint: &Arc<EndpointHandle>,
+        now: Instant,
+        session: bool,
+        counted: Counted,
+    ) -> Result<Self, NotBegun> {
+        let gate = &endpoint.origin.gate;
+        if gate.is_awaited() || endpoint.limit.queued() > 0 {
+            return Err(NotBegun::Full);
+        }
+        let begun = Self::take(endpoint, now, session, counted);
+        if matches!(begun, Err(NotBegun::Leaving)) {
+            // For a moment it seemed to have less room than it had.
+            gate.freed(endpoint, now);
+        }
+        begun
+    }
+
+    /// For whose turn it is, under the lock of the line.
+    pub(crate) fn hand_over(
+        endpoint: &Arc<EndpointHandle>,
+        now: Instant,
+        session: bool,
+        counted: Counted,
+    ) -> Option<Self> {
+        Self::take(endpoint, now, session, counted).ok()
+    }
+
+    fn take(
+        endpoint: &Arc<EndpointHandle>,
+        now: Instant,
+        session: bool,
+        counted: Counted,
+    ) -> Result<Self, NotBegun> {
+        let in_flight = endpoint.load.try_begin(endpoint.limit.most()).ok_or(NotBegun::Full)?;
+        let stays = if session { endpoint.takes_sessions(now) } else { !endpoint.is_leaving() };
+        if !stays {
+            // Not by dropping a pick, which would look who waits: the caller may hold that lock.
+            endpoint.load.end(&Report::new(now, Outcome::Abandoned));
+            return Err(NotBegun::Leaving);
+        }
+        endpoint.limit.begun(in_flight);
+        Ok(Self::new(endpoint, now, counted))
+    }
+
+    fn new(endpoint: &Arc<EndpointHandle>, now: Instant, counted: Counted) -> Self {
+        Self { endpoint: endpoint.clone(), reported: false, counted, began: now }
     }
 
     pub fn endpoint(&self) -> &Arc<EndpointHandle> {
@@ -67,7 +128,11 @@ impl Pick {
     }
 
     fn end(&self, report: &Report) {
+        let origin = &self.endpoint.origin;
+        self.endpoint.limit.ended(report, self.began);
         let failures = self.endpoint.load.end(report);
+        origin.gate.uncount(self.counted);
+        origin.gate.freed(&self.endpoint, report.now);
         if let Some(tracker) = &*self.endpoint.tracker() {
             tracker.report(report);
         }

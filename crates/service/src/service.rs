@@ -1,14 +1,17 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
 
 use arc_swap::{ArcSwap, Guard};
 use model::spec::{EndpointSource, ServiceSpec};
 use model::status::{ServiceStatus, SessionStatus};
 use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 
+use crate::acquire::Miss;
 use crate::budget::RetryBudget;
 use crate::control::{self, Control};
 use crate::endpoint::Origin;
+use crate::gate::Rejection;
 use crate::hedge::HedgeCounts;
 use crate::settings::Settings;
 use crate::snapshot::Snapshot;
@@ -81,35 +84,66 @@ impl Service {
         self.settings.load()
     }
 
-    /// The endpoint for this attempt; `None` if none is eligible. A request whose `exclude` is
-    /// empty is counted as a new one by the retry budget.
+    /// The endpoint for this attempt; `None` if none is eligible, or a limit is in the way. A
+    /// request whose `exclude` is empty is counted as a new one by the retry budget.
     pub fn pick(&self, request: &Request<'_>, rng: &mut Rng) -> Option<Pick> {
+        let picked = self.pick_now(request, rng);
+        picked
+            .inspect_err(|miss| {
+                self.forget(miss);
+                if matches!(miss, Miss::Full(..)) {
+                    self.origin.gate.reject(Rejection::Concurrency);
+                }
+            })
+            .ok()
+    }
+
+    pub(crate) fn pick_now(&self, request: &Request<'_>, rng: &mut Rng) -> Result<Pick, Miss> {
         if request.exclude.is_empty() {
             self.budget.count_request(request.now);
         }
         for _ in 0..LOOKS_MAX {
             let snapshot = self.snapshot.load();
+            if let Some(limits) = snapshot.limits() {
+                return self.pick_within(limits, request, rng);
+            }
             let Some(endpoint) = snapshot.pick(request, rng) else { break };
             if let Some(pick) = Pick::begin(endpoint, request.now) {
-                snapshot.ask(request.now, rng, |endpoint| {
-                    self.origin.events.probe(self.name(), endpoint);
-                });
-                return Some(pick);
+                self.ask(&snapshot, request, rng);
+                return Ok(pick);
             }
         }
+        Err(self.none())
+    }
+
+    /// Nothing is eligible, which is counted.
+    pub(crate) fn none(&self) -> Miss {
         self.unavailable.fetch_add(1, Relaxed);
-        None
+        Miss::NoEndpoint
+    }
+
+    /// After a pick: has those probed whom the policy wants to hear of.
+    pub(crate) fn ask(&self, snapshot: &Snapshot, request: &Request<'_>, rng: &mut Rng) {
+        snapshot.ask(request.now, rng, |endpoint| {
+            self.origin.events.probe(self.name(), endpoint);
+        });
     }
 
     /// The endpoint of the session, instead of [`Service::pick`]; `None` if it can no longer
     /// serve, was tried already, or there never was one: the session moves then. It may be
     /// drained, or of a priority that is not in use now: sessions stay where they are as long as
-    /// that works.
+    /// that works. With limits it must have room, too.
     pub fn resume(&self, session: Session, request: &Request<'_>) -> Option<Pick> {
         let snapshot = self.snapshot.load();
         let endpoint = snapshot.sessions().find(session, request.now);
         let endpoint = endpoint.filter(|e| !request.exclude.contains(&e.key))?;
-        let pick = Pick::resume(endpoint, request.now)?;
+        let pick = match snapshot.limits() {
+            None => Pick::resume(endpoint, request.now)?,
+            Some(limits) => {
+                let counted = self.count(limits, request).ok()?;
+                self.resume_within(endpoint, request.now, counted).ok()?
+            }
+        };
         if request.exclude.is_empty() {
             self.budget.count_request(request.now);
         }
@@ -134,9 +168,14 @@ impl Service {
         self.snapshot.load().sessions().learn(session, endpoint, request);
     }
 
-    /// Whether the budget allows one more retry now; if so, it is counted.
+    /// Whether the budget and the limit allow one more retry now; if so, it is counted.
     pub fn admit_retry(&self, now: Instant) -> bool {
         let settings = self.settings.load();
+        if !self.origin.gate.admits_retry(&settings.limits) {
+            self.origin.gate.reject(Rejection::Retries);
+            self.retries_denied.fetch_add(1, Relaxed);
+            return false;
+        }
         let admitted = self.budget.admit(settings.retry.budget, settings.retry.budget_min, now);
         let count = if admitted { &self.retries } else { &self.retries_denied };
         count.fetch_add(1, Relaxed);
@@ -257,6 +296,7 @@ impl Service {
             hedges_won: self.hedges.won.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
             sessions: None,
+            queue: self.origin.gate.status(),
         }
     }
 
@@ -306,10 +346,16 @@ impl Service {
         let mut controlled = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let Controlled { control, former } = &mut *controlled;
         let result = change(control);
+        let mut published = false;
         let notices = control.settle(now, |snapshot| {
             *former = Some(self.snapshot.swap(Arc::new(snapshot)));
+            published = true;
         });
+        // Under the lock still, so that the line hears of changes in their order.
+        let woken = (published || notices.room || !notices.leaving.is_empty())
+            .then(|| self.origin.gate.settle(&self.snapshot.load(), control.is_closed(), now));
         drop(controlled);
+        woken.into_iter().flatten().for_each(Waker::wake);
         for endpoint in &notices.leaving {
             self.origin.events.leaving(self.name(), endpoint);
         }

@@ -267,6 +267,12 @@ impl SessionMap {
         self.look(session, now).0
     }
 
+    /// Whether sessions go on at the endpoint of this key.
+    pub(crate) fn holds(&self, key: u64) -> bool {
+        let with_token = self.tokens.iter().any(|(_, endpoint)| endpoint.key == key);
+        with_token || self.slots.iter().any(|(_, endpoint)| endpoint.key == key)
+    }
+
     /// See [`crate::Service::claim`].
     pub(crate) fn claim(
         &self,

@@ -1,9 +1,10 @@
 use std::sync::Arc;
 
-use balance::{PickRequest, Picker};
+use balance::{Candidate, PickRequest, Picker};
+use model::spec::{QueueSpec, ServiceLimitSpec};
 use model::{Instant, Load, Rng};
-use smallvec::SmallVec;
 
+use crate::acquire::Avoided;
 use crate::session::SessionMap;
 use crate::{EndpointHandle, Request};
 
@@ -21,7 +22,22 @@ pub(crate) struct Snapshot {
     /// Empty without affinity. Holds more than `endpoints`: those that get nothing but what
     /// belongs to their sessions, too.
     sessions: SessionMap,
+    /// Absent if nothing is limited.
+    limits: Option<Box<Limits>>,
 }
+
+/// What a service with limits keeps to.
+pub(crate) struct Limits {
+    pub(crate) spec: ServiceLimitSpec,
+    pub(crate) queue: Option<QueueSpec>,
+    /// Positions of the endpoints that may be picked: those of a weight above 0, if any is.
+    usable: Box<[u32]>,
+}
+
+/// Endpoints that are looked through for room at most, from one drawn by chance: it bounds what a
+/// request costs that finds nothing. When so many are full, one that has room is a lucky find, and
+/// any of them that ends something serves who waits.
+const SCAN_MAX: usize = 1024;
 
 impl Snapshot {
     pub(crate) fn empty() -> Self {
@@ -31,6 +47,26 @@ impl Snapshot {
             picker: None,
             probes: false,
             sessions: SessionMap::default(),
+            limits: None,
+        }
+    }
+
+    /// `candidates`: what the picker was prepared for.
+    pub(crate) fn with_limits(
+        self,
+        spec: &ServiceLimitSpec,
+        queue: Option<&QueueSpec>,
+        candidates: &[Candidate],
+    ) -> Self {
+        if *spec == ServiceLimitSpec::default() {
+            return self;
+        }
+        let weighted = candidates.iter().any(|candidate| candidate.weight > 0);
+        let usable = (0..).zip(candidates).filter(|(_, c)| c.weight > 0 || !weighted);
+        let usable = usable.map(|(position, _)| position).collect();
+        Self {
+            limits: Some(Box::new(Limits { spec: *spec, queue: queue.cloned(), usable })),
+            ..self
         }
     }
 
@@ -47,7 +83,7 @@ impl Snapshot {
         let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
         let probes = picker.probes();
         let sessions = SessionMap::default();
-        Self { endpoints, loads, picker: Some(picker), probes, sessions }
+        Self { endpoints, loads, picker: Some(picker), probes, sessions, limits: None }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
@@ -63,15 +99,58 @@ impl Snapshot {
         request: &Request<'_>,
         rng: &mut Rng,
     ) -> Option<&Arc<EndpointHandle>> {
-        let mut exclude: SmallVec<[u32; Request::EXCLUDE_MAX]> = SmallVec::new();
-        for key in request.exclude.iter().take(Request::EXCLUDE_MAX) {
+        let exclude = self.positions(request.exclude);
+        let position = self.choose(&exclude, request, rng)?;
+        self.endpoints.get(position as usize)
+    }
+
+    /// Where these endpoints stand here, by their keys.
+    pub(crate) fn positions(&self, keys: &[u64]) -> Avoided {
+        let mut positions = Avoided::new();
+        for key in keys.iter().take(Request::EXCLUDE_MAX) {
             if let Ok(position) = self.endpoints.binary_search_by_key(key, |e| e.key) {
-                exclude.push(position as u32);
+                positions.push(position as u32);
             }
         }
-        let request = PickRequest { now: request.now, key: request.key, exclude: &exclude };
+        positions
+    }
+
+    /// The position of the policy's choice. It is one of `exclude` only if there is no other.
+    pub(crate) fn choose(
+        &self,
+        exclude: &[u32],
+        request: &Request<'_>,
+        rng: &mut Rng,
+    ) -> Option<u32> {
+        let request = PickRequest { now: request.now, key: request.key, exclude };
         let position = self.picker.as_ref()?.pick(&request, &self.loads, rng)?;
-        self.endpoints.get(position as usize)
+        ((position as usize) < self.endpoints.len()).then_some(position)
+    }
+
+    pub(crate) fn limits(&self) -> Option<&Limits> {
+        self.limits.as_deref()
+    }
+
+    pub(crate) fn holds(&self, key: u64) -> bool {
+        self.endpoints.binary_search_by_key(&key, |e| e.key).is_ok()
+    }
+
+    /// Whether sessions go on at this endpoint.
+    pub(crate) fn keeps_sessions_of(&self, endpoint: &EndpointHandle) -> bool {
+        self.sessions.holds(endpoint.key)
+    }
+
+    /// The endpoints that may be picked, beginning anywhere (`start` is any number), at most
+    /// [`SCAN_MAX`] of them.
+    pub(crate) fn from(&self, start: u64) -> impl Iterator<Item = &Arc<EndpointHandle>> {
+        let usable = self.limits.as_ref().map(|limits| &*limits.usable);
+        let count = usable.map_or(self.endpoints.len(), <[u32]>::len);
+        let start = start.checked_rem(count as u64).unwrap_or(0) as usize;
+        let turn = (start..count).chain(0..start).take(SCAN_MAX);
+        turn.filter_map(move |index| {
+            let position = usable.map_or(Some(index), |u| u.get(index).map(|p| *p as usize))?;
+            self.endpoints.get(position)
+        })
     }
 
     /// Whom the policy wants to be asked how they are.

@@ -13,10 +13,11 @@ use std::sync::atomic::{
 use std::time::Duration;
 
 use model::spec::{
-    AffinitySpec, EndpointSource, HealthKind, HedgeSpec, ServiceSpec, SessionTableSpec,
+    AffinitySpec, ConcurrencySpec, EndpointSource, HealthKind, HedgeSpec, QueueSpec,
+    ServiceLimitSpec, ServiceSpec, SessionTableSpec,
 };
 use model::{Endpoint, Instant, Outcome, Report, Rng};
-use service::{EndpointHandle, NoEvents, Request, Service};
+use service::{Acquired, EndpointHandle, NoEvents, Request, Service};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -49,6 +50,10 @@ fn endpoints(ports: std::ops::Range<u16>) -> Vec<Endpoint> {
 }
 
 fn service(policy: &str, ports: std::ops::Range<u16>) -> Arc<Service> {
+    Service::new(&spec(policy, ports), Arc::new(NoEvents), Instant::ZERO, 1)
+}
+
+fn spec(policy: &str, ports: std::ops::Range<u16>) -> ServiceSpec {
     let mut spec = ServiceSpec::new("web".into());
     spec.source = EndpointSource::Static(endpoints(ports));
     spec.policy.name = policy.into();
@@ -59,7 +64,7 @@ fn service(policy: &str, ports: std::ops::Range<u16>) -> Arc<Service> {
         secret: None,
         table: SessionTableSpec::default(),
     });
-    Service::new(&spec, Arc::new(NoEvents), Instant::ZERO, 1)
+    spec
 }
 
 #[test]
@@ -103,6 +108,42 @@ fn pick_report_retry_and_resume_do_not_allocate() {
         let before = ALLOCATIONS.get();
         (1..1000).for_each(attempt);
         assert_eq!(ALLOCATIONS.get(), before, "{policy}");
+    }
+}
+
+/// With a limit and a queue nothing is allocated either, as long as nobody waits.
+#[test]
+fn acquiring_within_limits_does_not_allocate() {
+    for policy in POLICIES {
+        for concurrency in [ConcurrencySpec::Fixed(1), ConcurrencySpec::LEARNT] {
+            let mut spec = spec(policy, 1..100);
+            let concurrency = Some(concurrency);
+            spec.limits = ServiceLimitSpec { concurrency, requests: Some(1000), retries: Some(10) };
+            spec.queue = Some(QueueSpec::default());
+            let service = Service::new(&spec, Arc::new(NoEvents), Instant::ZERO, 1);
+            let mut rng = Rng::from_seed(1);
+            let mut attempt = |round: u64| {
+                let now = Instant::from_nanos(round * 1_000_000);
+                let first = Request { now, key: Some(round), exclude: &[] };
+                let Acquired::Picked(pick) = service.acquire(&first, 5, &mut rng) else { panic!() };
+                let again = Request { exclude: &[pick.endpoint().key], ..first };
+                let Acquired::Picked(other) = service.acquire(&again, 5, &mut rng) else {
+                    panic!()
+                };
+                let settings = service.settings();
+                let token = settings.sessions().unwrap().token(&other.endpoint().id);
+                drop(other);
+                let resumed = service.acquire_session(token.into(), &first, 5);
+                let Some(Acquired::Picked(resumed)) = resumed else { panic!() };
+                let took = Some(Duration::from_micros(80));
+                resumed.report(&Report::new(now, Outcome::Success).after(took));
+                pick.report(&Report::new(now, Outcome::Success).after(took));
+            };
+            attempt(0);
+            let before = ALLOCATIONS.get();
+            (1..1000).for_each(attempt);
+            assert_eq!(ALLOCATIONS.get(), before, "{policy}");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Wake, Waker};
 
 use model::spec::ServiceSpec;
 use model::{EndpointId, Instant, Rng, ServiceName};
@@ -20,6 +21,24 @@ pub(crate) struct Balancer {
 pub(crate) enum Note {
     Suspect(EndpointId),
     Leaving(Arc<EndpointHandle>),
+    /// A request that waits was told that its turn has come.
+    Turn {
+        slot: u32,
+        serial: u32,
+    },
+}
+
+/// Writes the note of one request that waits.
+struct Turn {
+    slot: u32,
+    serial: u32,
+    notes: Arc<Notes>,
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.notes.add(Note::Turn { slot: self.slot, serial: self.serial });
+    }
 }
 
 /// The service may not be called back from within, so its events are written down.
@@ -42,6 +61,11 @@ impl Balancer {
             poll_at: Instant::FAR_FUTURE,
             notes,
         }
+    }
+
+    /// Whom a service tells that this request's turn has come.
+    pub(crate) fn waker(&self, slot: u32, serial: u32) -> Waker {
+        Arc::new(Turn { slot, serial, notes: self.notes.clone() }).into()
     }
 
     pub(crate) fn take_notes(&self) -> Vec<Note> {

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use model::Instant;
-use model::spec::{HealthKind, PolicySpec, ServiceSpec};
+use model::spec::{ConcurrencySpec, HealthKind, PolicySpec, QueuePer, QueueSpec, ServiceSpec};
 use model::vocabulary::OptionValue;
 use serde::Serialize;
 use service::{EndpointHandle, Service};
@@ -43,6 +43,10 @@ pub(crate) struct Invariants {
     hedge_budget: f64,
     /// Who can be picked follows from health and priority alone, each with its whole weight.
     is_plain: bool,
+    retries_max: Option<u32>,
+    concurrency: Option<u32>,
+    /// One for the whole service.
+    queue: Option<QueueSpec>,
     lowest_priority: u8,
     /// An endpoint with fewer in flight than this keeps its keys; 0: none does for sure.
     always_allowed: u32,
@@ -65,6 +69,8 @@ struct Books {
     crowded: BTreeSet<u32>,
     churn: Churn,
     shares: Shares,
+    /// Those who wait, in the order of their arrival.
+    line: Vec<Waits>,
 }
 
 #[derive(Default)]
@@ -73,6 +79,14 @@ struct Second {
     requests: u64,
     retries: u64,
     hedges: u64,
+}
+
+/// One that waits.
+struct Waits {
+    slot: u32,
+    priority: u8,
+    /// It was tried nowhere before, and so takes any endpoint.
+    fresh: bool,
 }
 
 #[derive(Clone, Default)]
@@ -128,7 +142,14 @@ impl Invariants {
             is_plain: spec.panic.is_none()
                 && spec.failover_below == 0.0
                 && spec.subset.is_none()
-                && spec.slow_start.is_none(),
+                && spec.slow_start.is_none()
+                && spec.limits.concurrency.is_none(),
+            retries_max: spec.limits.retries,
+            concurrency: match spec.limits.concurrency {
+                Some(ConcurrencySpec::Fixed(most)) => Some(most),
+                _ => None,
+            },
+            queue: spec.queue.clone().filter(|queue| queue.per == QueuePer::Service),
             lowest_priority,
             always_allowed: always_allowed(&spec.policy),
             balancers: (0..balancers).map(|_| Books::new(&spec.policy)).collect(),
@@ -280,8 +301,8 @@ impl Invariants {
             "is ejected"
         } else if self.is_outranked(balancer, servers[server as usize].priority, servers, lag) {
             "is of a later priority than a healthy one"
-        } else if handle.in_flight() != view.in_flight {
-            "has another count in flight than was picked and not reported"
+        } else if self.concurrency.is_some_and(|most| view.in_flight > most) {
+            "is beyond its limit"
         } else {
             return;
         };
@@ -381,9 +402,63 @@ impl Invariants {
         if left < self.always_allowed {
             self.balancers[balancer as usize].crowded.remove(&server);
         }
-        if handle.in_flight() != left {
-            let counted = handle.in_flight();
-            self.violated(now, || format!("{} counts {counted}, not {left}", handle.id));
+    }
+
+    /// Once all that one call of a service did is in the books.
+    pub(crate) fn compare(&mut self, now: Instant, balancer: u32, handle: &EndpointHandle) {
+        let booked = self.view(balancer, crate::server::index_of(handle.address)).in_flight;
+        let counted = handle.in_flight();
+        if counted != booked {
+            self.violated(now, || format!("{} counts {counted}, not {booked}", handle.id));
+        }
+    }
+
+    /// Somebody came to wait.
+    pub(crate) fn waits(
+        &mut self,
+        now: Instant,
+        balancer: u32,
+        (slot, priority, fresh): (u32, u8, bool),
+    ) {
+        let line = &mut self.balancers[balancer as usize].line;
+        line.push(Waits { slot, priority, fresh });
+        let length = line.len();
+        if self.queue.as_ref().is_some_and(|queue| length > queue.max as usize) {
+            self.violated(now, || format!("{length} wait"));
+        }
+    }
+
+    /// Somebody's turn has come: nobody who came before and is no less urgent still waits.
+    /// `ready`: there was indeed something.
+    pub(crate) fn turned(&mut self, now: Instant, balancer: u32, slot: u32, ready: bool) {
+        let line = &mut self.balancers[balancer as usize].line;
+        let Some(position) = line.iter().position(|waits| waits.slot == slot) else {
+            return self.violated(now, || format!("the turn of {slot} came, who does not wait"));
+        };
+        let next = line.remove(position);
+        let passed = line[..position].iter().any(|w| w.fresh && w.priority <= next.priority);
+        if passed && next.fresh && self.queue.is_some() {
+            self.violated(now, || format!("the turn of {slot} came before another's"));
+        }
+        if !ready {
+            self.violated(now, || format!("{slot} was told of a turn, and had none"));
+        }
+    }
+
+    /// Somebody waits no longer.
+    pub(crate) fn left(&mut self, balancer: u32, slot: u32) {
+        self.balancers[balancer as usize].line.retain(|waits| waits.slot != slot);
+    }
+
+    /// Nobody waits while an endpoint has room.
+    pub(crate) fn idle(&mut self, now: Instant, balancer: u32, service: &Service) {
+        let waits = self.balancers[balancer as usize].line.iter().any(|waits| waits.fresh);
+        if waits && self.queue.is_some() {
+            for endpoint in service.eligible() {
+                if endpoint.limit().is_none_or(|most| endpoint.in_flight() < most) {
+                    self.violated(now, || format!("{} has room, and somebody waits", endpoint.id));
+                }
+            }
         }
     }
 
@@ -406,7 +481,9 @@ impl Invariants {
         let requests: u64 = window.iter().map(|second| second.requests).sum();
         let retries: u64 = window.iter().map(|second| second.retries).sum();
         let allowed = self.budget * requests as f64 + f64::from(self.budget_min) * WINDOW as f64;
-        if admitted != ((retries as f64) < allowed) {
+        // What the limit forbids, the budget may have allowed.
+        let forbidden = self.retries_max.is_some() && !admitted;
+        if !forbidden && admitted != ((retries as f64) < allowed) {
             self.violated(now, || {
                 format!("retry admitted: {admitted}, with {retries} of {allowed} in use")
             });
@@ -478,6 +555,10 @@ impl Invariants {
                 .flatten();
             for what in books.churn.verdict().into_iter().chain(shares) {
                 self.violated(now, || format!("balancer {balancer} {what}"));
+            }
+            let (waiting, booked) = (service.queued(), books.line.len());
+            if waiting > 0 || booked > 0 {
+                self.violated(now, || format!("{waiting} and {booked} wait at the end"));
             }
             for (view, server) in books.views.iter().zip(servers) {
                 let Some(handle) = service.endpoint(server.id.as_str()) else { continue };
@@ -558,6 +639,7 @@ impl Books {
             crowded: BTreeSet::new(),
             churn: Churn::new(&policy.name),
             shares: Shares::new(&policy.name),
+            line: Vec::new(),
         }
     }
 

@@ -49,6 +49,11 @@ pub(crate) enum Event {
         slot: u32,
         serial: u32,
     },
+    /// Somebody has waited for an endpoint with room for as long as may be.
+    QueueTimeout {
+        slot: u32,
+        serial: u32,
+    },
     /// A service has something due.
     Poll {
         balancer: u32,
@@ -199,7 +204,8 @@ impl History {
             Event::Stop { server } => [17, server.into(), 0],
             Event::Calm => [18, 0, 0],
             Event::Sample => [19, 0, 0],
-            Event::Hedge { slot, serial } => [31, slot.into(), serial.into()],
+            Event::Hedge { slot, serial } => [21, slot.into(), serial.into()],
+            Event::QueueTimeout { slot, serial } => [20, slot.into(), serial.into()],
         };
         self.add(at.as_nanos());
         words.into_iter().for_each(|word| self.add(word));

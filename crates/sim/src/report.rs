@@ -18,6 +18,8 @@ pub struct Report {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub p999_ms: f64,
+    /// Of the waits for an endpoint with room that ended with one, in milliseconds.
+    pub queue_p99_ms: f64,
     pub errors: Errors,
     pub retries: u64,
     pub retries_denied: u64,
@@ -58,6 +60,10 @@ pub struct Errors {
     pub timeout: u64,
     /// The client gave up.
     pub client_timeout: u64,
+    /// 503: a limit, with no queue or no place in it.
+    pub full: u64,
+    /// 503: it waited for too long.
+    pub queue_timeout: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -95,6 +101,8 @@ impl Errors {
             + self.server
             + self.timeout
             + self.client_timeout
+            + self.full
+            + self.queue_timeout
     }
 }
 
@@ -107,6 +115,8 @@ pub(crate) enum Ending {
     ServerError,
     Timeout,
     ClientTimeout,
+    Full,
+    QueueTimeout,
 }
 
 /// Counts while the run goes on.
@@ -118,6 +128,7 @@ pub(crate) struct Recorder {
     pub(crate) moved: u64,
     pub(crate) samples: Vec<Sample>,
     latencies: Histogram,
+    waits: Histogram,
     window: Window,
 }
 
@@ -140,12 +151,22 @@ impl Recorder {
             moved: 0,
             samples: Vec::new(),
             latencies: latencies.clone(),
+            waits: latencies.clone(),
             window: Window { requests: 0, succeeded: 0, latencies, picks },
         }
     }
 
     pub(crate) fn picked(&mut self, group: usize) {
         self.window.picks[group] += 1;
+    }
+
+    /// Somebody waited for so long, and got an endpoint.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.waits.add(time);
+    }
+
+    pub(crate) fn queue_p99_ms(&self) -> f64 {
+        milliseconds(self.waits.quantile(0.99))
     }
 
     pub(crate) fn ended(&mut self, ending: Ending, took: Duration) {
@@ -163,6 +184,8 @@ impl Recorder {
             Ending::ServerError => errors.server += 1,
             Ending::Timeout => errors.timeout += 1,
             Ending::ClientTimeout => errors.client_timeout += 1,
+            Ending::Full => errors.full += 1,
+            Ending::QueueTimeout => errors.queue_timeout += 1,
         }
         if matches!(ending, Ending::Success | Ending::ClientTimeout | Ending::Timeout) {
             self.latencies.add(took);

@@ -6,12 +6,16 @@
 //! budget admits it. A client that gives up says nothing about the endpoint, which serves the
 //! request to its end all the same.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use model::spec::RetryCondition;
 use model::spec::scenario::Traffic;
+use model::spec::{PRIORITY_DEFAULT, PRIORITY_MAX, RetryCondition};
 use model::{Instant, Outcome, Report};
-use service::Pick;
+use service::{Acquired, EndpointHandle, Pick, Waiting};
 
 use crate::distribution::{exponential, stream};
 use crate::hedge::Held;
@@ -40,6 +44,16 @@ pub(crate) struct Request {
     /// Its hedge.
     pub(crate) second: Option<Flight>,
     pub(crate) held: Option<Held>,
+    priority: u8,
+    /// Its place in the queue.
+    waiting: Option<Place>,
+}
+
+/// A place in a queue, and how the request ends if nothing comes of it.
+struct Place {
+    waiting: Waiting,
+    last: Ending,
+    serial: u32,
 }
 
 /// An attempt under way.
@@ -53,6 +67,11 @@ pub(crate) struct Flight {
 impl Request {
     fn flights(&self) -> impl Iterator<Item = &Flight> {
         self.first.iter().chain(&self.second)
+    }
+
+    fn take_place(&mut self, serial: u32) -> Option<Place> {
+        let waits = self.waiting.as_ref().is_some_and(|place| place.serial == serial);
+        if self.live && waits { self.waiting.take() } else { None }
     }
 }
 
@@ -89,6 +108,11 @@ impl Simulation<'_> {
         let settings = self.balancers[balancer as usize].service.settings();
         let named = u64::from(index) << 32 | user as u64;
         let key = settings.key().map(|_| stream(0, REQUEST, named).next_u64());
+        let by_priority = settings.queue.as_ref().is_some_and(|queue| queue.priority.is_some());
+        let priority = match by_priority {
+            true => rng.below(u64::from(PRIORITY_MAX) + 1) as u8,
+            false => PRIORITY_DEFAULT,
+        };
         let attempts_left = settings.retry.attempts;
         let total = settings.total_timeout;
         drop(settings);
@@ -115,6 +139,8 @@ impl Simulation<'_> {
             first: None,
             second: None,
             held: None,
+            priority,
+            waiting: None,
         };
         self.under_way += 1;
         if let Some(deadline) = spec.timeout.into_iter().chain(total).min() {
@@ -131,9 +157,81 @@ impl Simulation<'_> {
         let index = request.balancer;
         let balancer = &mut self.balancers[index as usize];
         let asked = service::Request { now: self.now, key: request.key, exclude: &request.tried };
-        let Some(pick) = balancer.service.pick(&asked, &mut balancer.rng) else {
-            return self.over(slot, last);
-        };
+        let acquired = balancer.service.acquire(&asked, request.priority, &mut balancer.rng);
+        match acquired {
+            Acquired::Picked(pick) => {
+                let handle = pick.endpoint().clone();
+                self.begin(slot, pick);
+                self.take_notes(index);
+                self.invariants.compare(self.now, index, &handle);
+            }
+            Acquired::Waits(waiting) => self.wait(slot, waiting, last),
+            Acquired::Full(_) if last == Ending::NoEndpoint => self.over(slot, Ending::Full),
+            Acquired::Full(_) | Acquired::NoEndpoint => self.over(slot, last),
+        }
+    }
+
+    /// It has a place in the queue.
+    fn wait(&mut self, slot: u32, waiting: Waiting, last: Ending) {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let request = &mut self.requests[slot as usize];
+        let index = request.balancer;
+        let balancer = &self.balancers[index as usize];
+        let waits = (slot, request.priority, request.tried.is_empty());
+        let timeout = balancer.service.settings().queue.as_ref().map(|queue| queue.timeout);
+        request.waiting = Some(Place { waiting, last, serial });
+        self.invariants.waits(self.now, index, waits);
+        let waker = balancer.waker(slot, serial);
+        if let Some(Place { waiting, .. }) = &mut self.requests[slot as usize].waiting {
+            // Its turn cannot have come yet: nothing has happened since.
+            let polled = Pin::new(waiting).poll(&mut Context::from_waker(&waker));
+            debug_assert!(polled.is_pending(), "what waits was not told");
+        }
+        let at = self.now + timeout.unwrap_or_default();
+        self.queue.add(at, Event::QueueTimeout { slot, serial });
+        self.take_notes(index);
+    }
+
+    /// It was told that its wait is over. Answers the endpoint that it got.
+    pub(crate) fn turn(&mut self, slot: u32, serial: u32) -> Option<Arc<EndpointHandle>> {
+        let request = &mut self.requests[slot as usize];
+        let Place { mut waiting, last, .. } = request.take_place(serial)?;
+        let index = request.balancer;
+        let polled = Pin::new(&mut waiting).poll(&mut Context::from_waker(Waker::noop()));
+        self.invariants.turned(self.now, index, slot, polled.is_ready());
+        match polled {
+            Poll::Ready(Some(pick)) => {
+                self.recorder.waited(self.now.since(waiting.since()));
+                let handle = pick.endpoint().clone();
+                self.begin(slot, pick);
+                Some(handle)
+            }
+            Poll::Ready(None) | Poll::Pending => {
+                self.over(slot, last);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn queue_timeout(&mut self, slot: u32, serial: u32) {
+        let request = &mut self.requests[slot as usize];
+        let Some(Place { waiting, last, .. }) = request.take_place(serial) else { return };
+        let index = request.balancer;
+        self.invariants.left(index, slot);
+        let balancer = &mut self.balancers[index as usize];
+        let asked = service::Request { now: self.now, key: request.key, exclude: &request.tried };
+        match balancer.service.overdue(waiting, &asked, &mut balancer.rng) {
+            Some(pick) => self.begin(slot, pick),
+            None if last == Ending::NoEndpoint => self.over(slot, Ending::QueueTimeout),
+            None => self.over(slot, last),
+        }
+        self.take_notes(index);
+    }
+
+    /// It has an endpoint.
+    fn begin(&mut self, slot: u32, pick: Pick) {
+        let request = &mut self.requests[slot as usize];
         request.attempts += 1;
         let number = request.number << 4 | u64::from(request.attempts);
         let server = self.send(slot, pick, number, false);
@@ -304,6 +402,13 @@ impl Simulation<'_> {
             (None, Some(_)) => (Outcome::TimedOut, Ending::Timeout),
             _ => (Outcome::Abandoned, Ending::ClientTimeout),
         };
+        let index = request.balancer;
+        if let Some(place) = self.requests[slot as usize].waiting.take() {
+            self.invariants.left(index, slot);
+            drop(place);
+            self.take_notes(index);
+        }
+        let request = &self.requests[slot as usize];
         if let Some(serial) = request.first.as_ref().map(|flight| flight.serial) {
             self.end_attempt(slot, serial, outcome, None);
         }
@@ -363,9 +468,9 @@ impl Simulation<'_> {
         let balancer = request.balancer;
         pick.report(&Report::new(self.now, outcome).after(latency));
         self.invariants.reported(self.now, (balancer, server), &handle);
-        if outcome.is_failure() {
-            self.take_notes(balancer);
-        }
+        // What it leaves may have gone to who waits.
+        self.take_notes(balancer);
+        self.invariants.compare(self.now, balancer, &handle);
         is_second
     }
 

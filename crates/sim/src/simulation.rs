@@ -247,6 +247,7 @@ impl<'a> Simulation<'a> {
             Event::FirstByteTimeout { slot, serial } => self.first_byte_timeout(slot, serial),
             Event::Hedge { slot, serial } => self.hedge(slot, serial),
             Event::Deadline { slot, serial } => self.deadline(slot, serial),
+            Event::QueueTimeout { slot, serial } => self.queue_timeout(slot, serial),
             Event::Poll { balancer } => self.poll(balancer),
             Event::Checked { balancer, server, generation, passed } => {
                 self.checked(balancer, server, generation, passed);
@@ -388,13 +389,13 @@ impl<'a> Simulation<'a> {
 
     /// After each call of a service: sees to what it told, and to when it is due next.
     pub(crate) fn heed(&mut self, index: u32) {
-        self.take_notes(index);
         if self.scenario.service.outlier.is_some() {
             let ejected = self.balancers[index as usize].service.ejected();
             let ejected: Vec<u32> =
                 ejected.iter().map(|handle| crate::server::index_of(handle.address)).collect();
             self.invariants.ejected(self.now, index, &ejected);
         }
+        self.take_notes(index);
         let balancer = &mut self.balancers[index as usize];
         let at = balancer.service.poll_timeout().unwrap_or(Instant::FAR_FUTURE).max(self.now);
         if at < balancer.poll_at && at != Instant::FAR_FUTURE {
@@ -404,6 +405,7 @@ impl<'a> Simulation<'a> {
     }
 
     pub(crate) fn take_notes(&mut self, balancer: u32) {
+        let mut turned = Vec::new();
         for note in self.balancers[balancer as usize].take_notes() {
             match note {
                 Note::Suspect(id) => {
@@ -419,8 +421,15 @@ impl<'a> Simulation<'a> {
                         self.queue.add(at.max(self.now), Event::Cut { balancer, server });
                     }
                 }
+                Note::Turn { slot, serial } => turned.extend(self.turn(slot, serial)),
             }
         }
+        // Those that were told in one moment were handed their places in one moment, too.
+        for handle in turned {
+            self.invariants.compare(self.now, balancer, &handle);
+        }
+        let service = &self.balancers[balancer as usize].service;
+        self.invariants.idle(self.now, balancer, service);
     }
 
     /// A word of what was decided, for the hash of the run.
@@ -472,6 +481,7 @@ impl<'a> Simulation<'a> {
             p50_ms: recorder.quantile_ms(0.5),
             p99_ms: recorder.quantile_ms(0.99),
             p999_ms: recorder.quantile_ms(0.999),
+            queue_p99_ms: recorder.queue_p99_ms(),
             errors: recorder.errors,
             retries,
             retries_denied,

@@ -7,7 +7,10 @@ use model::spec::scenario::{
     Action, Arrival, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Recording, Scenario,
     ScenarioEvent, Traffic,
 };
-use model::spec::{HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, SlowStartSpec};
+use model::spec::{
+    ConcurrencySpec, HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, QueuePer,
+    QueueSpec, SlowStartSpec,
+};
 use sim::Report;
 
 const MS: Duration = Duration::from_millis(1);
@@ -332,4 +335,98 @@ fn a_recording_is_played_at_its_speed_and_with_its_durations() {
     check(1.0, false, 400, 20.0);
     check(3.0, false, 1000, 20.0);
     check(3.0, true, 1000, 50.0);
+}
+
+/// Two endpoints that serve four at once, each in 50 ms on average: 160 a second, without a limit
+/// and queue of ours; beyond that they queue by themselves, first come first served, and much.
+fn four_at_once(rate: f64, count: u32) -> Scenario {
+    let mut scenario = scenario(40 * S, rate);
+    scenario.service.retry.attempts = 0;
+    scenario.service.health.kind = HealthKind::Off;
+    let mut web = EndpointGroup::new("web", count, Latency::Exponential { mean: 50 * MS });
+    web.threads = Some(4);
+    web.queue_max = 10_000;
+    scenario.endpoints.push(web);
+    scenario
+}
+
+fn limited(scenario: &mut Scenario, per: QueuePer, max: u32, timeout: Duration) {
+    scenario.service.limits.concurrency = Some(ConcurrencySpec::Fixed(4));
+    scenario.service.queue = Some(QueueSpec { per, max, timeout, priority: None });
+}
+
+/// Clients that give up after half a second leave what they sent behind in the endpoints' queues,
+/// which then serve nobody: congestion collapse. A bounded queue in front of them, which is left by
+/// who gives up, keeps them at work for those who still wait.
+#[test]
+fn in_an_overload_a_limit_and_a_queue_keep_the_goodput() {
+    let mut scenario = four_at_once(240.0, 2);
+    scenario.clients[0].timeout = Some(500 * MS);
+    let without = run(&scenario, "least_request");
+    limited(&mut scenario, QueuePer::Service, 40, 300 * MS);
+    let with = run(&scenario, "least_request");
+    // 160 of 240 a second can be served.
+    assert!(without.success() < 0.2, "{}", without.success());
+    assert!(with.success() > 0.62, "{} {:?}", with.success(), with.errors);
+    assert!(with.queue_p99_ms <= 300.0, "{}", with.queue_p99_ms);
+}
+
+/// One queue for all against one for each, at 95 % of the load that can be borne: what
+/// waits for one endpoint while another is idle waits for nothing (Kleinrock, "Queueing Systems",
+/// volume 2; for dispatchers with bounded queues: Kogias and others, "R2P2", USENIX ATC 2019).
+#[test]
+fn one_queue_for_all_is_shorter_than_one_for_each() {
+    let mut scenario = four_at_once(8.0 * 80.0 * 0.95, 8);
+    for policy in ["random", "round_robin"] {
+        // Without a limit each endpoint has a queue of its own inside it.
+        scenario.service.limits.concurrency = None;
+        scenario.service.queue = None;
+        let none = run(&scenario, policy);
+        limited(&mut scenario, QueuePer::Endpoint, 10_000, 10 * S);
+        let each = run(&scenario, policy);
+        limited(&mut scenario, QueuePer::Service, 10_000, 10 * S);
+        let all = run(&scenario, policy);
+        let p99 = [none.p99_ms, each.p99_ms, all.p99_ms];
+        assert!(all.p99_ms < each.p99_ms.min(none.p99_ms) * 0.95, "{policy}: {p99:?}");
+        assert_eq!([&each, &all].map(|report| report.errors.total()), [0, 0], "{policy}");
+    }
+}
+
+/// An endpoint pool at ease; then everything takes five times as long, which is more than it can
+/// bear: what is let in still gets its answer soon. Then it recovers.
+#[test]
+fn a_learnt_limit_keeps_latency_in_a_brown_out_and_recovers() {
+    let mut scenario = scenario(80 * S, 400.0);
+    scenario.service.retry.attempts = 0;
+    scenario.service.health.kind = HealthKind::Off;
+    let mut web = EndpointGroup::new("web", 4, Latency::LogNormal { median: 40 * MS, sigma: 0.2 });
+    web.threads = Some(8);
+    web.queue_max = 10_000;
+    scenario.endpoints.push(web);
+    scenario.events.push(ScenarioEvent {
+        at: 30 * S,
+        lasts: Some(20 * S),
+        action: Action::Fault { group: 0, count: None, fault: Fault::Slower(5.0) },
+    });
+    let without = run(&scenario, "least_request");
+    scenario.service.limits.concurrency = Some(ConcurrencySpec::LEARNT);
+    let with = run(&scenario, "least_request");
+    let worst = |report: &Report, from: u64, to: u64| {
+        let samples = report.samples.iter().filter(|s| (from..to).contains(&(s.at_ms / 1000)));
+        samples.map(|sample| sample.p99_ms).fold(0.0, f64::max)
+    };
+    let share = |report: &Report, from: u64, to: u64| {
+        let samples = report.samples.iter().filter(|s| (from..to).contains(&(s.at_ms / 1000)));
+        let (all, good) =
+            samples.fold((0, 0), |(all, good), s| (all + s.requests, good + s.succeeded));
+        good as f64 / all as f64
+    };
+    // 200 ms is what an answer takes now at best; without a limit seconds of work pile up.
+    let (kept, lost) = (worst(&with, 36, 50), worst(&without, 36, 50));
+    assert!(kept < 800.0 && lost > 5000.0, "{kept} and {lost}");
+    // 160 of 400 a second can be served, and more than two thirds of those are.
+    assert!(share(&with, 36, 50) > 0.27, "{}", share(&with, 36, 50));
+    assert!(share(&with, 10, 29) > 0.999, "{}", share(&with, 10, 29));
+    assert!(share(&with, 65, 80) > 0.999, "{}", share(&with, 65, 80));
+    assert!(worst(&with, 65, 80) < 120.0, "{}", worst(&with, 65, 80));
 }

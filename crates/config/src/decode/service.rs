@@ -12,7 +12,7 @@ use crate::keys;
 use crate::table::Kind;
 use crate::tree::{Entry, Value, quoted};
 
-use super::{Context, affinity, endpoint, failures, health, hedge, path_of, policy, run};
+use super::{Context, affinity, endpoint, failures, health, hedge, path_of, policy, queue, run};
 
 pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     let owner = format!("service {}", quoted(&entry.key));
@@ -37,6 +37,8 @@ pub(super) fn treatment(fields: &Fields<'_>, spec: &mut ServiceSpec, context: &C
     failures::failures(fields, spec, context);
     spec.retry = retry(fields, context);
     spec.hedge = hedge::hedge(fields, context);
+    spec.limits = queue::limits(fields, context);
+    spec.queue = queue::queue(fields, &spec.limits, context);
     if let Some(fields) = fields.section("timeouts", &keys::SERVICE_TIMEOUTS) {
         fields.duration("connect", &mut spec.connect_timeout);
         fields.duration("first_byte", &mut spec.first_byte_timeout);

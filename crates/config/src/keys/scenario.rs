@@ -63,6 +63,13 @@ pub(crate) static SCENARIO_SERVICE: Section = Section {
         SUBSET_KEY,
         key("retry", AnyOf(&[OFF, In(&RETRY)]), Written("{}"), "Retries."),
         key("hedge", AnyOf(&[OFF, In(&HEDGE)]), Written("off"), "Hedged requests."),
+        key("limits", In(&SERVICE_LIMITS), Means("no limits"), "What is taken at the same time."),
+        key(
+            "queue",
+            QUEUE_KIND,
+            Written("off"),
+            "Who waits at a limit. With `priority`, requests have priorities by chance.",
+        ),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key("drain_grace", GRACE, Written("30s"), "How long a leaving endpoint may finish."),
     ],

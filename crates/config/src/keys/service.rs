@@ -60,6 +60,18 @@ pub(crate) static SERVICE: Section = Section {
             "When a request is sent to a second endpoint because the first takes long.",
         ),
         key("pool", In(&POOL), Written("{}"), "Kept-alive connections to each endpoint."),
+        key(
+            "limits",
+            In(&SERVICE_LIMITS),
+            Means("no limits"),
+            "What the service and its endpoints take at the same time.",
+        ),
+        key(
+            "queue",
+            QUEUE_KIND,
+            Written("off"),
+            "Where requests wait that find all endpoints at their limit; without it they get 503.",
+        ),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key(
             "drain_grace",

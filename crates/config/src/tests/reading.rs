@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use model::spec::{
-    AccessLogSpec, ActionSpec, AffinitySpec, EndpointSource, HeaderEdit, HealthKind, HedgeAfter,
-    HedgeSpec, HostPattern, InsertedCookie, OutlierSpec, PathPattern, PathRewrite, Protocol,
-    ProxyProtocolVersion, RetryCondition, SameSite, SessionTableSpec, SlowStartSpec, StatusSet,
-    TextMatch,
+    AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
+    HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, OutlierSpec, PathPattern,
+    PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition, SameSite,
+    ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet, TextMatch,
 };
 use model::vocabulary::OptionValue;
 
@@ -142,6 +142,8 @@ services:
     retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
     hedge: { after: p99, budget: 1% }
     pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
+    limits: { concurrency: { learnt: { min: 2, max: 64 } }, requests: 1_000, retries: 20 }
+    queue: { per: endpoint, max: 10, timeout: 250ms, priority: header:X-Priority }
     timeouts: { connect: 500ms, first_byte: 1s, total: 1m }
     drain_grace: 0s
     proxy_protocol: v2
@@ -284,6 +286,13 @@ fn every_key_of_a_service_is_read() {
     let after = HedgeAfter::Quantile(0.99);
     assert_eq!(web.hedge, Some(HedgeSpec { after, budget: 0.01 }));
     assert_eq!((web.pool.idle_max, web.pool.connections_max), (0, Some(100)));
+    let concurrency = Some(ConcurrencySpec::Learnt { min: 2, max: 64 });
+    let limits = ServiceLimitSpec { concurrency, requests: Some(1000), retries: Some(20) };
+    assert_eq!(web.limits, limits);
+    let timeout = Duration::from_millis(250);
+    let priority = Some("x-priority".to_owned());
+    let per = QueuePer::Endpoint;
+    assert_eq!(web.queue, Some(QueueSpec { per, max: 10, timeout, priority }));
     assert_eq!(web.connect_timeout, Duration::from_millis(500));
     assert_eq!(web.total_timeout, Some(Duration::from_secs(60)));
     assert_eq!(web.drain_grace, Duration::ZERO);

@@ -192,6 +192,10 @@ fn the_manual_names_every_key() {
             "slow start",
             "retry",
             "hedge",
+            "service limits",
+            "concurrency",
+            "learnt",
+            "queue",
             "service timeouts",
         ];
         if ELSEWHERE.contains(&section.name) {

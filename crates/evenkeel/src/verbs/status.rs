@@ -70,26 +70,60 @@ fn listener_table(listeners: &[ListenerStatus]) -> Option<String> {
 }
 
 fn service_table(services: &[ServiceStatus]) -> Option<String> {
-    let rows = services.iter().map(|s| {
-        let healthy = s.endpoints.iter().filter(|e| e.state == EndpointState::Healthy).count();
-        Row::plain([
-            s.name.clone(),
-            s.policy.clone(),
-            format!(
-                "{healthy} of {}{}",
-                s.endpoints.len().max(s.replicas.unwrap_or(0)),
-                if s.panic { ", panic" } else { "" },
-            ),
-            s.replicas.map_or_else(|| "-".into(), |n| n.to_string()),
-            s.retries.to_string(),
-            s.retries_denied.to_string(),
-            s.unavailable.to_string(),
-        ])
-    });
+    // Most services have no limits: their table is as narrow as it was.
+    if services.iter().any(|s| s.queue.queued > 0 || s.queue.rejected.total() > 0) {
+        return table::render(
+            [
+                "SERVICE",
+                "POLICY",
+                "HEALTHY",
+                "REPLICAS",
+                "RETRIES",
+                "DENIED",
+                "UNAVAILABLE",
+                "QUEUED",
+                "REJECTED",
+            ],
+            services.iter().map(|s| {
+                let [service, policy, healthy, replicas, retries, denied, unavailable] =
+                    service_cells(s);
+                let queued = s.queue.queued.to_string();
+                let rejected = s.queue.rejected.total().to_string();
+                Row::plain([
+                    service,
+                    policy,
+                    healthy,
+                    replicas,
+                    retries,
+                    denied,
+                    unavailable,
+                    queued,
+                    rejected,
+                ])
+            }),
+        );
+    }
     table::render(
         ["SERVICE", "POLICY", "HEALTHY", "REPLICAS", "RETRIES", "DENIED", "UNAVAILABLE"],
-        rows,
+        services.iter().map(|s| Row::plain(service_cells(s))),
     )
+}
+
+fn service_cells(s: &ServiceStatus) -> [String; 7] {
+    let healthy = s.endpoints.iter().filter(|e| e.state == EndpointState::Healthy).count();
+    [
+        s.name.clone(),
+        s.policy.clone(),
+        format!(
+            "{healthy} of {}{}",
+            s.endpoints.len().max(s.replicas.unwrap_or(0)),
+            if s.panic { ", panic" } else { "" },
+        ),
+        s.replicas.map_or_else(|| "-".into(), |n| n.to_string()),
+        s.retries.to_string(),
+        s.retries_denied.to_string(),
+        s.unavailable.to_string(),
+    ]
 }
 
 fn endpoint_table(services: &[ServiceStatus]) -> Option<String> {
@@ -126,7 +160,10 @@ fn endpoint_row(service: &str, endpoint: &EndpointStatus) -> Row<10> {
         endpoint.address.to_string(),
         state.to_owned(),
         endpoint.weight.to_string(),
-        endpoint.in_flight.to_string(),
+        match endpoint.limit {
+            Some(limit) => format!("{} of {limit}", endpoint.in_flight),
+            None => endpoint.in_flight.to_string(),
+        },
         endpoint.requests.to_string(),
         endpoint.failures.to_string(),
         latency.map_or_else(|| "-".into(), |latency| format!("{latency:.1?}")),

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use crate::spec::{AffinitySpec, HealthSpec, HedgeSpec, OutlierSpec, RunSpec, SlowStartSpec};
+use crate::spec::{
+    AffinitySpec, HealthSpec, HedgeSpec, OutlierSpec, QueueSpec, RunSpec, ServiceLimitSpec,
+    SlowStartSpec,
+};
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
 
@@ -29,6 +32,9 @@ pub struct ServiceSpec {
     /// A second endpoint is asked when the first takes long. Default off.
     pub hedge: Option<HedgeSpec>,
     pub pool: PoolSpec,
+    pub limits: ServiceLimitSpec,
+    /// Default none: what finds all endpoints at their limit gets 503.
+    pub queue: Option<QueueSpec>,
     /// To connect, then the next endpoint is tried. Default 2 s.
     pub connect_timeout: Duration,
     /// From the end of the request to the first byte of the answer, then 504. Default 60 s.
@@ -157,6 +163,8 @@ impl ServiceSpec {
             retry: RetrySpec::default(),
             hedge: None,
             pool: PoolSpec::default(),
+            limits: ServiceLimitSpec::default(),
+            queue: None,
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(60),
             total_timeout: None,

@@ -14,6 +14,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) client: IpAddr,
     pub(crate) http: Option<HttpEntry<'a>>,
     pub(crate) duration: Duration,
+    /// Of that, waited for endpoints that were full; told if it is not zero.
+    pub(crate) queued: Duration,
     /// From the client.
     pub(crate) bytes_in: u64,
     /// To the client.
@@ -64,6 +66,9 @@ impl Entry<'_> {
             http.append_to(out);
         }
         number(out, "duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
+        if !self.queued.is_zero() {
+            number(out, "queue_ms", u64::try_from(self.queued.as_millis()).unwrap_or(u64::MAX));
+        }
         number(out, "bytes_in", self.bytes_in);
         number(out, "bytes_out", self.bytes_out);
         optional(out, "service", self.service.map(str::as_bytes));
@@ -142,6 +147,7 @@ mod tests {
             client: "192.0.2.7".parse().unwrap(),
             http: None,
             duration: Duration::from_micros(1250),
+            queued: Duration::ZERO,
             bytes_in: 10,
             bytes_out: u64::MAX,
             service: None,
@@ -180,6 +186,7 @@ mod tests {
             protocol: Protocol::Http,
             client: "2001:db8::1".parse().unwrap(),
             http: Some(http),
+            queued: Duration::from_micros(2999),
             service: Some("app"),
             endpoint: Some("app-1"),
             error: Some("no endpoint"),
@@ -188,7 +195,7 @@ mod tests {
         for field in ["method", "host", "request_id", "user_agent"] {
             assert_eq!(value[field], json!(text), "{field}");
         }
-        assert_eq!(value["status"], 503);
+        assert_eq!((&value["status"], &value["queue_ms"]), (&json!(503), &json!(2)));
         assert_eq!(value["client"], "2001:db8::1");
         let path = value["path"].as_str().unwrap();
         assert!(path.len() < PATH_MAX + 8 && path.ends_with('\u{2026}'));

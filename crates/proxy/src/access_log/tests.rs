@@ -42,6 +42,7 @@ fn write(shard: &LogShard, bytes_in: u64) {
         client: "127.0.0.1".parse().unwrap(),
         http: None,
         duration: Duration::ZERO,
+        queued: Duration::ZERO,
         bytes_in,
         bytes_out: 0,
         service: Some("dns"),

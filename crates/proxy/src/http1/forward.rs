@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::spec::RetryCondition;
 use model::{Instant, Outcome, Report};
-use service::{EndpointHandle, Pick, Request, Session, Settings};
+use service::{Acquired, EndpointHandle, Pick, Request, Session, Settings};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
 
@@ -19,6 +19,7 @@ use crate::http1::session::Keeping;
 use crate::http1::spare::Scratch;
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
+use crate::queue::{self, Refusal};
 use crate::relay::{RelayEnd, relay};
 use crate::session;
 use crate::upstream::{Announce, DialError, Upstream, dial};
@@ -44,6 +45,8 @@ pub(super) struct Forward<'a> {
     started: Instant,
     /// What a hash policy goes by.
     pub(super) key: Option<u64>,
+    /// How early its turn comes if it must wait.
+    priority: u8,
     /// What the request says of its session, if the service keeps any.
     pub(super) session: Option<Session>,
     pub(super) upload: Pump,
@@ -88,6 +91,7 @@ pub(crate) async fn forward(
         .key()
         .and_then(|source| route::key(source, &down.view(scratch, changed), down.client.ip()));
     let session = session::of_request(&settings, &down.view(scratch, changed), down.client.ip());
+    let priority = queue::priority(settings.queue.as_ref(), &down.view(scratch, changed));
     let announce = settings.send_proxy_protocol.map(|version| Announce {
         version,
         client: down.client,
@@ -102,6 +106,7 @@ pub(crate) async fn forward(
         settings,
         started,
         key,
+        priority,
         session,
         upload,
         tried: SmallVec::new(),
@@ -114,17 +119,26 @@ pub(crate) async fn forward(
 
 impl Forward<'_> {
     async fn run(&mut self, scratch: &mut Scratch) -> Next {
-        let mut last = (503, "no endpoint");
+        let mut last = None;
         loop {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
             let request = Request { now, key: self.key, exclude: &self.tried };
             let service = &self.target.service;
-            let resumed = self.session.and_then(|session| service.resume(session, &request));
-            let pick = resumed
-                .or_else(|| service.pick(&request, &mut self.down.door.worker.rng.borrow_mut()));
-            let Some(pick) = pick else {
-                return self.down.fail(scratch, last.0, last.1).await;
+            let resumed = self
+                .session
+                .and_then(|session| service.acquire_session(session, &request, self.priority));
+            let acquired = resumed.unwrap_or_else(|| {
+                let rng = &mut self.down.door.worker.rng.borrow_mut();
+                service.acquire(&request, self.priority, rng)
+            });
+            let (pick, now) = match acquired {
+                Acquired::Picked(pick) => (pick, now),
+                acquired => match self.queue(scratch, acquired).await {
+                    Ok(pick) => (pick, self.now()),
+                    Err(refusal) => return self.refused(scratch, refusal, last).await,
+                },
             };
+            let request = Request { now, key: self.key, exclude: &self.tried };
             // Until the attempt is over; then it has served the session, or not.
             let claim =
                 self.session.and_then(|session| service.claim(session, pick.endpoint(), &request));
@@ -140,7 +154,7 @@ impl Forward<'_> {
             match attempt {
                 Attempt::Over(next) => return next,
                 Attempt::Again { status, error } => {
-                    last = (status, error);
+                    last = Some((status, error));
                     if self.total_at() <= self.now() {
                         return self.down.fail(scratch, 504, "total time-out").await;
                     }
@@ -152,6 +166,49 @@ impl Forward<'_> {
                     scratch.reply.clear();
                 }
             }
+        }
+    }
+
+    /// Waits for its turn, if it has one to come.
+    async fn queue(&mut self, scratch: &mut Scratch, acquired: Acquired) -> Result<Pick, Refusal> {
+        let now = self.now();
+        let total_at = self.total_at();
+        let waits = matches!(acquired, Acquired::Waits(_));
+        let down = &mut *self.down;
+        let mut client = queue::Client {
+            worker: &down.door.worker,
+            ticket: &down.ticket,
+            stream: &mut down.stream,
+            inbound: &mut down.inbound,
+            bytes_in: 0,
+            ends_with_end: true,
+        };
+        let request = Request { now, key: self.key, exclude: &self.tried };
+        let service = &self.target.service;
+        let settled = queue::settle(acquired, service, &mut client, &request, total_at).await;
+        let bytes_in = client.bytes_in;
+        self.down.count_in(&mut scratch.record, bytes_in);
+        if waits {
+            scratch.record.queued += self.now().since(now);
+        }
+        settled
+    }
+
+    /// No endpoint can take it. `last`: how the attempt before failed.
+    async fn refused(
+        &mut self,
+        scratch: &mut Scratch,
+        refusal: Refusal,
+        last: Option<(u16, &'static str)>,
+    ) -> Next {
+        match (refusal, last) {
+            (Refusal::ClientGone | Refusal::Closed, _) => {
+                scratch.record.failed(0, refusal.reason());
+                Next::Reset
+            }
+            (Refusal::TotalTimeout, _) => self.down.fail(scratch, 504, refusal.reason()).await,
+            (_, Some((status, error))) => self.down.fail(scratch, status, error).await,
+            (_, None) => self.down.fail(scratch, 503, refusal.reason()).await,
         }
     }
 

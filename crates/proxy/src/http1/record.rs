@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) bytes_out: u64,
     pub(crate) attempts: u32,
     pub(crate) hedged: bool,
+    /// Waited for endpoints that were full.
+    pub(crate) queued: Duration,
     pub(crate) service: Option<model::ServiceName>,
     pub(crate) endpoint: Option<model::EndpointId>,
     pub(crate) error: Option<&'static str>,
@@ -44,6 +46,7 @@ impl Record {
         self.bytes_out = 0;
         self.attempts = 0;
         self.hedged = false;
+        self.queued = Duration::ZERO;
         self.service = None;
         self.endpoint = None;
         self.error = None;
@@ -91,6 +94,7 @@ impl Record {
                 user_agent: present(&self.user_agent),
             }),
             duration,
+            queued: self.queued,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             service: self.service.as_ref().map(|s| s.as_str()),

@@ -295,6 +295,7 @@ impl Flow {
             client: self.key.client_ip(),
             http: None,
             duration: self.door.worker.clock.now().since(self.started),
+            queued: Duration::ZERO,
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out.get(),
             service: Some(self.target.service.name().as_str()),

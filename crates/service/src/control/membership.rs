@@ -87,6 +87,7 @@ impl Control {
         self.checkers += 1;
         let timer = Instant::FAR_FUTURE;
         let standing = Standing::Listed;
+        let learner = self.learner();
         let mut member = Member {
             endpoint,
             weight,
@@ -97,7 +98,9 @@ impl Control {
             role: Role::default(),
             handle,
             timer,
+            learner,
         };
+        member.set_limit(&self.spec.limits);
         member.set_timer(&mut self.timers, member.checker.poll_timeout());
         self.members.insert(key, member);
         self.pending.stale = Stale::Now;

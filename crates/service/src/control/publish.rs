@@ -4,7 +4,7 @@ use health::State;
 use model::{EndpointId, Instant};
 
 use super::eligible::{Eligible, Seat, eligible};
-use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Stale};
+use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Pending, Stale};
 use crate::member::{Member, Standing};
 use crate::session::SessionMap;
 use crate::snapshot::Snapshot;
@@ -37,7 +37,8 @@ impl Control {
         for handle in &pending.leaving {
             handle.leave(close_at);
         }
-        Notices { leaving: pending.leaving, staying: pending.staying, changed: pending.changed }
+        let Pending { leaving, staying, changed, room, .. } = pending;
+        Notices { leaving, staying, changed, room }
     }
 
     /// Those that stand by leave as soon as a listed endpoint is healthy, or none is about to be.
@@ -72,7 +73,9 @@ impl Control {
         }
         let members = keys.iter().filter_map(|key| self.members.get(key));
         let endpoints = members.map(|member| member.handle.clone()).collect();
-        Snapshot::new(endpoints, self.policy.prepare_scaled(&candidates, scale, &mut self.rng))
+        let picker = self.policy.prepare_scaled(&candidates, scale, &mut self.rng);
+        let (limits, queue) = (&self.spec.limits, self.spec.queue.as_ref());
+        Snapshot::new(endpoints, picker).with_limits(limits, queue, &candidates)
     }
 
     /// Listed ones if any is healthy, or else those that stand by, or else, in panic, listed ones.

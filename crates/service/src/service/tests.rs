@@ -8,6 +8,8 @@ use model::{Instant, Outcome, Report};
 use super::*;
 
 mod failures;
+mod limits;
+mod queues;
 mod sessions;
 
 /// Takes notes.

@@ -55,6 +55,10 @@ fn invariants_hold_whatever_happens() {
         assert!(sum(|tally| tally.hedges_denied) > SEEDS);
         let policies: BTreeSet<&String> = tallies.iter().flat_map(|t| &t.policies).collect();
         assert_eq!(policies.len(), balance::infos().len());
+        // Limits are met, and queues are waited in.
+        let (full, timeouts) = (sum(|tally| tally.full), sum(|tally| tally.queue_timeouts));
+        assert!(full > SEEDS && timeouts > SEEDS, "{full} full, {timeouts} waited in vain");
+        assert!(sum(|tally| tally.queued) > SEEDS / 10, "runs in which somebody waited");
     }
 }
 
@@ -70,6 +74,10 @@ struct Tally {
     hedges: u64,
     hedges_denied: u64,
     hedges_won: u64,
+    full: u64,
+    queue_timeouts: u64,
+    /// Runs in which somebody waited, and got an endpoint.
+    queued: u64,
 }
 
 impl Tally {
@@ -84,6 +92,9 @@ impl Tally {
             }
             tally.requests += report.requests;
             tally.succeeded += report.succeeded;
+            tally.full += report.errors.full;
+            tally.queue_timeouts += report.errors.queue_timeout;
+            tally.queued += u64::from(report.queue_p99_ms > 0.0);
             tally.retries += report.retries;
             tally.retries_denied += report.retries_denied;
             tally.ejections += report.ejections;

@@ -8,8 +8,8 @@ use model::spec::scenario::{
     Action, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
 };
 use model::spec::{
-    HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, RetryCondition, SlowStartSpec,
-    StatusSet,
+    ConcurrencySpec, HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, QueuePer,
+    QueueSpec, RetryCondition, ServiceSpec, SlowStartSpec, StatusSet,
 };
 use model::vocabulary::OptionValue;
 
@@ -105,6 +105,28 @@ fn service(scenario: &mut Scenario, dice: &mut Dice) {
     service.first_byte_timeout = MS * dice.within(100, 1000) as u32;
     service.total_timeout = dice.one_in(4).then(|| MS * dice.within(100, 1000) as u32);
     service.drain_grace = MS * dice.within(0, 1000) as u32;
+    limits(service, dice);
+}
+
+fn limits(service: &mut ServiceSpec, dice: &mut Dice) {
+    if dice.one_in(8) {
+        service.limits.requests = Some(dice.within(10, 100) as u32);
+    }
+    if dice.one_in(8) {
+        service.limits.retries = Some(dice.within(1, 10) as u32);
+    }
+    service.limits.concurrency = match dice.within(0, 5) {
+        0 => Some(ConcurrencySpec::Fixed(dice.within(1, 3) as u32)),
+        1 => Some(ConcurrencySpec::Fixed(dice.within(3, 16) as u32)),
+        2 => Some(ConcurrencySpec::Learnt { min: dice.within(1, 4) as u32, max: 50 }),
+        _ => return,
+    };
+    if !dice.one_in(4) {
+        let per = if dice.one_in(2) { QueuePer::Service } else { QueuePer::Endpoint };
+        let timeout = MS * dice.within(20, 500) as u32;
+        let priority = dice.one_in(2).then(|| "x-priority".to_owned());
+        service.queue = Some(QueueSpec { per, max: dice.within(1, 50) as u32, timeout, priority });
+    }
 }
 
 /// What is around policies. Times are short, so that all has an end within the calm at the end.

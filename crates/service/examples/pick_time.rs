@@ -1,6 +1,6 @@
 //! What a pick and its report cost, in nanoseconds, per policy and number of endpoints, with one
-//! thread and with two. Run it with
-//! `cargo run --release -p service --example pick_cost`.
+//! thread and with two; at last the same within limits. Run it with
+//! `cargo run --release -p service --example pick_time`.
 #![allow(clippy::disallowed_methods, reason = "it measures time, with threads")]
 
 use std::net::SocketAddr;

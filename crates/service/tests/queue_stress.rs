@@ -1,0 +1,158 @@
+//! Threads that wait for each other's room: nobody is forgotten, nobody is too many.
+#![allow(clippy::disallowed_methods, reason = "the tests are about threads")]
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
+use std::time::{self, Duration};
+
+use model::spec::{
+    ConcurrencySpec, EndpointSource, HealthKind, QueuePer, QueueSpec, ServiceLimitSpec, ServiceSpec,
+};
+use model::{Endpoint, Instant, Outcome, Report, Rng};
+use service::{Acquired, NoEvents, Pick, Request, Service, Waiting};
+
+/// Unparks the thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A wake-up that is lost shows as a wait of this length.
+const LOST_AFTER: Duration = Duration::from_secs(20);
+
+fn wait(waiting: Waiting) -> Option<Pick> {
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut waiting = pin!(waiting);
+    let begin = time::Instant::now();
+    loop {
+        if let Poll::Ready(pick) = waiting.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return pick;
+        }
+        assert!(begin.elapsed() < LOST_AFTER, "a wake-up was lost");
+        thread::park_timeout(LOST_AFTER);
+    }
+}
+
+fn endpoints(count: u16) -> Vec<Endpoint> {
+    (1..=count).map(|port| Endpoint::at(SocketAddr::from(([127, 0, 0, 1], port)))).collect()
+}
+
+fn spec(limit: u32, queue: QueueSpec) -> ServiceSpec {
+    let mut spec = ServiceSpec::new("web".into());
+    spec.source = EndpointSource::Static(endpoints(3));
+    spec.health.kind = HealthKind::Off;
+    spec.policy.name = "least_request".into();
+    spec.limits = ServiceLimitSpec {
+        concurrency: Some(ConcurrencySpec::Fixed(limit)),
+        requests: Some(10_000),
+        retries: None,
+    };
+    spec.queue = Some(queue);
+    spec
+}
+
+/// More threads than slots; some give up while they wait, some retry elsewhere, and endpoints come,
+/// leave and are drained meanwhile. Whoever waits and does not give up is served at last.
+#[test]
+fn nobody_who_waits_is_forgotten() {
+    for (seed, per) in [(1, QueuePer::Service), (2, QueuePer::Endpoint)] {
+        for limit in [1, 2] {
+            let queue = QueueSpec { per, max: 1000, ..QueueSpec::default() };
+            let service =
+                Service::new(&spec(limit, queue), Arc::new(NoEvents), Instant::ZERO, seed);
+            let (served, waited, gone) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+            let in_use: [AtomicU32; 5] = Default::default();
+            let done = AtomicBool::new(false);
+            thread::scope(|scope| {
+                let worker = |number: u64| {
+                    let (service, in_use) = (&service, &in_use);
+                    let (served, waited, gone) = (&served, &waited, &gone);
+                    move || {
+                        let mut rng = Rng::from_seed(seed << 32 | number);
+                        for round in 0..5_000 {
+                            let now = Instant::from_nanos(round * 1000);
+                            let all = service.eligible();
+                            let tried = [all[rng.below(all.len() as u64) as usize].key];
+                            let exclude = if rng.below(8) == 0 { &tried[..] } else { &[] };
+                            let request = Request { now, key: None, exclude };
+                            let priority = rng.below(10) as u8;
+                            let pick = match service.acquire(&request, priority, &mut rng) {
+                                Acquired::Picked(pick) => Some(pick),
+                                Acquired::Waits(waiting) if rng.below(4) == 0 => {
+                                    gone.fetch_add(1, Relaxed);
+                                    drop(waiting);
+                                    None
+                                }
+                                Acquired::Waits(waiting) => {
+                                    waited.fetch_add(1, Relaxed);
+                                    Some(wait(waiting).expect("the service is open"))
+                                }
+                                other => panic!("{other:?}"),
+                            };
+                            let Some(pick) = pick else { continue };
+                            let port = pick.endpoint().address.port();
+                            let used = &in_use[usize::from(port)];
+                            let before = used.fetch_add(1, SeqCst);
+                            // The third one leaves and comes again as another.
+                            assert!(before < limit || port == 3, "more than its limit");
+                            if rng.below(16) == 0 {
+                                thread::yield_now();
+                            }
+                            used.fetch_sub(1, SeqCst);
+                            served.fetch_add(1, Relaxed);
+                            match rng.below(4) {
+                                0 => drop(pick),
+                                _ => pick.report(&Report::new(now, Outcome::Success)),
+                            }
+                        }
+                    }
+                };
+                let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
+                let control = scope.spawn(|| {
+                    let mut rng = Rng::from_seed(seed);
+                    let mut round = 0;
+                    while !done.load(Relaxed) {
+                        round += 1;
+                        let now = Instant::from_nanos(round * 1000);
+                        // The first one always stays.
+                        service.set_endpoints(endpoints(2 + rng.below(2) as u16), now);
+                        let _ = service.drain("127.0.0.1:2", now);
+                        thread::yield_now();
+                        let _ = service.undrain("127.0.0.1:2", now);
+                    }
+                    round
+                });
+                let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+                done.store(true, Relaxed);
+                assert!(control.join().unwrap() > 10);
+                ended.into_iter().for_each(|end| end.unwrap());
+            });
+            let (served, waited) = (served.load(Relaxed), waited.load(Relaxed));
+            assert!(served > 20_000 && waited > 1000, "{per:?}: {served} served, {waited} waited");
+            assert!(gone.load(Relaxed) > 100, "{per:?}");
+            assert_eq!(service.queued(), 0);
+            let status = service.status();
+            assert!(status.queue.waited_us.iter().map(|(_, n)| n).sum::<u64>() > 1000);
+            assert!(status.endpoints.iter().all(|e| e.in_flight == 0 && e.queued == 0));
+            // All that was counted was given back: there is room for the whole limit again.
+            let mut rng = Rng::from_seed(0);
+            let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
+            let mut all: Vec<Acquired> = Vec::new();
+            while let acquired @ Acquired::Picked(_) = service.acquire(&request, 5, &mut rng) {
+                all.push(acquired);
+            }
+            assert_eq!(all.len(), status.endpoints.len() * limit as usize);
+        }
+    }
+}
