@@ -9,6 +9,7 @@ mod least_connections;
 mod least_request;
 mod maglev;
 mod peak_ewma;
+mod prequal;
 mod random;
 mod rendezvous;
 mod ring_hash;
@@ -40,6 +41,7 @@ pub static POLICIES: &[PolicyEntry] = &[
     least_request::ENTRY,
     least_connections::ENTRY,
     peak_ewma::ENTRY,
+    prequal::ENTRY,
     first_available::ENTRY,
     source_hash::ENTRY,
     maglev::ENTRY,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use balance::{Candidate, POLICIES, PickRequest, Picker};
+use balance::{Candidate, POLICIES, PickRequest, Picker, Tracker};
 use model::vocabulary::{OptionKind, OptionValue};
 use model::{Instant, Load, Outcome, Report, Rng};
 
@@ -51,6 +51,7 @@ struct Subject {
     keyed: bool,
     picker: Box<dyn Picker>,
     loads: Vec<Arc<Load>>,
+    trackers: Vec<Option<Arc<dyn Tracker>>>,
     rng: Rng,
 }
 
@@ -89,6 +90,10 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                 }
                 // What a key is taken of is a matter of the caller.
                 OptionKind::Key | OptionKind::Text => {}
+                // Endpoints that are asked and never answer.
+                OptionKind::Path => {
+                    variants.push(vec![(name(), OptionValue::Text("/load".into()))]);
+                }
             }
         }
         for options in variants {
@@ -101,11 +106,14 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                 })
                 .collect();
             let mut rng = Rng::from_seed(42);
+            let picker = (entry.build)(&options).prepare(&candidates, &mut rng);
+            let positions = 0..weights.len() as u32;
             subjects.push(Subject {
                 name: entry.info.name,
                 keyed: entry.info.options.iter().any(|option| option.kind == OptionKind::Key),
                 label: format!("{} {options:?} over {} weights", entry.info.name, weights.len()),
-                picker: (entry.build)(&options).prepare(&candidates, &mut rng),
+                trackers: positions.map(|position| picker.tracker(position)).collect(),
+                picker,
                 loads: weights.iter().map(|_| Arc::default()).collect(),
                 rng,
             });
@@ -115,8 +123,14 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
 }
 
 impl Subject {
-    /// With a fresh key each time, so that hash policies spread.
+    /// A pick, and what follows it.
     fn pick(&mut self, exclude: &[u32]) -> Option<u32> {
+        let picked = self.choose(exclude);
+        picked.inspect(|_| self.ask())
+    }
+
+    /// With a fresh key each time, so that hash policies spread.
+    fn choose(&mut self, exclude: &[u32]) -> Option<u32> {
         let key = Some(self.rng.next_u64());
         let request = PickRequest { now: Instant::ZERO, key, exclude };
         let picked = self.picker.pick(&request, &self.loads, &mut self.rng);
@@ -126,18 +140,31 @@ impl Subject {
         picked
     }
 
+    /// Nobody answers.
+    fn ask(&mut self) {
+        if self.picker.probes() {
+            let (loads, label) = (&self.loads, &self.label);
+            self.picker.ask(Instant::ZERO, loads, &mut self.rng, &mut |asked| {
+                assert!((asked as usize) < loads.len(), "{label}: asks out of range");
+            });
+        }
+    }
+
     /// How often each is picked, with `in_flight` requests under way that end in order.
     fn shares(&mut self, picks: usize, in_flight: usize) -> Vec<usize> {
         let mut counts = vec![0; self.loads.len()];
         let mut open = VecDeque::new();
         for _ in 0..picks {
-            let position = self.pick(&[]).unwrap() as usize;
+            let position = self.choose(&[]).unwrap() as usize;
             counts[position] += 1;
             self.loads[position].begin();
+            self.ask();
             open.push_back(position);
             if open.len() > in_flight {
-                self.loads[open.pop_front().unwrap()]
-                    .end(&Report::new(Instant::ZERO, Outcome::Success));
+                let position = open.pop_front().unwrap();
+                let report = Report::new(Instant::ZERO, Outcome::Success);
+                self.loads[position].end(&report);
+                self.trackers[position].iter().for_each(|tracker| tracker.report(&report));
             }
         }
         counts

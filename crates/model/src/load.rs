@@ -78,7 +78,7 @@ impl Load {
     /// of 500 or above is a failure, but says that the endpoint can be reached: it neither
     /// lengthens nor ends the row.
     pub fn end(&self, report: &Report) -> u32 {
-        let Report { now, outcome, latency, retry_after, utilization } = *report;
+        let Report { now, outcome, latency, retry_after, utilization, .. } = *report;
         let before = self.in_flight.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "an endpoint ended more requests than it began");
         if let Some(utilization) = utilization {

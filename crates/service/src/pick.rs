@@ -31,23 +31,27 @@ pub struct Pick {
     reported: bool,
     /// When it was picked.
     began: Instant,
+    /// What the endpoint had in flight before.
+    in_flight: u32,
 }
 
 impl Pick {
     /// Counts it. `None` if the endpoint left meanwhile: whoever drains it may already have seen
     /// it idle, so nothing may begin there any more.
     pub(crate) fn begin(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
+        let in_flight = endpoint.load.in_flight();
         endpoint.load.begin();
         // Counting comes before looking, and `leave` comes before looking at the count, all
         // sequentially consistent: at least one side sees the other.
-        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now };
+        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now, in_flight };
         if endpoint.is_leaving() { None } else { Some(pick) }
     }
 
     /// As [`Pick::begin`], for what belongs to a session: also where only these go on.
     pub(crate) fn resume(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
+        let in_flight = endpoint.load.in_flight();
         endpoint.load.begin();
-        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now };
+        let pick = Self { endpoint: endpoint.clone(), reported: false, began: now, in_flight };
         if endpoint.takes_sessions(now) { Some(pick) } else { None }
     }
 
@@ -69,7 +73,8 @@ impl Pick {
     fn end(&self, report: &Report) {
         let failures = self.endpoint.load.end(report);
         if let Some(tracker) = &*self.endpoint.tracker() {
-            tracker.report(report);
+            let lasted = report.now.since(self.began);
+            tracker.report(&Report { in_flight: self.in_flight, lasted, ..*report });
         }
         let origin = &self.endpoint.origin;
         if failures > 0 && failures >= origin.suspect_after.load(Relaxed) && self.endpoint.suspect()

@@ -79,7 +79,7 @@ impl Snapshot {
         if let Some(picker) = &self.picker
             && self.probes
         {
-            picker.ask(now, rng, &mut |position| {
+            picker.ask(now, &self.loads, rng, &mut |position| {
                 self.endpoints.get(position as usize).into_iter().for_each(&probe);
             });
         }
