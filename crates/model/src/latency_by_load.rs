@@ -1,111 +1,102 @@
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::Instant;
 
 /// What requests took lately, by what was in flight when they began: the answer to "how long at
-/// such a load?", as Prequal's servers give it (Wydrowski et al., NSDI 2024, section 4): the
-/// median of the recent latencies at or near that load. Shared by all workers without a lock;
-/// 136 bytes.
+/// such a load?", as Prequal's servers give it (Wydrowski et al., NSDI 2024, section 4) from recent
+/// latencies at or near that load. Shared by all workers without a lock; 256 bytes.
 #[derive(Debug, Default)]
 pub struct LatencyByLoad {
-    /// The last ones, packed; 0: none yet.
-    samples: [AtomicU64; SAMPLES],
-    next: AtomicU32,
+    /// For each range of loads the mean of its last latencies, packed; 0: none yet.
+    means: [AtomicU64; RANGES],
 }
 
-/// So many are remembered.
-const SAMPLES: usize = 16;
+/// Loads up to 7 by themselves, and then four ranges for each doubling, up to 512 and more.
+const RANGES: usize = 32;
 
-/// The median is of so many: those whose load was nearest.
-const NEAREST: usize = 5;
+/// The weight of a latency in the mean, one in so many. The paper takes the median of the last
+/// ones; a mean needs one number.
+const GAIN: u64 = 4;
 
-/// What is older says nothing of now. It is also how long an endpoint that was found slow, and
-/// got nothing since, is held to be so.
-const MEMORY: Duration = Duration::from_secs(5);
+/// What is younger goes before what is nearer. What is older begins a mean anew.
+const RECENT: Duration = Duration::from_secs(1);
 
 impl LatencyByLoad {
     /// A request that began while so many others were in flight took so long.
     pub fn add(&self, in_flight: u32, latency: Duration, now: Instant) {
-        let index = self.next.fetch_add(1, Relaxed) as usize % SAMPLES;
-        let sample = Sample { in_flight, latency_us: micros(latency), at: ticks(now) };
-        self.samples[index].store(sample.pack(), Relaxed);
+        let Some(slot) = self.means.get(range(in_flight)) else { return };
+        let latency = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_MAX);
+        let latency = latency.clamp(1, LATENCY_MAX);
+        let packed = slot.load(Relaxed);
+        let mean = if packed == 0 || age(packed, now) > RECENT_TICKS {
+            latency
+        } else {
+            (mean(packed) * (GAIN - 1) + latency).div_ceil(GAIN)
+        };
+        // Two workers may overwrite each other's sample, which is harmless for a mean.
+        slot.store(mean << TICKS_BITS | ticks(now), Relaxed);
     }
 
-    /// Whether anything was ever added.
+    /// Whether nothing was ever added.
     pub fn is_empty(&self) -> bool {
-        self.next.load(Relaxed) == 0
+        self.means.iter().all(|slot| slot.load(Relaxed) == 0)
     }
 
-    /// What a request takes at this load; `None` if nothing was added in the last five seconds.
-    pub fn at(&self, in_flight: u32, now: Instant) -> Option<Duration> {
-        // By distance in load, and the later first.
-        let mut nearest = [(u32::MAX, u32::MAX, 0); NEAREST];
-        let mut count = 0;
-        for sample in &self.samples {
-            let Some(sample) = Sample::unpack(sample.load(Relaxed)) else { continue };
-            // Modulo 2^24, as they are kept.
-            let age = ticks(now).wrapping_sub(sample.at) & TICKS_MASK;
-            if age > MEMORY_TICKS {
+    /// What a request takes at this load; `None` if nothing was added for as long as `memory`,
+    /// which is therefore how long an endpoint that was found slow, and got nothing since, is held
+    /// to be so.
+    pub fn at(&self, in_flight: u32, now: Instant, memory: Duration) -> Option<Duration> {
+        let memory = u64::try_from(memory.as_nanos()).unwrap_or(u64::MAX) / TICK_NANOS;
+        let here = range(in_flight);
+        let mut best: Option<(bool, usize, u64)> = None;
+        for (range, slot) in self.means.iter().enumerate() {
+            let packed = slot.load(Relaxed);
+            if packed == 0 {
                 continue;
             }
-            let entry = (sample.in_flight.abs_diff(in_flight), age, sample.latency_us);
-            let place = nearest.iter().position(|other| entry < *other);
-            if let Some(place) = place {
-                nearest[place..].rotate_right(1);
-                nearest[place] = entry;
-                count = (count + 1).min(NEAREST);
+            let age = age(packed, now);
+            if age > memory {
+                continue;
+            }
+            let next = (age > RECENT_TICKS, range.abs_diff(here), mean(packed));
+            if best.is_none_or(|best| (next.0, next.1) < (best.0, best.1)) {
+                best = Some(next);
             }
         }
-        let mut latencies = nearest.map(|(_, _, latency)| latency);
-        let latencies = &mut latencies[..count];
-        latencies.sort_unstable();
-        let median = *latencies.get(count / 2)?;
-        Some(Duration::from_micros(median.into()))
+        best.map(|(_, _, mean)| Duration::from_micros(mean))
     }
 }
 
-/// 12 bits of load, 28 of latency, 24 of time.
-#[derive(Clone, Copy)]
-struct Sample {
-    in_flight: u32,
-    latency_us: u32,
-    at: u32,
+fn range(in_flight: u32) -> usize {
+    if in_flight < 8 {
+        return in_flight as usize;
+    }
+    let doublings = in_flight.ilog2();
+    let quarter = (in_flight >> (doublings - 2)) & 3;
+    (8 + (doublings - 3) as usize * 4 + quarter as usize).min(RANGES - 1)
 }
 
-const LATENCY_BITS: u32 = 28;
+/// 40 bits of microseconds and 24 of time.
 const TICKS_BITS: u32 = 24;
-const IN_FLIGHT_MAX: u32 = (1 << (64 - LATENCY_BITS - TICKS_BITS)) - 1;
-const LATENCY_MASK: u32 = (1 << LATENCY_BITS) - 1;
-const TICKS_MASK: u32 = (1 << TICKS_BITS) - 1;
+const TICKS_MASK: u64 = (1 << TICKS_BITS) - 1;
+const LATENCY_MAX: u64 = (1 << (64 - TICKS_BITS)) - 1;
 
 /// Time counts in sixteenths of a second: it comes round after twelve days.
 const TICKS_PER_SECOND: u64 = 16;
-const MEMORY_TICKS: u32 = (MEMORY.as_secs() * TICKS_PER_SECOND) as u32;
+const TICK_NANOS: u64 = 1_000_000_000 / TICKS_PER_SECOND;
+const RECENT_TICKS: u64 = RECENT.as_secs() * TICKS_PER_SECOND;
 
-impl Sample {
-    /// Never 0, since no latency is.
-    fn pack(self) -> u64 {
-        u64::from(self.in_flight.min(IN_FLIGHT_MAX)) << (LATENCY_BITS + TICKS_BITS)
-            | u64::from(self.latency_us.clamp(1, LATENCY_MASK)) << TICKS_BITS
-            | u64::from(self.at & TICKS_MASK)
-    }
-
-    fn unpack(packed: u64) -> Option<Self> {
-        (packed != 0).then_some(Self {
-            in_flight: (packed >> (LATENCY_BITS + TICKS_BITS)) as u32,
-            latency_us: (packed >> TICKS_BITS) as u32 & LATENCY_MASK,
-            at: packed as u32 & TICKS_MASK,
-        })
-    }
+fn mean(packed: u64) -> u64 {
+    packed >> TICKS_BITS
 }
 
-fn ticks(now: Instant) -> u32 {
-    (now.as_nanos() / (1_000_000_000 / TICKS_PER_SECOND)) as u32
+fn age(packed: u64, now: Instant) -> u64 {
+    ticks(now).wrapping_sub(packed) & TICKS_MASK
 }
 
-fn micros(latency: Duration) -> u32 {
-    u32::try_from(latency.as_micros()).unwrap_or(u32::MAX)
+fn ticks(now: Instant) -> u64 {
+    now.as_nanos() / TICK_NANOS & TICKS_MASK
 }
 
 #[cfg(test)]
@@ -119,33 +110,42 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_the_nearest_loads_counts() {
+    fn the_mean_at_the_nearest_load_counts() {
         let seen = LatencyByLoad::default();
-        assert_eq!((seen.at(3, at(0)), seen.is_empty()), (None, true));
-        for in_flight in 0..8 {
+        assert_eq!((seen.at(3, at(0), 5000 * MS), seen.is_empty()), (None, true));
+        for in_flight in [0, 3, 12] {
             seen.add(in_flight, MS * (in_flight + 1) * 10, at(1000));
         }
-        assert_eq!(seen.at(4, at(1000)), Some(MS * 50));
-        assert_eq!(seen.at(0, at(1000)), Some(MS * 30));
-        assert_eq!(seen.at(1000, at(1000)), Some(MS * 60));
-        // One outlier changes nothing.
-        seen.add(4, MS * 9000, at(1000));
-        assert_eq!(seen.at(4, at(1000)), Some(MS * 50));
+        for (in_flight, expected) in [(0, 10), (1, 10), (2, 40), (3, 40), (13, 130), (900, 130)] {
+            assert_eq!(seen.at(in_flight, at(1000), 5000 * MS), Some(MS * expected), "{in_flight}");
+        }
+        seen.add(3, MS * 80, at(1000));
+        assert_eq!(seen.at(3, at(1000), 5000 * MS), Some(MS * 50));
+        // What is recent goes before what is near, and begins the mean anew.
+        seen.add(12, MS * 200, at(2200));
+        assert_eq!(seen.at(3, at(2200), 5000 * MS), Some(MS * 200));
+        assert!(!seen.is_empty());
     }
 
     #[test]
     fn what_is_old_is_forgotten_and_what_is_beyond_bounds_is_clamped() {
         let seen = LatencyByLoad::default();
         seen.add(2, 10 * MS, at(1000));
-        assert_eq!(seen.at(2, at(6000)), Some(10 * MS));
-        assert_eq!(seen.at(2, at(6100)), None);
-        seen.add(u32::MAX, Duration::from_secs(10_000), at(6200));
-        assert_eq!(seen.at(0, at(6200)), Some(Duration::from_micros(LATENCY_MASK.into())));
+        assert_eq!(seen.at(2, at(6000), 5000 * MS), Some(10 * MS));
+        assert_eq!(seen.at(2, at(6100), 5000 * MS), None);
+        seen.add(u32::MAX, Duration::MAX, at(6200));
+        assert_eq!(seen.at(0, at(6200), 5000 * MS), Some(Duration::from_micros(LATENCY_MAX)));
         seen.add(0, Duration::ZERO, at(6200));
-        assert_eq!(seen.at(0, at(6200)), Some(Duration::from_micros(LATENCY_MASK.into())));
-        for _ in 0..SAMPLES {
-            seen.add(0, Duration::ZERO, at(6300));
+        assert_eq!(seen.at(0, at(6200), 5000 * MS), Some(Duration::from_micros(1)));
+    }
+
+    #[test]
+    fn ranges_get_wider() {
+        let ranges: Vec<usize> = (0..600).map(range).collect();
+        assert!(ranges.is_sorted() && ranges[599] == RANGES - 1);
+        for load in [7, 8, 10, 63, 64, 447] {
+            assert!(range(load + load / 4 + 1) > range(load), "{load}");
         }
-        assert_eq!(seen.at(0, at(6300)), Some(Duration::from_micros(1)));
+        assert_eq!((range(9), range(10), range(511), range(u32::MAX)), (8, 9, 31, 31));
     }
 }

@@ -75,7 +75,7 @@ fn a_slow_replica_costs_round_robin_its_share_and_peak_ewma_next_to_nothing() {
         let (low, high) = match policy {
             "round_robin" | "random" => (0.945, 0.955),
             "least_request" | "least_connections" => (0.99, 0.998),
-            "peak_ewma" => (0.999, 1.0),
+            "peak_ewma" | "prequal" => (0.999, 1.0),
             _ => continue,
         };
         let success = run(&scenario, policy).success();

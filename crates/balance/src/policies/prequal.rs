@@ -10,7 +10,8 @@
 //!   takes there at such a load. Answers go to a `pool`, one per endpoint.
 //! * **Hot or cold.** An endpoint is hot if its RIF is beyond the quantile `q_rif` of those seen in
 //!   the last 128 answers. The cold one with the least latency is picked; if all are hot, the one
-//!   with the least RIF. Latency moves the traffic before queues do; RIF bounds how far.
+//!   with the least RIF. Latency moves the traffic, and RIF bounds how far. Latencies within a grade,
+//!   two for each doubling, are alike, and RIF decides between them; the paper compares them exactly.
 //! * **Answers wear out**: after `probe_ttl`; after some uses, 1 to a few, so that the pool neither
 //!   runs dry nor gets stale (the paper's `b_reuse`); and `remove_rate` times per request the worst
 //!   or the oldest goes, by chance, so that the pool is not left with what nobody wants. A use counts
@@ -23,14 +24,18 @@
 //! is what the probe took and its RIF our own counter, unless the answer's headers say better:
 //! `X-Keel-In-Flight: 3` and `X-Keel-Latency-Ms: 12.5`. A path that says so is what makes prequal
 //! see the load of other balancers. Without `probe`, answers are estimated, at no cost, from our own
-//! counters and the latencies seen at about that load; then a request that never ended counts with
-//! the time that it was waited for.
+//! counters and the latencies seen at about that load, for as long as `decay`; then a request that
+//! never ended counts with the time that it was waited for.
 //!
 //! The paper has no weights. Here RIF counts per weight, and with it hot and cold; probes, and the
-//! choice between endpoints that are alike, go by weight; latency is nobody's share, so a quick
-//! endpoint gets more than its weight until it is hot. With no more endpoints than the pool has
-//! places, all of them are known, answers are used until replaced, and none is removed.
-//! Constant time.
+//! choice between endpoints that are alike, go by weight; a quicker endpoint gets more than its
+//! weight until it is hot. With no more endpoints than the pool has places, all of them are known,
+//! answers are used until replaced, and none is removed. Constant time.
+//!
+//! In simulation, with 20 balancers over 50 endpoints beside antagonists at 75 to 95 % load, p99 and
+//! p99.9 with `probe` were about half of those of `peak_ewma` and a third of those of
+//! `least_request`, while `round_robin` overloads whoever is slow; without `probe`, between
+//! (`examples/simulate-prequal`, and `crates/sim/tests/prequal.rs` for more).
 
 mod estimate;
 mod pool;
@@ -94,7 +99,7 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
             },
             OptionInfo {
                 name: "decay",
-                summary: "how long a failed request is remembered (to about a third)",
+                summary: "how long a failed request, or an estimate without news, is remembered",
                 kind: OptionKind::Duration,
                 default: "10s",
             },
@@ -300,11 +305,22 @@ impl Contender {
     fn compare(&self, other: &Contender) -> std::cmp::Ordering {
         let by_load = self.load.total_cmp(&other.load);
         let order = match self.class {
-            Class::Cold => self.latency_us.cmp(&other.latency_us).then(by_load),
+            Class::Cold => grade(self.latency_us).cmp(&grade(other.latency_us)).then(by_load),
             Class::Hot | Class::Failing => by_load,
         };
         self.class.cmp(&other.class).then(order)
     }
+}
+
+/// Latencies that a measurement does not tell apart are alike: there are two grades for each
+/// doubling. (The paper compares them exactly. Means of few requests differ by more than a grade by
+/// chance, and going after that makes queues and ignores weights.)
+fn grade(latency_us: u32) -> u32 {
+    if latency_us < 2 {
+        return latency_us;
+    }
+    let doublings = latency_us.ilog2();
+    doublings * 2 + (latency_us >> (doublings - 1) & 1)
 }
 
 /// Twice what is in flight and one more, so that of two busy ones the greater has room, as in
@@ -472,7 +488,7 @@ impl PrequalPicker {
     fn estimate(&self, position: u32, load: &Load, now: Instant) {
         let in_flight = load.in_flight();
         let Some(estimate) = self.shared.estimates.get(position as usize) else { return };
-        let latency = match estimate.measured.at(in_flight, now) {
+        let latency = match estimate.measured.at(in_flight, now, self.shared.settings.decay) {
             Some(latency) => latency,
             // It has answered before, and does not now.
             None if in_flight > 0 && !estimate.measured.is_empty() => UNKNOWN,

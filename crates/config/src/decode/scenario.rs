@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::spec::scenario::{
-    Action, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
+    Action, Antagonists, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent,
+    Traffic,
 };
 use model::vocabulary::Vocabulary;
 
@@ -105,7 +106,22 @@ fn endpoints(entry: &Entry, report: &Report<'_>) -> EndpointGroup {
     group.zone = fields.text("zone").map(|(zone, _)| zone.to_owned());
     fields.duration("boot", &mut group.boot);
     fields.duration("warm_up", &mut group.warm_up);
+    if let Some(fields) = fields.section("antagonists", &keys::ANTAGONISTS) {
+        group.antagonists = antagonists(&fields, report);
+    }
     group
+}
+
+fn antagonists(fields: &Fields<'_>, report: &Report<'_>) -> Option<Antagonists> {
+    let (mut every, mut share) = (Duration::from_secs(1), 0.5);
+    fields.duration("every", &mut every);
+    fields.share("share", &mut share);
+    let (slower, span) = fields.parsed("slower", number)?;
+    if slower < 1.0 {
+        let message = "antagonists make an endpoint no faster";
+        report.error_help(span, message, "write 1 or more: `slower: 4`");
+    }
+    Some(Antagonists { every, share, slower })
 }
 
 /// The key `latency`: a duration or a distribution.

@@ -133,6 +133,28 @@ pub(crate) static ENDPOINTS: Section = Section {
             Written("0s"),
             "After its start it is five times as slow, and gets to its speed over this time.",
         ),
+        key(
+            "antagonists",
+            In(&ANTAGONISTS),
+            Means("none"),
+            "Something else runs on the same machine, and takes more or less of it.",
+        ),
+    ],
+};
+
+pub(crate) static ANTAGONISTS: Section = Section {
+    name: "antagonists",
+    doc: "At random moments, for each endpoint by itself, its speed changes.",
+    example: "every: 2s, share: 30%, slower: 4",
+    keys: &[
+        key("every", TIMEOUT, Required, "How often its speed changes, on average."),
+        key("share", Share, Written("50%"), "The share of the time in which it is slower."),
+        key(
+            "slower",
+            scalar("a number of 1 or more", "4"),
+            Required,
+            "Then requests take 1 to so many times as long, equally distributed.",
+        ),
     ],
 };
 

@@ -80,16 +80,16 @@ impl Estimate {
             self.failing.store(packed, Relaxed);
         }
         if measure {
-            self.measure(report);
+            self.measure(report, decay);
         }
     }
 
-    fn measure(&self, report: &Report) {
+    fn measure(&self, report: &Report, memory: Duration) {
         let latency = match (report.outcome, report.latency) {
             (Outcome::Success, latency) => latency,
             // It took longer than this, if it answers in a time at all and is no stream.
             (Outcome::TimedOut | Outcome::Abandoned, _) if !self.measured.is_empty() => {
-                let usual = self.measured.at(report.in_flight, report.now);
+                let usual = self.measured.at(report.in_flight, report.now, memory);
                 Some(report.lasted).filter(|lasted| usual.is_none_or(|usual| *lasted > usual))
             }
             _ => None,
@@ -172,14 +172,14 @@ mod tests {
         let second = Duration::from_secs(1);
         let given_up = Report { lasted: second, ..Report::new(at(9), Outcome::Abandoned) };
         estimate.report(&given_up, DECAY, true);
-        assert_eq!(estimate.measured.at(0, at(9)), None, "a stream");
+        assert_eq!(estimate.measured.at(0, at(9), DECAY), None, "a stream");
         let answered = Report::new(at(9), Outcome::Success).after(Some(second / 100));
         estimate.report(&answered, DECAY, true);
         estimate.report(&Report { lasted: second / 200, ..given_up }, DECAY, true);
-        assert_eq!(estimate.measured.at(0, at(9)), Some(second / 100));
+        assert_eq!(estimate.measured.at(0, at(9), DECAY), Some(second / 100));
         for _ in 0..3 {
             estimate.report(&given_up, DECAY, true);
         }
-        assert_eq!(estimate.measured.at(0, at(9)), Some(second));
+        assert!(estimate.measured.at(0, at(9), DECAY).unwrap() > second / 2);
     }
 }
