@@ -96,7 +96,7 @@ fn age(packed: u64, now: Instant) -> u64 {
 }
 
 fn ticks(now: Instant) -> u64 {
-    now.as_nanos() / TICK_NANOS & TICKS_MASK
+    (now.as_nanos() / TICK_NANOS) & TICKS_MASK
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ impl Service {
             let snapshot = self.snapshot.load();
             let Some(endpoint) = snapshot.pick(request, rng) else { break };
             if let Some(pick) = Pick::begin(endpoint, request.now) {
-                snapshot.ask(request.now, rng, |endpoint| {
-                    self.origin.events.probe(self.name(), endpoint);
+                snapshot.ask(request.now, rng, |endpoint, path| {
+                    self.origin.events.probe(self.name(), endpoint, path);
                 });
                 return Some(pick);
             }

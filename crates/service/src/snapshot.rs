@@ -18,6 +18,8 @@ pub(crate) struct Snapshot {
     picker: Option<Box<dyn Picker>>,
     /// The picker's word.
     probes: bool,
+    /// Where the policy wants endpoints to be asked; absent if it asks none.
+    probe_path: Option<Arc<str>>,
     /// Empty without affinity. Holds more than `endpoints`: those that get nothing but what
     /// belongs to their sessions, too.
     sessions: SessionMap,
@@ -30,6 +32,7 @@ impl Snapshot {
             loads: Vec::new(),
             picker: None,
             probes: false,
+            probe_path: None,
             sessions: SessionMap::default(),
         }
     }
@@ -39,7 +42,11 @@ impl Snapshot {
     }
 
     /// `endpoints` are by ascending key, and `picker` was prepared for them in that order.
-    pub(crate) fn new(endpoints: Vec<Arc<EndpointHandle>>, picker: Box<dyn Picker>) -> Self {
+    pub(crate) fn new(
+        endpoints: Vec<Arc<EndpointHandle>>,
+        picker: Box<dyn Picker>,
+        probe_path: Option<Arc<str>>,
+    ) -> Self {
         debug_assert!(endpoints.is_sorted_by_key(|endpoint| endpoint.key));
         for (position, endpoint) in (0..).zip(&endpoints) {
             endpoint.track(picker.tracker(position));
@@ -47,7 +54,7 @@ impl Snapshot {
         let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
         let probes = picker.probes();
         let sessions = SessionMap::default();
-        Self { endpoints, loads, picker: Some(picker), probes, sessions }
+        Self { endpoints, loads, picker: Some(picker), probes, probe_path, sessions }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
@@ -74,13 +81,22 @@ impl Snapshot {
         self.endpoints.get(position as usize)
     }
 
-    /// Whom the policy wants to be asked how they are.
-    pub(crate) fn ask(&self, now: Instant, rng: &mut Rng, probe: impl Fn(&Arc<EndpointHandle>)) {
+    /// Whom the policy wants to be asked how they are, and at which path.
+    pub(crate) fn ask(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        probe: impl Fn(&Arc<EndpointHandle>, &Arc<str>),
+    ) {
         if let Some(picker) = &self.picker
             && self.probes
         {
             picker.ask(now, &self.loads, rng, &mut |position| {
-                self.endpoints.get(position as usize).into_iter().for_each(&probe);
+                if let (Some(endpoint), Some(path)) =
+                    (self.endpoints.get(position as usize), &self.probe_path)
+                {
+                    probe(endpoint, path);
+                }
             });
         }
     }

@@ -95,7 +95,7 @@ impl Events for Notes {
     fn suspect(&self, _: &ServiceName, endpoint: &EndpointId) {
         self.add(Note::Suspect(endpoint.clone()));
     }
-    fn probe(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>) {
+    fn probe(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>, _: &Arc<str>) {
         lock(&self.probes).push(endpoint.clone());
     }
     fn leaving(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>) {

@@ -7,6 +7,7 @@ use model::Instant;
 use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Stale};
 use crate::member::{Member, Standing};
 use crate::session::SessionMap;
+use crate::settings::probe_path;
 use crate::snapshot::Snapshot;
 
 impl Control {
@@ -86,7 +87,8 @@ impl Control {
             }
         }
         self.serving = true;
-        Snapshot::new(endpoints, self.policy.prepare(&candidates, &mut self.rng))
+        let picker = self.policy.prepare(&candidates, &mut self.rng);
+        Snapshot::new(endpoints, picker, probe_path(&self.spec.policy))
     }
 
     /// Healthy ones of any priority; drained ones, whose handles say until when; those that stand
