@@ -23,6 +23,7 @@ mod e2e {
     mod observability;
     mod policies;
     mod policies_page;
+    mod prequal;
     mod proxy_protocol;
     mod queues;
     mod readme;

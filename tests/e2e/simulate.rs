@@ -10,10 +10,14 @@ use super::harness::program::{BINARY, Folder};
 use super::harness::{Client, Evenkeel, Replica, free_port, until};
 
 fn simulate(arguments: &[&str]) -> Output {
+    simulate_scenario("examples/simulate-slow-replica/scenario.yaml", arguments)
+}
+
+fn simulate_scenario(scenario: &str, arguments: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     Command::new(env!("CARGO_BIN_EXE_evenkeel"))
         .current_dir(root)
-        .args(["simulate", "examples/simulate-slow-replica/scenario.yaml"])
+        .args(["simulate", scenario])
         .args(arguments)
         .output()
         .unwrap()
@@ -44,6 +48,27 @@ fn the_slow_replica_comes_out_as_published() {
         assert!((low..=high).contains(&success), "{}: {success}", report["policy"]);
         assert_eq!(report["violations"], Value::Array(Vec::new()));
         assert_eq!(report["requests"], reports[0]["requests"], "the same arrivals");
+    }
+}
+
+/// `examples/simulate-prequal`: "Load is not what you should balance" (NSDI 2024).
+#[test]
+fn prequal_has_the_shortest_tail_beside_antagonists() {
+    let output = simulate_scenario("examples/simulate-prequal/scenario.yaml", &["--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reports = result["policies"].as_array().unwrap();
+    let tail = |policy: &str| {
+        let report = reports.iter().find(|report| report["policy"] == policy).unwrap();
+        ["p99_ms", "p999_ms"].map(|key| report[key].as_f64().unwrap())
+    };
+    let prequal = tail("prequal");
+    for (policy, times) in [("round_robin", 10.0), ("least_request", 1.0), ("peak_ewma", 1.0)] {
+        let other = tail(policy);
+        assert!(
+            (0..2).all(|index| prequal[index] * times < other[index]),
+            "{prequal:?}, {policy} {other:?}"
+        );
     }
 }
 

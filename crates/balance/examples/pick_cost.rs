@@ -75,7 +75,7 @@ fn count_one(policy: &dyn Policy, count: u64) {
         let request = PickRequest { now, key: Some(rng.next_u64()), exclude: &[] };
         let picked = picker.pick(&request, &loads, rng);
         if probes {
-            picker.ask(now, rng, &mut |position| {
+            picker.ask(now, &loads, rng, &mut |position| {
                 black_box(position);
             });
         }

@@ -74,8 +74,16 @@ pub trait Picker: Send + Sync {
     }
 
     /// After a pick, if [`Picker::probes`]: names the candidates that are to be asked now. Their
-    /// answers come to [`Tracker::probed`], later or never. No lock, no allocation.
-    fn ask(&self, _now: Instant, _rng: &mut Rng, _probe: &mut dyn FnMut(u32)) {}
+    /// answers come to [`Tracker::probed`], later or never. It may name none, and draw what it
+    /// wants to know from `loads` instead. No lock, no allocation.
+    fn ask(
+        &self,
+        _now: Instant,
+        _loads: &[Arc<Load>],
+        _rng: &mut Rng,
+        _probe: &mut dyn FnMut(u32),
+    ) {
+    }
 }
 
 /// What a policy learns of one endpoint beyond its counters. Kept in the policy, so that it

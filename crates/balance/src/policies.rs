@@ -10,6 +10,7 @@ mod least_connections;
 mod least_request;
 mod maglev;
 mod peak_ewma;
+mod prequal;
 mod random;
 mod rendezvous;
 mod resource;
@@ -44,6 +45,7 @@ pub static POLICIES: &[PolicyEntry] = &[
     least_request::ENTRY,
     least_connections::ENTRY,
     peak_ewma::ENTRY,
+    prequal::ENTRY,
     response_time::ENTRY,
     resource::ENTRY,
     zone_aware::ENTRY,

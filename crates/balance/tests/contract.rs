@@ -102,6 +102,10 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                 OptionKind::Text => variants.push(vec![(name(), OptionValue::Text("near".into()))]),
                 // What a key is taken of is a matter of the caller.
                 OptionKind::Key => {}
+                // Endpoints that are asked and never answer.
+                OptionKind::Path => {
+                    variants.push(vec![(name(), OptionValue::Text("/load".into()))]);
+                }
             }
         }
         for options in variants {
@@ -116,13 +120,14 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                 .collect();
             let mut rng = Rng::from_seed(42);
             let picker = (entry.build)(&options).prepare(&candidates, &mut rng);
+            let positions = 0..weights.len() as u32;
             subjects.push(Subject {
                 name: entry.info.name,
                 keyed: entry.info.options.iter().any(|option| option.kind == OptionKind::Key),
                 label: format!("{} {options:?} over {} weights", entry.info.name, weights.len()),
                 local: options.iter().any(|(_, value)| *value == OptionValue::Text("near".into())),
                 plain: options.is_empty(),
-                trackers: (0..weights.len() as u32).map(|at| picker.tracker(at)).collect(),
+                trackers: positions.map(|at| picker.tracker(at)).collect(),
                 picker,
                 loads: weights.iter().map(|_| Arc::default()).collect(),
                 now: Instant::ZERO,
@@ -134,8 +139,14 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
 }
 
 impl Subject {
-    /// With a fresh key each time, so that hash policies spread.
+    /// A pick, and what follows it.
     fn pick(&mut self, exclude: &[u32]) -> Option<u32> {
+        let picked = self.choose(exclude);
+        picked.inspect(|_| self.ask())
+    }
+
+    /// With a fresh key each time, so that hash policies spread.
+    fn choose(&mut self, exclude: &[u32]) -> Option<u32> {
         let key = Some(self.rng.next_u64());
         let request = PickRequest { now: self.now, key, exclude };
         let picked = self.picker.pick(&request, &self.loads, &mut self.rng);
@@ -145,14 +156,25 @@ impl Subject {
         picked
     }
 
+    /// Nobody answers.
+    fn ask(&mut self) {
+        if self.picker.probes() {
+            let (loads, label) = (&self.loads, &self.label);
+            self.picker.ask(self.now, loads, &mut self.rng, &mut |asked| {
+                assert!((asked as usize) < loads.len(), "{label}: asks out of range");
+            });
+        }
+    }
+
     /// How often each is picked, with `in_flight` requests under way that end in order.
     fn shares(&mut self, picks: usize, in_flight: usize) -> Vec<usize> {
         let mut counts = vec![0; self.loads.len()];
         let mut open = VecDeque::new();
         for _ in 0..picks {
-            let position = self.pick(&[]).unwrap() as usize;
+            let position = self.choose(&[]).unwrap() as usize;
             counts[position] += 1;
             self.loads[position].begin();
+            self.ask();
             open.push_back(position);
             if open.len() > in_flight {
                 let report = Report::new(self.now, Outcome::Success);
@@ -177,7 +199,7 @@ impl Subject {
         }
         let answer = ProbeAnswer { now: self.now, in_flight: 3, latency };
         let mut rng = self.rng.clone();
-        self.picker.ask(self.now, &mut rng, &mut |position| {
+        self.picker.ask(self.now, &self.loads, &mut rng, &mut |position| {
             if let Some(tracker) = &self.trackers[position as usize] {
                 tracker.probed(&answer);
             }

@@ -171,6 +171,12 @@ fn option_schema(kind: &OptionKind) -> Value {
         OptionKind::Key => {
             json!({ "type": "string", "pattern": "^(source|path|(header|cookie|query):.+)$" })
         }
+        OptionKind::Path => {
+            json!({ "anyOf": [
+                { "enum": ["off", false] },
+                { "type": "string", "pattern": "^/", "maxLength": 255 },
+            ] })
+        }
         OptionKind::Text => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
     }
 }

@@ -29,6 +29,7 @@ pub(crate) const VOCABULARY: Vocabulary = Vocabulary {
                 option("key", OptionKind::Key, "source"),
                 option("load", OptionKind::Float { min: 1.0, max: 10.0 }, "1.25"),
                 option("decay", OptionKind::Duration, "10s"),
+                option("probe", OptionKind::Path, "off"),
                 option("fallback", OptionKind::OneOf(&["next", "random"]), "next"),
             ],
         },

@@ -8,6 +8,7 @@ mod datagrams;
 mod detect;
 mod http;
 mod lines;
+mod load;
 #[cfg(test)]
 mod tests;
 mod websocket;
@@ -100,6 +101,7 @@ struct Replica {
     name: String,
     header: HeaderValue,
     delay: Duration,
+    busy: load::Busy,
 }
 
 impl Echo {
@@ -125,7 +127,8 @@ impl Echo {
         };
         let header = HeaderValue::from_str(&name)
             .map_err(|_| io::Error::other(format!("the name {name:?} does not fit a header")))?;
-        let replica = Arc::new(Replica { name, header, delay: options.delay });
+        let busy = load::Busy::new();
+        let replica = Arc::new(Replica { name, header, delay: options.delay, busy });
         Ok(Self { replica, http, tcp, udp })
     }
 

@@ -8,6 +8,7 @@
 
 mod cidr;
 mod endpoint;
+mod latency_by_load;
 mod load;
 mod names;
 mod outcome;
@@ -21,6 +22,7 @@ pub mod vocabulary;
 
 pub use cidr::Cidr;
 pub use endpoint::{Endpoint, Weight};
+pub use latency_by_load::LatencyByLoad;
 pub use load::{Load, Tally};
 pub use names::{EndpointId, ListenerName, ServiceName};
 pub use outcome::Outcome;

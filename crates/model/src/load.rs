@@ -123,8 +123,13 @@ impl Load {
 
     /// One more request or connection is under way.
     pub fn begin(&self) {
-        self.in_flight.fetch_add(1, SeqCst);
+        self.begin_behind();
+    }
+
+    /// As [`Load::begin`]. Answers how many there were before.
+    pub fn begin_behind(&self) -> u32 {
         self.picks.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, SeqCst)
     }
 
     /// As [`Load::begin`], if that makes no more than `most`. Answers how many that makes.
@@ -139,7 +144,7 @@ impl Load {
     /// of 500 or above is a failure, but says that the endpoint can be reached: it neither
     /// lengthens nor ends the row.
     pub fn end(&self, report: &Report) -> u32 {
-        let Report { now, outcome, latency, retry_after, utilization } = *report;
+        let Report { now, outcome, latency, retry_after, utilization, .. } = *report;
         let before = self.in_flight.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "an endpoint ended more requests than it began");
         if let Some(utilization) = utilization {

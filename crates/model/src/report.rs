@@ -14,12 +14,24 @@ pub struct Report {
     pub retry_after: Option<Duration>,
     /// What the answer said of the endpoint's resources (ORCA).
     pub utilization: Option<Utilization>,
+    /// What else the endpoint had in flight of ours when this began. `service` fills it in.
+    pub in_flight: u32,
+    /// From the pick to its report, however it ended. `service` fills it in.
+    pub lasted: Duration,
 }
 
 impl Report {
     /// With nothing but an outcome.
     pub fn new(now: Instant, outcome: Outcome) -> Self {
-        Self { now, outcome, latency: None, retry_after: None, utilization: None }
+        Self {
+            now,
+            outcome,
+            latency: None,
+            retry_after: None,
+            utilization: None,
+            in_flight: 0,
+            lasted: Duration::ZERO,
+        }
     }
 
     /// The same with this latency, if there is one.

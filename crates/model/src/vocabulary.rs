@@ -39,6 +39,8 @@ pub enum OptionKind {
     OneOf(&'static [&'static str]),
     /// What a hash is taken of: `source`, `header:NAME`, `cookie:NAME`, `query:NAME`, `path`.
     Key,
+    /// The path of a request, such as `/load`, or `off`.
+    Path,
     /// A text of graphic characters, such as the name of a zone; up to 255 of them.
     Text,
 }

@@ -4,24 +4,26 @@ use std::sync::{Arc, OnceLock};
 
 use model::{EndpointId, ServiceName};
 use service::{EndpointHandle, Events};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{Sender, UnboundedSender};
 
 use crate::probe::ProbeEvent;
+use crate::probe::question::Question;
 use crate::worker::{Command, WorkerHandle};
 
 /// The [`Events`] of every service that this data plane serves.
-#[derive(Debug)]
 pub(crate) struct Lifecycle {
     workers: Arc<OnceLock<Vec<WorkerHandle>>>,
     probes: UnboundedSender<ProbeEvent>,
+    questions: Sender<Question>,
 }
 
 impl Lifecycle {
     pub(crate) fn new(
         workers: Arc<OnceLock<Vec<WorkerHandle>>>,
         probes: UnboundedSender<ProbeEvent>,
+        questions: Sender<Question>,
     ) -> Self {
-        Self { workers, probes }
+        Self { workers, probes, questions }
     }
 
     fn tell(&self, endpoint: &Arc<EndpointHandle>) {
@@ -35,6 +37,12 @@ impl Events for Lifecycle {
     fn suspect(&self, service: &ServiceName, endpoint: &EndpointId) {
         // A closed channel means that we are stopping.
         let _ = self.probes.send(ProbeEvent::Suspect(service.clone(), endpoint.clone()));
+    }
+
+    fn probe(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>, path: &Arc<str>) {
+        // Left out if too many wait.
+        let question = Question { endpoint: endpoint.clone(), path: path.clone() };
+        let _ = self.questions.try_send(question);
     }
 
     fn leaving(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>) {

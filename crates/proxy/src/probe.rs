@@ -2,9 +2,10 @@
 //!
 //! For: asking each watched service what is due, running it, and handing the result back.
 //! Never: judging. What a result means is for `service` to say.
-//! Start with [`drive`]; [`check::run`] is one check.
+//! Start with [`drive`]; [`check::run`] is one check. `question` asks what policies want to know.
 
 mod check;
+pub(crate) mod question;
 mod tls;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};

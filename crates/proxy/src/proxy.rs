@@ -13,14 +13,14 @@ use model::spec::{AccessLogSpec, ListenerSpec, Protocol};
 use model::status::{ListenerMetrics, ListenerStatus, Metrics};
 use model::{Instant, ListenerName, ServiceName};
 use service::{Events, Service};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
 use crate::listener::{self, Bound, Listener, ListenerState, Target};
 use crate::metrics::{shards, sum_latencies};
-use crate::probe::{self, ProbeEvent};
+use crate::probe::{self, ProbeEvent, question};
 use crate::worker::{self, Command, WorkerHandle};
 
 /// How a data plane is set up.
@@ -81,7 +81,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Starts the workers and the thread that checks health. Nothing is listened to yet.
+    /// Starts the workers and the threads that check health and ask for policies. Nothing is listened to yet.
     ///
     /// # Errors
     /// When threads or their runtimes cannot be made, or the access log cannot be opened.
@@ -102,11 +102,17 @@ impl Proxy {
         }
         let workers = Arc::new(OnceLock::from(handles));
         let (probes, events) = unbounded_channel();
-        let lifecycle = Arc::new(Lifecycle::new(workers.clone(), probes.clone()));
+        let (questions, asked) = channel(question::QUESTIONS_MAX);
+        let lifecycle = Arc::new(Lifecycle::new(workers.clone(), probes.clone(), questions));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
             .name("health".into())
             .spawn(move || runtime.block_on(probe::drive(clock, events)))?;
+        // Apart, for many questions must not make checks late.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new()
+            .name("questions".into())
+            .spawn(move || runtime.block_on(question::drive(clock, asked)))?;
         let inner = Inner {
             clock,
             workers,

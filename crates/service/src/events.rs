@@ -15,9 +15,10 @@ pub trait Events: Send + Sync {
     /// should judge. Not repeated for an endpoint until that was called.
     fn suspect(&self, service: &ServiceName, endpoint: &EndpointId);
 
-    /// From the data path: the policy wants to know how the endpoint is; the answer goes to
-    /// [`EndpointHandle::probed`]. May be left undone, as when too many are under way.
-    fn probe(&self, _service: &ServiceName, _endpoint: &Arc<EndpointHandle>) {}
+    /// From the data path: the policy wants to know how the endpoint is, which it says at this
+    /// path; the answer goes to [`EndpointHandle::probed`]. May be left undone, as when too many
+    /// are under way.
+    fn probe(&self, _service: &ServiceName, _endpoint: &Arc<EndpointHandle>, _path: &Arc<str>) {}
 
     /// From the control side: the endpoint is drained or removed, gets nothing new, and its
     /// streams must end at [`EndpointHandle::close_at`] (which turns `None` if it is undrained).

@@ -33,6 +33,8 @@ pub struct Pick {
     counted: Counted,
     /// When it was picked.
     began: Instant,
+    /// What the endpoint had in flight before.
+    in_flight: u32,
 }
 
 /// Why nothing began at an endpoint.
@@ -47,17 +49,17 @@ impl Pick {
     /// Counts it. `None` if the endpoint left meanwhile: whoever drains it may already have seen
     /// it idle, so nothing may begin there any more.
     pub(crate) fn begin(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
-        endpoint.load.begin();
+        let in_flight = endpoint.load.begin_behind();
         // Counting comes before looking, and `leave` comes before looking at the count, all
         // sequentially consistent: at least one side sees the other.
-        let pick = Self::new(endpoint, now, Counted::default());
+        let pick = Self::new(endpoint, now, Counted::default(), in_flight);
         if endpoint.is_leaving() { None } else { Some(pick) }
     }
 
     /// As [`Pick::begin`], for what belongs to a session: also where only these go on.
     pub(crate) fn resume(endpoint: &Arc<EndpointHandle>, now: Instant) -> Option<Self> {
-        endpoint.load.begin();
-        let pick = Self::new(endpoint, now, Counted::default());
+        let in_flight = endpoint.load.begin_behind();
+        let pick = Self::new(endpoint, now, Counted::default(), in_flight);
         if endpoint.takes_sessions(now) { Some(pick) } else { None }
     }
 
@@ -105,11 +107,11 @@ impl Pick {
             return Err(NotBegun::Leaving);
         }
         endpoint.limit.begun(in_flight);
-        Ok(Self::new(endpoint, now, counted))
+        Ok(Self::new(endpoint, now, counted, in_flight - 1))
     }
 
-    fn new(endpoint: &Arc<EndpointHandle>, now: Instant, counted: Counted) -> Self {
-        Self { endpoint: endpoint.clone(), reported: false, counted, began: now }
+    fn new(endpoint: &Arc<EndpointHandle>, now: Instant, counted: Counted, in_flight: u32) -> Self {
+        Self { endpoint: endpoint.clone(), reported: false, counted, began: now, in_flight }
     }
 
     pub fn endpoint(&self) -> &Arc<EndpointHandle> {
@@ -134,7 +136,8 @@ impl Pick {
         origin.gate.uncount(self.counted);
         origin.gate.freed(&self.endpoint, report.now);
         if let Some(tracker) = &*self.endpoint.tracker() {
-            tracker.report(report);
+            let lasted = report.now.since(self.began);
+            tracker.report(&Report { in_flight: self.in_flight, lasted, ..*report });
         }
         let origin = &self.endpoint.origin;
         let unreachable = failures > 0 && failures >= origin.suspect_after.load(Relaxed);

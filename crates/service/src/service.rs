@@ -124,8 +124,8 @@ impl Service {
 
     /// After a pick: has those probed whom the policy wants to hear of.
     pub(crate) fn ask(&self, snapshot: &Snapshot, request: &Request<'_>, rng: &mut Rng) {
-        snapshot.ask(request.now, rng, |endpoint| {
-            self.origin.events.probe(self.name(), endpoint);
+        snapshot.ask(request.now, rng, |endpoint, path| {
+            self.origin.events.probe(self.name(), endpoint, path);
         });
     }
 

@@ -48,3 +48,13 @@ fn key_source(policy: &PolicySpec) -> Option<KeySource> {
     });
     written.unwrap_or(option.default).parse().ok()
 }
+
+/// Where the policy wants endpoints to be asked how they are, as its option of that kind says.
+pub(crate) fn probe_path(policy: &PolicySpec) -> Option<Arc<str>> {
+    let info = balance::infos().iter().find(|info| info.name == policy.name)?;
+    let option = info.options.iter().find(|option| option.kind == OptionKind::Path)?;
+    policy.options.iter().find_map(|(name, value)| match value {
+        OptionValue::Text(path) if name == option.name && path != "off" => Some(path[..].into()),
+        _ => None,
+    })
+}

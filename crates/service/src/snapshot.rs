@@ -19,6 +19,8 @@ pub(crate) struct Snapshot {
     picker: Option<Box<dyn Picker>>,
     /// The picker's word.
     probes: bool,
+    /// Where the policy wants endpoints to be asked; absent if it asks none.
+    probe_path: Option<Arc<str>>,
     /// Empty without affinity. Holds more than `endpoints`: those that get nothing but what
     /// belongs to their sessions, too.
     sessions: SessionMap,
@@ -46,6 +48,7 @@ impl Snapshot {
             loads: Vec::new(),
             picker: None,
             probes: false,
+            probe_path: None,
             sessions: SessionMap::default(),
             limits: None,
         }
@@ -75,7 +78,11 @@ impl Snapshot {
     }
 
     /// `endpoints` are by ascending key, and `picker` was prepared for them in that order.
-    pub(crate) fn new(endpoints: Vec<Arc<EndpointHandle>>, picker: Box<dyn Picker>) -> Self {
+    pub(crate) fn new(
+        endpoints: Vec<Arc<EndpointHandle>>,
+        picker: Box<dyn Picker>,
+        probe_path: Option<Arc<str>>,
+    ) -> Self {
         debug_assert!(endpoints.is_sorted_by_key(|endpoint| endpoint.key));
         for (position, endpoint) in (0..).zip(&endpoints) {
             endpoint.track(picker.tracker(position));
@@ -83,7 +90,8 @@ impl Snapshot {
         let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
         let probes = picker.probes();
         let sessions = SessionMap::default();
-        Self { endpoints, loads, picker: Some(picker), probes, sessions, limits: None }
+        let limits = None;
+        Self { endpoints, loads, picker: Some(picker), probes, probe_path, sessions, limits }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
@@ -153,13 +161,22 @@ impl Snapshot {
         })
     }
 
-    /// Whom the policy wants to be asked how they are.
-    pub(crate) fn ask(&self, now: Instant, rng: &mut Rng, probe: impl Fn(&Arc<EndpointHandle>)) {
+    /// Whom the policy wants to be asked how they are, and at which path.
+    pub(crate) fn ask(
+        &self,
+        now: Instant,
+        rng: &mut Rng,
+        probe: impl Fn(&Arc<EndpointHandle>, &Arc<str>),
+    ) {
         if let Some(picker) = &self.picker
             && self.probes
         {
-            picker.ask(now, rng, &mut |position| {
-                self.endpoints.get(position as usize).into_iter().for_each(&probe);
+            picker.ask(now, &self.loads, rng, &mut |position| {
+                if let (Some(endpoint), Some(path)) =
+                    (self.endpoints.get(position as usize), &self.probe_path)
+                {
+                    probe(endpoint, path);
+                }
             });
         }
     }

@@ -1,8 +1,10 @@
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use model::spec::ServiceSpec;
-use model::{EndpointId, Instant, Rng, ServiceName};
+use model::{EndpointId, Instant, ProbeAnswer, Rng, ServiceName};
 use service::{EndpointHandle, Events, Service};
 
 use crate::distribution::stream;
@@ -16,6 +18,16 @@ pub(crate) struct Balancer {
     /// When its `Poll` stands in the queue.
     pub(crate) poll_at: Instant,
     notes: Arc<Notes>,
+    /// Answers to its policy's questions that are on their way, in the order in which they will
+    /// come; `None`: lost.
+    answers: VecDeque<(Arc<EndpointHandle>, Option<Answered>)>,
+}
+
+/// What an endpoint said of itself: requests that it has, and what one takes then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    pub(crate) in_flight: u32,
+    pub(crate) latency: Duration,
 }
 
 pub(crate) enum Note {
@@ -43,7 +55,10 @@ impl Wake for Turn {
 
 /// The service may not be called back from within, so its events are written down.
 #[derive(Default)]
-struct Notes(Mutex<Vec<Note>>);
+struct Notes {
+    notes: Mutex<Vec<Note>>,
+    probes: Mutex<Vec<Arc<EndpointHandle>>>,
+}
 
 /// Kinds of streams of chance: see `stream`.
 const PICKS: u64 = 1;
@@ -60,6 +75,23 @@ impl Balancer {
             check_rng: stream(seed, CHECKS, index),
             poll_at: Instant::FAR_FUTURE,
             notes,
+            answers: VecDeque::new(),
+        }
+    }
+
+    /// Whom its policy wants to ask now; that is, mostly nobody.
+    pub(crate) fn take_probes(&self) -> Vec<Arc<EndpointHandle>> {
+        std::mem::take(&mut *lock(&self.notes.probes))
+    }
+
+    pub(crate) fn expect(&mut self, endpoint: Arc<EndpointHandle>, answer: Option<Answered>) {
+        self.answers.push_back((endpoint, answer));
+    }
+
+    /// The next answer comes.
+    pub(crate) fn hear(&mut self, now: Instant) {
+        if let Some((endpoint, Some(Answered { in_flight, latency }))) = self.answers.pop_front() {
+            endpoint.probed(&ProbeAnswer { now, in_flight, latency });
         }
     }
 
@@ -69,19 +101,26 @@ impl Balancer {
     }
 
     pub(crate) fn take_notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.notes.notes))
     }
 }
 
 impl Notes {
     fn add(&self, note: Note) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+        lock(&self.notes).push(note);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Events for Notes {
     fn suspect(&self, _: &ServiceName, endpoint: &EndpointId) {
         self.add(Note::Suspect(endpoint.clone()));
+    }
+    fn probe(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>, _: &Arc<str>) {
+        lock(&self.probes).push(endpoint.clone());
     }
     fn leaving(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>) {
         self.add(Note::Leaving(endpoint.clone()));

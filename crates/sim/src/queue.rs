@@ -3,6 +3,8 @@ use std::collections::BinaryHeap;
 
 use model::Instant;
 
+use crate::server::Arrival;
+
 /// What happens at some moment. Requests are named by their slot and the serial number of the
 /// attempt (or of the request itself, for `Deadline`), so that an event of a former life of the
 /// slot is told apart and ignored.
@@ -24,6 +26,7 @@ pub(crate) enum Event {
         slot: u32,
         serial: u32,
         answer: Answer,
+        arrival: Arrival,
     },
     /// The connection was refused, or was reset.
     Broke {
@@ -64,6 +67,15 @@ pub(crate) enum Event {
         server: u32,
         generation: u64,
         passed: bool,
+    },
+    /// The answer to a policy's question comes to a balancer, or fails to.
+    Probed {
+        balancer: u32,
+        server: u32,
+    },
+    /// An endpoint gets another share of its machine.
+    Antagonize {
+        server: u32,
     },
     /// The control side takes up what a report made suspect.
     Judge {
@@ -179,7 +191,7 @@ impl History {
         let words = match *event {
             Event::Arrive { client, epoch } => [1, client.into(), epoch.into()],
             Event::Ask { client } => [2, client.into(), 0],
-            Event::Finish { server, epoch, slot, serial, answer } => {
+            Event::Finish { server, epoch, slot, serial, answer, .. } => {
                 let request = u64::from(slot) << 32 | u64::from(serial);
                 [3 | (answer as u64) << 8, u64::from(server) << 32 | u64::from(epoch), request]
             }
@@ -202,6 +214,8 @@ impl History {
             Event::Replace { event, step } => [15, event.into(), step.into()],
             Event::Booted { server, boots } => [16, server.into(), boots.into()],
             Event::Stop { server } => [17, server.into(), 0],
+            Event::Probed { balancer, server } => [20, balancer.into(), server.into()],
+            Event::Antagonize { server } => [21, server.into(), 0],
             Event::Calm => [18, 0, 0],
             Event::Sample => [19, 0, 0],
             Event::Hedge { slot, serial } => [21, slot.into(), serial.into()],

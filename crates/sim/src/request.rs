@@ -21,7 +21,7 @@ use crate::distribution::{exponential, stream};
 use crate::hedge::Held;
 use crate::queue::{Answer, Event};
 use crate::report::Ending;
-use crate::server::{Job, Offer, REFUSAL, Work};
+use crate::server::{Arrival, Job, Offer, PROBE, REFUSAL, Work};
 use crate::simulation::Simulation;
 
 /// A slot for a request; used again when that is over.
@@ -255,7 +255,8 @@ impl Simulation<'_> {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let user = u64::from(request.client) << 32 | request.user as u64;
-        let job = Job { slot, serial, number, user, takes: request.takes };
+        let mut job = Job::new(slot, serial, number, self.now);
+        (job.user, job.takes) = (user, request.takes);
         let flight = Flight { pick, server, since: self.now, serial };
         let place = if is_second { &mut request.second } else { &mut request.first };
         *place = Some(flight);
@@ -271,6 +272,7 @@ impl Simulation<'_> {
         let mut rng = stream(self.seed, JOB, job.number);
         let spec = &self.scenario.endpoints[group];
         let offer = self.servers[server as usize].offer(job, self.now, spec, &mut rng);
+        self.probe(self.requests[slot as usize].balancer);
         match offer {
             Offer::Serves(work) => self.serve(server, &work),
             Offer::Queues => {}
@@ -296,6 +298,17 @@ impl Simulation<'_> {
         }
     }
 
+    /// Endpoints whom the balancer's policy wants to ask answer how they are now, and that is heard
+    /// a moment later.
+    fn probe(&mut self, index: u32) {
+        let balancer = &mut self.balancers[index as usize];
+        for endpoint in balancer.take_probes() {
+            let server = crate::server::index_of(endpoint.address);
+            balancer.expect(endpoint, self.servers[server as usize].probe(self.now));
+            self.queue.add(self.now + PROBE, Event::Probed { balancer: index, server });
+        }
+    }
+
     /// For policies that hash: whether the key went elsewhere the last time.
     fn keep_place(&mut self, slot: u32, server: u32) {
         let request = &self.requests[slot as usize];
@@ -311,30 +324,35 @@ impl Simulation<'_> {
 
     fn serve(&mut self, server: u32, work: &Work) {
         let epoch = self.servers[server as usize].epoch;
-        let Work { job: Job { slot, serial, .. }, takes, answer } = *work;
-        let event = Event::Finish { server, epoch, slot, serial, answer };
+        let Work { job: Job { slot, serial, arrival, .. }, takes, answer } = *work;
+        let event = Event::Finish { server, epoch, slot, serial, answer, arrival };
         self.queue.add(self.now + takes, event);
     }
 
-    /// An endpoint is done with a request, whether or not anybody still waits for it.
-    pub(crate) fn finished(
+    /// An endpoint is done with a request, whether or not anybody still waits for it. Answers
+    /// whether it is the one that it was when it began.
+    pub(crate) fn served(
         &mut self,
         server: u32,
         epoch: u32,
-        slot: u32,
-        serial: u32,
         answer: Answer,
-    ) {
+        arrival: Arrival,
+    ) -> bool {
         let state = &mut self.servers[server as usize];
         if state.epoch != epoch {
-            return;
+            return false;
         }
-        if let Some(job) = state.finish() {
+        if let Some(job) = state.finish(arrival, answer, self.now) {
             let mut rng = stream(self.seed, JOB, job.number);
             let spec = &self.scenario.endpoints[state.group];
             let work = state.work(job, self.now, spec, &mut rng);
             self.serve(server, &work);
         }
+        true
+    }
+
+    /// An answer comes.
+    pub(crate) fn finished(&mut self, slot: u32, serial: u32, answer: Answer) {
         let Some(since) = self.waiting_since(slot, serial) else { return };
         let latency = Some(self.now.since(since));
         match answer {

@@ -2,11 +2,12 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use model::spec::scenario::{EndpointGroup, Fault, Latency, Member};
-use model::{Endpoint, EndpointId, Instant, Rng, Weight};
+use model::spec::scenario::{Antagonists, EndpointGroup, Fault, Latency, Member};
+use model::{Endpoint, EndpointId, Instant, LatencyByLoad, Rng, Weight};
 
+use crate::balancer::Answered;
 use crate::cache::Cache;
-use crate::distribution::{draw, scaled};
+use crate::distribution::{draw, exponential, scaled};
 use crate::queue::Answer;
 
 /// One endpoint: threads that serve, a queue in front of them, and what is wrong with it.
@@ -27,6 +28,12 @@ pub(crate) struct Server {
     busy: u32,
     queue: VecDeque<Job>,
     cache: Option<Cache>,
+    /// What requests took lately, for those who ask.
+    seen: LatencyByLoad,
+    /// So many times as slow as alone on its machine.
+    antagonized: f64,
+    /// How often that changed.
+    pub(crate) changes: u64,
     /// By the position of their event.
     faults: Vec<(u32, Fault)>,
 }
@@ -42,6 +49,21 @@ pub(crate) struct Job {
     pub(crate) user: u64,
     /// How long it is known to take; `None`: as the endpoint's group says.
     pub(crate) takes: Option<Duration>,
+    pub(crate) arrival: Arrival,
+}
+
+/// When a request came to an endpoint, and how many that had then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
+    pub(crate) found: u32,
+}
+
+impl Job {
+    pub(crate) fn new(slot: u32, serial: u32, number: u64, now: Instant) -> Self {
+        let arrival = Arrival { at: now, found: 0 };
+        Self { slot, serial, number, user: 0, takes: None, arrival }
+    }
 }
 
 /// What a request that begins to be served will take and get.
@@ -64,6 +86,13 @@ pub(crate) enum Offer {
 
 /// How long a refused connection takes, and a reset: within one data centre.
 pub(crate) const REFUSAL: Duration = Duration::from_micros(200);
+
+/// The answer to a probe is so old when it comes: a round trip in one data centre, and the pause of a
+/// busy machine before it answers.
+pub(crate) const PROBE: Duration = Duration::from_micros(500);
+
+/// An endpoint that had no request for so long does not know any more what one takes.
+const MEMORY: Duration = Duration::from_secs(1);
 
 /// What fails fast takes this long.
 const FAST_FAILURE: Duration = Duration::from_millis(1);
@@ -89,6 +118,9 @@ impl Server {
             busy: 0,
             queue: VecDeque::new(),
             cache: spec.cache.map(|cache| Cache::new(cache.keys)),
+            seen: LatencyByLoad::default(),
+            antagonized: 1.0,
+            changes: 0,
             faults: Vec::new(),
         }
     }
@@ -162,7 +194,7 @@ impl Server {
     /// A request arrives.
     pub(crate) fn offer(
         &mut self,
-        job: Job,
+        mut job: Job,
         now: Instant,
         spec: &EndpointGroup,
         rng: &mut Rng,
@@ -173,6 +205,7 @@ impl Server {
         if self.is_silent() {
             return Offer::Silent;
         }
+        job.arrival.found = self.in_flight();
         if spec.threads.is_some_and(|threads| self.busy >= threads) {
             if self.queue.len() >= spec.queue_max as usize {
                 return Offer::Refuses { connected: true };
@@ -184,8 +217,35 @@ impl Server {
         Offer::Serves(self.work(job, now, spec, rng))
     }
 
+    fn in_flight(&self) -> u32 {
+        self.busy + self.queue.len() as u32
+    }
+
+    /// What it answers to a policy that asks how it is, if it does: all that it has, and what a
+    /// request took lately at about that. What nothing is known of takes no time.
+    pub(crate) fn probe(&self, now: Instant) -> Option<Answered> {
+        if self.is_down() || self.is_silent() {
+            return None;
+        }
+        let in_flight = self.in_flight();
+        let latency = self.seen.at(in_flight, now, MEMORY).unwrap_or_default();
+        Some(Answered { in_flight, latency })
+    }
+
+    /// Draws its share of its machine anew, and answers for how long that holds.
+    pub(crate) fn antagonize(&mut self, antagonists: &Antagonists, rng: &mut Rng) -> Duration {
+        let Antagonists { every, share, slower } = *antagonists;
+        let taken = if rng.unit() < share { rng.unit() } else { 0.0 };
+        self.changes += 1;
+        self.antagonized = 1.0 + taken * (slower - 1.0);
+        exponential(every, rng)
+    }
+
     /// A request is done: the next in the queue is served.
-    pub(crate) fn finish(&mut self) -> Option<Job> {
+    pub(crate) fn finish(&mut self, arrival: Arrival, answer: Answer, now: Instant) -> Option<Job> {
+        if answer == Answer::Success {
+            self.seen.add(arrival.found, now.since(arrival.at), now);
+        }
         let next = self.queue.pop_front();
         if next.is_none() {
             self.busy = self.busy.saturating_sub(1);
@@ -239,7 +299,7 @@ impl Server {
         rng: &mut Rng,
     ) -> Duration {
         let mut latency: Latency = known.map_or(spec.latency, Latency::Constant);
-        let mut factor = self.coldness(now, spec);
+        let mut factor = self.coldness(now, spec) * self.antagonized;
         for (_, fault) in &self.faults {
             match fault {
                 Fault::Latency(other) => latency = *other,
@@ -279,7 +339,7 @@ impl Server {
         if !by_request {
             return (REFUSAL, true);
         }
-        let job = Job { slot: 0, serial: 0, number: 0, user: 0, takes: None };
+        let job = Job::new(0, 0, 0, now);
         let work = self.work_uncached(job, now, spec, rng);
         if work.takes < timeout {
             (work.takes, work.answer == Answer::Success)
@@ -311,7 +371,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn job(slot: u32) -> Job {
-        Job { slot, serial: 0, number: 0, user: slot.into(), takes: None }
+        Job { user: slot.into(), ..Job::new(slot, 0, 0, Instant::ZERO) }
     }
 
     fn group() -> EndpointGroup {
@@ -331,8 +391,11 @@ mod tests {
         assert!(matches!(server.offer(job(2), now, &spec, &mut rng), Offer::Queues));
         let full = server.offer(job(3), now, &spec, &mut rng);
         assert!(matches!(full, Offer::Refuses { connected: true }));
-        assert_eq!(server.finish().map(|job| job.slot), Some(2));
-        assert!(server.finish().is_none());
+        assert_eq!(
+            server.finish(job(1).arrival, Answer::Success, now).map(|job| job.slot),
+            Some(2)
+        );
+        assert!(server.finish(job(2).arrival, Answer::Success, now).is_none());
         assert!(matches!(server.offer(job(4), now, &spec, &mut rng), Offer::Serves(_)));
     }
 

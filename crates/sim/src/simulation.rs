@@ -79,6 +79,7 @@ pub(crate) struct Client {
 
 /// Kinds of streams of chance; those of balancers are in `balancer.rs`.
 const CLIENT: u64 = 16;
+const ANTAGONISTS: u64 = 19;
 
 /// Until the control side takes up a suspicion.
 const CONTROL_DELAY: Duration = Duration::from_micros(100);
@@ -239,8 +240,10 @@ impl<'a> Simulation<'a> {
                 }
             }
             Event::Ask { client } => self.ask(client),
-            Event::Finish { server, epoch, slot, serial, answer } => {
-                self.finished(server, epoch, slot, serial, answer);
+            Event::Finish { server, epoch, slot, serial, answer, arrival } => {
+                if self.served(server, epoch, answer, arrival) {
+                    self.finished(slot, serial, answer);
+                }
             }
             Event::Broke { slot, serial, connected } => self.broke(slot, serial, connected),
             Event::ConnectTimeout { slot, serial } => self.broke(slot, serial, false),
@@ -252,6 +255,8 @@ impl<'a> Simulation<'a> {
             Event::Checked { balancer, server, generation, passed } => {
                 self.checked(balancer, server, generation, passed);
             }
+            Event::Probed { balancer, .. } => self.balancers[balancer as usize].hear(self.now),
+            Event::Antagonize { server } => self.antagonize(server),
             Event::Judge { balancer, server } => self.judge(balancer, server),
             Event::Cut { balancer, server } => self.cut(balancer, server),
             Event::Discover { balancer, version } => self.discover(balancer, version),
@@ -311,7 +316,21 @@ impl<'a> Simulation<'a> {
         self.servers.push(Server::new(id.clone(), group, number, spec));
         self.ids.insert(id, index);
         self.members[group].push(index);
+        self.antagonize(index);
         index
+    }
+
+    /// What else runs on an endpoint's machine takes more or less of it, and will again, as long as
+    /// clients send.
+    fn antagonize(&mut self, index: u32) {
+        let server = &mut self.servers[index as usize];
+        if let Some(antagonists) = &self.scenario.endpoints[server.group].antagonists {
+            let mut rng = stream(self.seed, ANTAGONISTS, u64::from(index) << 40 | server.changes);
+            let at = self.now + server.antagonize(antagonists, &mut rng);
+            if at < self.end {
+                self.queue.add(at, Event::Antagonize { server: index });
+            }
+        }
     }
 
     /// All balancers learn of the present servers, one after the other.

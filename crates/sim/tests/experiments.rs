@@ -84,7 +84,7 @@ fn a_slow_replica_costs_round_robin_its_share_and_peak_ewma_next_to_nothing() {
             "least_request" | "least_connections" | "resource" | "zone_aware" => (0.99, 0.998),
             // A share in proportion to speed is not nothing.
             "response_time" => (0.997, 0.9995),
-            "peak_ewma" => (0.999, 1.0),
+            "peak_ewma" | "prequal" => (0.999, 1.0),
             _ => continue,
         };
         let success = run(&scenario, policy).success();

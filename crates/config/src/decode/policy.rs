@@ -111,6 +111,7 @@ fn value(option: &OptionInfo, text: &str) -> Option<OptionValue> {
         }
         OptionKind::OneOf(words) => words.contains(&text).then(|| OptionValue::Text(text.into())),
         OptionKind::Key => is_key(text).then(|| OptionValue::Text(text.into())),
+        OptionKind::Path => is_path(text).then(|| OptionValue::Text(text.into())),
         OptionKind::Text => is_text(text).then(|| OptionValue::Text(text.into())),
     }
 }
@@ -123,6 +124,10 @@ fn is_key(text: &str) -> bool {
         Some(("query", name)) => !name.is_empty(),
         Some(_) => false,
     }
+}
+
+fn is_path(text: &str) -> bool {
+    text == "off" || text.starts_with('/') && is_text(text)
 }
 
 fn is_text(text: &str) -> bool {
@@ -147,6 +152,7 @@ pub(crate) fn expected(kind: &OptionKind) -> String {
             words.join(" or ")
         }
         OptionKind::Key => "`source`, `path`, `header:NAME`, `cookie:NAME` or `query:NAME`".into(),
+        OptionKind::Path => "a path such as `/load`, or `off`".into(),
         OptionKind::Text => "a text without spaces".into(),
     }
 }

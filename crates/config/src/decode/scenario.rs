@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::spec::scenario::{
-    Action, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Recording, Scenario,
-    ScenarioEvent, Traffic,
+    Action, Antagonists, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Recording,
+    Scenario, ScenarioEvent, Traffic,
 };
 use model::vocabulary::Vocabulary;
 
@@ -123,6 +123,9 @@ fn endpoints(entry: &Entry, report: &Report<'_>) -> EndpointGroup {
     fields.duration("boot", &mut group.boot);
     fields.duration("warm_up", &mut group.warm_up);
     group.cache = cache(&fields, report);
+    if let Some(fields) = fields.section("antagonists", &keys::ANTAGONISTS) {
+        group.antagonists = antagonists(&fields, report);
+    }
     group
 }
 
@@ -142,6 +145,18 @@ fn cache(fields: &Fields<'_>, report: &Report<'_>) -> Option<CacheSpec> {
     fields.integer("keys", &mut keys);
     let miss = fields.parsed("miss", number).map_or(10.0, |(times, _)| times);
     Some(CacheSpec { keys, miss })
+}
+
+fn antagonists(fields: &Fields<'_>, report: &Report<'_>) -> Option<Antagonists> {
+    let (mut every, mut share) = (Duration::from_secs(1), 0.5);
+    fields.duration("every", &mut every);
+    fields.share("share", &mut share);
+    let (slower, span) = fields.parsed("slower", number)?;
+    if slower < 1.0 {
+        let message = "antagonists make an endpoint no faster";
+        report.error_help(span, message, "write 1 or more: `slower: 4`");
+    }
+    Some(Antagonists { every, share, slower })
 }
 
 /// The key `latency`: a duration or a distribution.

@@ -186,6 +186,12 @@ pub(crate) static ENDPOINTS: Section = Section {
             Written("off"),
             "It is slower with keys that it did not serve lately.",
         ),
+        key(
+            "antagonists",
+            In(&ANTAGONISTS),
+            Means("none"),
+            "Something else runs on the same machine, and takes more or less of it.",
+        ),
     ],
 };
 
@@ -196,6 +202,22 @@ pub(crate) static CACHE: Section = Section {
     keys: &[
         key("keys", Integer { min: 1, max: 10_000_000 }, Required, "Keys that it has room for."),
         key("miss", NUMBER, Written("10"), "With another key it takes so many times as long."),
+    ],
+};
+
+pub(crate) static ANTAGONISTS: Section = Section {
+    name: "antagonists",
+    doc: "At random moments, for each endpoint by itself, its speed changes.",
+    example: "every: 2s, share: 30%, slower: 4",
+    keys: &[
+        key("every", TIMEOUT, Required, "How often its speed changes, on average."),
+        key("share", Share, Written("50%"), "The share of the time in which it is slower."),
+        key(
+            "slower",
+            scalar("a number of 1 or more", "4"),
+            Required,
+            "Then requests take 1 to so many times as long, equally distributed.",
+        ),
     ],
 };
 

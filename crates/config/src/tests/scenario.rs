@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::spec::scenario::{Action, CacheSpec, Fault, Latency, Scenario, Traffic};
+use model::spec::scenario::{Action, Antagonists, CacheSpec, Fault, Latency, Scenario, Traffic};
 use model::spec::{HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, SlowStartSpec};
 
 use super::VOCABULARY;
@@ -35,7 +35,7 @@ endpoints:
   web: { count: 9, latency: { median: 30ms, sigma: 0.3 }, threads: 8, queue_max: 5, weight: 2 }
   far: { latency: { mean: 10ms }, priority: 1, zone: b, boot: 2s, warm_up: 10s }
   odd: { latency: { fast: 1ms, slow: 1s, share: 1% }, threads: off }
-  fix: { latency: 20ms, cache: { keys: 100, miss: 4 } }
+  fix: { latency: 20ms, cache: { keys: 100, miss: 4 }, antagonists: { every: 2s, share: 30%, slower: 4 } }
 events:
   - { at: 1s, for: 2s, endpoints: web, count: 2, slower: 1.5 }
   - { at: 1s, endpoints: far, latency: { mean: 1s } }
@@ -101,6 +101,8 @@ fn everything_is_read() {
     assert_eq!(web.cache, None);
     let far = &scenario.endpoints[1];
     assert_eq!((far.count, far.priority, far.boot, far.warm_up), (1, 1, s(2), s(10)));
+    let antagonists = Antagonists { every: s(2), share: 0.3, slower: 4.0 };
+    assert_eq!((scenario.endpoints[3].antagonists, web.antagonists), (Some(antagonists), None));
     let fault = |group, count, fault| Action::Fault { group, count, fault };
     let actions: Vec<Action> = scenario.events.iter().map(|event| event.action.clone()).collect();
     assert_eq!(
@@ -157,6 +159,18 @@ fn wrong_scenarios_are_told() {
         (
             "duration: 1s\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: { mean: 1s, median: 1s } } }\n",
             "must be one distribution",
+        ),
+        (
+            "duration: 1s\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: 1ms, antagonists: { every: 1s, slower: 0.5 } } }\n",
+            "antagonists make an endpoint no faster",
+        ),
+        (
+            "duration: 1s\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: 1ms, antagonists: { slower: 2 } } }\n",
+            "no `every`",
+        ),
+        (
+            "duration: 1s\npolicies: [{ maglev: { probe: load } }]\nclients: { c: { rate: 1 } }\nendpoints: { e: { latency: 1ms } }\n",
+            "`probe` must be a path such as `/load`, or `off`",
         ),
     ] {
         let said = read(text).unwrap_err();

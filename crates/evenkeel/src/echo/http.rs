@@ -7,6 +7,7 @@
 //! | `/chunked/N` | the same without a Content-Length |
 //! | `/delay/MS` | waits so many milliseconds first |
 //! | `/status/CODE` | that status, 200 to 599 |
+//! | `/load` | how busy the replica is, at once: `X-Keel-In-Flight`, `X-Keel-Latency-Ms` |
 //! | `/headers` | the request's headers as a JSON object, repeated ones joined |
 //! | any other | POST, PUT, PATCH: the request's body and trailers; else `NAME METHOD PATH` |
 //!
@@ -71,15 +72,25 @@ pub(super) async fn serve(stream: Begun, mut task: Task) {
 
 async fn answer(mut request: Request<Incoming>, task: Task) -> Result<Response<Reply>, Infallible> {
     let replica = &*task.replica;
+    if request.uri().path() == "/load" {
+        let mut response = text("ok\n".to_owned());
+        replica.busy.tell(response.headers_mut());
+        return Ok(named(response, replica));
+    }
+    let _counted = replica.busy.begin();
     if !replica.delay.is_zero() {
         sleep(replica.delay).await;
     }
-    let mut response = match upgrade(&mut request, &task) {
+    let response = match upgrade(&mut request, &task) {
         Some(response) => response,
         None => respond(request, replica).await,
     };
+    Ok(named(response, replica))
+}
+
+fn named(mut response: Response<Reply>, replica: &Replica) -> Response<Reply> {
     response.headers_mut().insert("x-replica", replica.header.clone());
-    Ok(response)
+    response
 }
 
 async fn respond(request: Request<Incoming>, replica: &Replica) -> Response<Reply> {

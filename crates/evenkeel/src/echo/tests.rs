@@ -93,6 +93,24 @@ async fn http_answers_name_the_replica() {
 }
 
 #[tokio::test]
+async fn load_tells_what_is_in_flight_and_what_requests_take() {
+    let bed = Bed::new(None).await;
+    let idle = bed.body_of("/load").await.0;
+    assert!(idle.contains("x-keel-in-flight: 0\r\n") && !idle.contains("latency"), "{idle}");
+    let mut slow = TcpStream::connect(bed.http).await.unwrap();
+    slow.write_all(b"GET /delay/60000 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    bed.body_of("/delay/20").await;
+    let mut busy = bed.body_of("/load").await.0;
+    while !busy.contains("x-keel-in-flight: 1\r\n") {
+        busy = bed.body_of("/load").await.0;
+    }
+    let latency = busy.split("x-keel-latency-ms: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    assert!(latency.parse::<f64>().unwrap() >= 20.0, "{busy}");
+    drop(slow);
+    bed.stop().await;
+}
+
+#[tokio::test]
 async fn patterns_have_their_length_and_their_bytes() {
     let bed = Bed::new(None).await;
     for len in [0, 1, 64_256, 200_000] {

@@ -46,6 +46,7 @@ fn values(option: &OptionInfo) -> String {
         OptionKind::Duration => "a duration".into(),
         OptionKind::OneOf(values) => values.join(" or "),
         OptionKind::Key => "source, path, header:NAME, cookie:NAME or query:NAME".into(),
+        OptionKind::Path => "a path such as /load, or off".into(),
         OptionKind::Text => "a text without spaces".into(),
     }
 }

@@ -94,6 +94,18 @@ pub struct EndpointGroup {
     pub boot: Duration,
     /// Then it is slow at first, and gets to its speed over this time.
     pub warm_up: Duration,
+    /// What else runs on the machines; `None`: nothing.
+    pub antagonists: Option<Antagonists>,
+}
+
+/// Something else takes a part of the machine, of each endpoint by itself: at random moments, on
+/// average once in `every` (a Poisson process), what it has left changes. For this `share` of the
+/// time requests take 1 to `slower` times as long, equally distributed; otherwise as ever.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Antagonists {
+    pub every: Duration,
+    pub share: f64,
+    pub slower: f64,
 }
 
 /// What an endpoint has of its own.
@@ -213,6 +225,7 @@ impl EndpointGroup {
             cache: None,
             boot: Duration::ZERO,
             warm_up: Duration::ZERO,
+            antagonists: None,
         }
     }
 

@@ -18,15 +18,16 @@ use wire::http1::{
 use super::tls;
 
 /// Bytes of an answer's head, and fields in it: what a health endpoint can reasonably say.
-const HEAD_LIMITS: HeadLimits = HeadLimits { bytes: 16 * 1024, count: 200, uri_bytes: 0 };
+pub(super) const HEAD_LIMITS: HeadLimits =
+    HeadLimits { bytes: 16 * 1024, count: 200, uri_bytes: 0 };
 /// Interim (1xx) answers before the one that counts.
-const INTERIM_MAX: usize = 8;
+pub(super) const INTERIM_MAX: usize = 8;
 /// An answer is read to its end, so that the endpoint is not cut off while it writes, but no
 /// further than this,
 const DRAIN_BYTES_MAX: usize = 256 * 1024;
 /// nor longer than this after the verdict is known.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
-const READ_BYTES: usize = 4 * 1024;
+pub(super) const READ_BYTES: usize = 4 * 1024;
 
 /// How a check ended.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub(super) async fn run(spec: &HealthSpec, address: SocketAddr) -> Verdict {
 }
 
 #[derive(Debug)]
-enum CheckError {
+pub(super) enum CheckError {
     NotRun(io::Error),
     Io(io::Error),
     /// The handshake failed.
@@ -114,7 +115,7 @@ fn is_ours(e: &io::Error) -> bool {
     )
 }
 
-async fn connect(target: SocketAddr) -> Result<TcpStream, CheckError> {
+pub(super) async fn connect(target: SocketAddr) -> Result<TcpStream, CheckError> {
     let connect = async {
         let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
@@ -266,14 +267,14 @@ async fn drain(mut answer: Answer, mut stream: Connection) {
 }
 
 /// What is still to come of an answer.
-enum Rest {
+pub(super) enum Rest {
     Length(u64),
     Chunked(ChunkedDecoder),
     UntilClose,
 }
 
 impl Rest {
-    fn new(framing: Framing) -> Self {
+    pub(super) fn new(framing: Framing) -> Self {
         match framing {
             Framing::None => Rest::Length(0),
             Framing::Length(length) => Rest::Length(length),
@@ -286,7 +287,7 @@ impl Rest {
     }
 
     /// Forgets what came. Malformed bytes are taken for the end.
-    fn is_done(&mut self, bytes: &mut Vec<u8>) -> bool {
+    pub(super) fn is_done(&mut self, bytes: &mut Vec<u8>) -> bool {
         match self {
             Rest::Length(left) => {
                 *left = left.saturating_sub(bytes.len() as u64);

@@ -7,6 +7,7 @@ use super::eligible::{Eligible, Seat, eligible};
 use super::{Control, MEMBERS_EAGER, Notices, PUBLISH_PAUSE, Pending, Stale};
 use crate::member::{Member, Standing};
 use crate::session::SessionMap;
+use crate::settings::probe_path;
 use crate::snapshot::Snapshot;
 
 impl Control {
@@ -75,7 +76,8 @@ impl Control {
         let endpoints = members.map(|member| member.handle.clone()).collect();
         let picker = self.policy.prepare_scaled(&candidates, scale, &mut self.rng);
         let (limits, queue) = (&self.spec.limits, self.spec.queue.as_ref());
-        Snapshot::new(endpoints, picker).with_limits(limits, queue, &candidates)
+        let path = probe_path(&self.spec.policy);
+        Snapshot::new(endpoints, picker, path).with_limits(limits, queue, &candidates)
     }
 
     /// Listed ones if any is healthy, or else those that stand by, or else, in panic, listed ones.

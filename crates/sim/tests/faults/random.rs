@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use model::Rng;
 use model::spec::scenario::{
-    Action, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Scenario, ScenarioEvent, Traffic,
+    Action, Antagonists, CacheSpec, ClientGroup, EndpointGroup, Fault, Latency, Scenario,
+    ScenarioEvent, Traffic,
 };
 use model::spec::{
     ConcurrencySpec, HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, QueuePer,
@@ -46,18 +47,23 @@ fn policy(seed: u64) -> PolicySpec {
     if name == "source_hash" && !round.is_multiple_of(20) {
         name = "maglev";
     }
-    let option = match name {
-        "maglev" => Some(("table_size", OptionValue::Integer(1021))),
-        "ring_hash" => Some(("vnodes", OptionValue::Integer(20))),
+    let options = match name {
+        "maglev" => vec![("table_size", OptionValue::Integer(1021))],
+        "ring_hash" => vec![("vnodes", OptionValue::Integer(20))],
         // What was seen of a fault is to be forgotten within the calm end.
-        "peak_ewma" | "response_time" => Some(("decay", OptionValue::Duration(200 * MS))),
-        "resource" => Some(("stale", OptionValue::Duration(200 * MS))),
-        "lars" if round.is_multiple_of(2) => Some(("defaults", OptionValue::Text("code".into()))),
+        "peak_ewma" | "response_time" => vec![("decay", OptionValue::Duration(200 * MS))],
+        "resource" => vec![("stale", OptionValue::Duration(200 * MS))],
+        "lars" if round.is_multiple_of(2) => vec![("defaults", OptionValue::Text("code".into()))],
         // The groups are in zones of their names.
-        "zone_aware" if round.is_multiple_of(2) => Some(("zone", OptionValue::Text("a".into()))),
-        _ => None,
+        "zone_aware" if round.is_multiple_of(2) => vec![("zone", OptionValue::Text("a".into()))],
+        "prequal" => {
+            let probe = if round.is_multiple_of(2) { "/load" } else { "off" };
+            let decay = ("decay", OptionValue::Duration(200 * MS));
+            vec![decay, ("probe", OptionValue::Text(probe.into()))]
+        }
+        _ => Vec::new(),
     };
-    let options = option.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
+    let options = options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     PolicySpec { name: name.into(), options }
 }
 
@@ -184,6 +190,10 @@ fn endpoints(name: &str, dice: &mut Dice) -> EndpointGroup {
     group.boot = MS * dice.within(0, 500) as u32;
     group.warm_up = MS * dice.within(0, 1000) as u32;
     group.cache = dice.one_in(4).then(|| CacheSpec { keys: dice.within(1, 20) as u32, miss: 5.0 });
+    group.antagonists = dice.one_in(6).then(|| {
+        let (every, slower) = (MS * dice.within(10, 1000) as u32, dice.within(1, 5) as f64);
+        Antagonists { every, share: 0.5, slower }
+    });
     group
 }
 

@@ -1,0 +1,547 @@
+//! `prequal`: of a small pool of fresh answers by endpoints, the quickest that is not busy.
+//!
+//! For requests over endpoints that differ, or whose speed changes because something else runs
+//! beside them, and above all when several balancers share them: what is in flight here says little
+//! of what is in flight there. After Wydrowski et al., "Load is not what you should balance:
+//! Introducing Prequal" (NSDI 2024), with its parameters as defaults.
+//!
+//! * **Probes, never waited for.** After each pick, `probe_rate` endpoints drawn by chance (in
+//!   proportion to their weights) are asked for their requests in flight (RIF) and what a request
+//!   takes there at such a load. Answers go to a `pool`, one per endpoint.
+//! * **Hot or cold.** An endpoint is hot if its RIF is beyond the quantile `q_rif` of those seen in
+//!   the last 128 answers. The cold one with the least latency is picked; if all are hot, the one
+//!   with the least RIF. Latency moves the traffic, and RIF bounds how far. Latencies within a grade,
+//!   two for each doubling, are alike, and RIF decides between them; the paper compares them exactly.
+//! * **Answers wear out**: after `probe_ttl`; after some uses, 1 to a few, so that the pool neither
+//!   runs dry nor gets stale (the paper's `b_reuse`); and `remove_rate` times per request the worst
+//!   or the oldest goes, by chance, so that the pool is not left with what nobody wants. A use counts
+//!   as one more in flight. With fewer than two answers, two endpoints are drawn by weight and the
+//!   one with less in flight is picked.
+//! * **Failing fast does not pay.** An endpoint of whose requests more than a quarter failed is
+//!   picked only if all known ones are such, until that is forgotten (`decay`).
+//!
+//! `probe: /path` asks endpoints over HTTP: any answer below 500 within 100 ms counts. Its latency
+//! is what the probe took and its RIF our own counter, unless the answer's headers say better:
+//! `X-Keel-In-Flight: 3` and `X-Keel-Latency-Ms: 12.5`. A path that says so is what makes prequal
+//! see the load of other balancers. Without `probe`, answers are estimated, at no cost, from our own
+//! counters and the latencies seen at about that load, for as long as `decay`; then a request that
+//! never ended counts with the time that it was waited for.
+//!
+//! The paper has no weights. Here RIF counts per weight, and with it hot and cold; probes, and the
+//! choice between endpoints that are alike, go by weight; a quicker endpoint gets more than its
+//! weight until it is hot. With no more endpoints than the pool has places, all of them are known,
+//! answers are used until replaced, and none is removed. Constant time.
+//!
+//! In simulation, with 20 balancers over 50 endpoints beside antagonists at 75 to 95 % load, p99 and
+//! p99.9 with `probe` were about half of those of `peak_ewma` and a third of those of
+//! `least_request`, while `round_robin` overloads whoever is slow; without `probe`, between
+//! (`examples/simulate-prequal`, and `crates/sim/tests/prequal.rs` for more).
+
+mod estimate;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::{Instant, Load, ProbeAnswer, Report, Rng};
+
+use crate::alias::AliasTable;
+use crate::policies::PolicyEntry;
+use crate::usable::Usable;
+use crate::{Candidate, PickRequest, Picker, Policy, Tracker};
+use estimate::Estimate;
+use pool::{Place, Pool, SeenLoads};
+
+pub(super) const ENTRY: PolicyEntry = PolicyEntry {
+    info: PolicyInfo {
+        name: "prequal",
+        summary: "the quickest of those that are not busy, by probes that nobody waits for",
+        options: &[
+            OptionInfo {
+                name: "probe",
+                summary: "GET this path to ask an endpoint how it is; `off`: estimate it",
+                kind: OptionKind::Path,
+                default: "off",
+            },
+            OptionInfo {
+                name: "probe_rate",
+                summary: "endpoints asked per request",
+                kind: OptionKind::Float { min: 0.1, max: PROBES_MAX as f64 },
+                default: "3",
+            },
+            OptionInfo {
+                name: "pool",
+                summary: "answers kept",
+                kind: OptionKind::Integer { min: 4, max: 64 },
+                default: "16",
+            },
+            OptionInfo {
+                name: "q_rif",
+                summary: "an endpoint is hot beyond this quantile of requests in flight",
+                kind: OptionKind::Float { min: 0.0, max: 1.0 },
+                default: "0.84",
+            },
+            OptionInfo {
+                name: "probe_ttl",
+                summary: "how long an answer is used",
+                kind: OptionKind::Duration,
+                default: "1s",
+            },
+            OptionInfo {
+                name: "remove_rate",
+                summary: "answers removed per request, the worst or the oldest",
+                kind: OptionKind::Float { min: 0.0, max: PROBES_MAX as f64 },
+                default: "1",
+            },
+            OptionInfo {
+                name: "decay",
+                summary: "how long a failed request, or an estimate without news, is remembered",
+                kind: OptionKind::Duration,
+                default: "10s",
+            },
+        ],
+    },
+    build: |options| {
+        let mut settings = Settings::default();
+        for (name, value) in options {
+            match (name.as_str(), value) {
+                ("probe", OptionValue::Text(path)) => settings.probes = path != "off",
+                ("probe_rate", OptionValue::Float(rate)) => settings.probe_rate = *rate,
+                ("pool", OptionValue::Integer(size)) => settings.pool = (*size).clamp(4, 64),
+                ("q_rif", OptionValue::Float(quantile)) => settings.q_rif = *quantile,
+                ("probe_ttl", OptionValue::Duration(ttl)) => settings.probe_ttl = *ttl,
+                ("remove_rate", OptionValue::Float(rate)) => settings.remove_rate = *rate,
+                ("decay", OptionValue::Duration(decay)) => settings.decay = *decay,
+                _ => {}
+            }
+        }
+        let seen = Arc::new(SeenLoads::new(settings.q_rif));
+        Box::new(Prequal { settings, seen, kept: Mutex::default() })
+    },
+};
+
+/// Probes and removals for one request at most.
+const PROBES_MAX: usize = 16;
+
+/// Draws for each endpoint that is to be asked: repeated ones are drawn again, but not for ever.
+const DRAWS_PER_PROBE: usize = 4;
+
+/// Draws for the two of the fall-back.
+const DRAWS_MAX: usize = 16;
+
+/// The paper's delta: how many answers the pool is to gain per request, after uses and removals.
+const POOL_GAIN: f64 = 1.0;
+
+/// The estimated latency of a busy endpoint that does not answer any more: more than any that is
+/// worth waiting for, as in `peak_ewma`.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy)]
+struct Settings {
+    /// Endpoints are asked; otherwise their answers are estimated.
+    probes: bool,
+    probe_rate: f64,
+    pool: u64,
+    q_rif: f64,
+    probe_ttl: Duration,
+    remove_rate: f64,
+    decay: Duration,
+}
+
+impl Default for Settings {
+    /// The paper's (section 5), whose `q_rif` is 2^-0.25.
+    fn default() -> Self {
+        Self {
+            probes: false,
+            probe_rate: 3.0,
+            pool: 16,
+            q_rif: 0.84,
+            probe_ttl: Duration::from_secs(1),
+            remove_rate: 1.0,
+            decay: Duration::from_secs(10),
+        }
+    }
+}
+
+struct Prequal {
+    settings: Settings,
+    seen: Arc<SeenLoads>,
+    /// Locked only while preparing.
+    kept: Mutex<Kept>,
+}
+
+/// What outlives a change of endpoints.
+#[derive(Default)]
+struct Kept {
+    /// By identity.
+    estimates: BTreeMap<u64, Arc<Estimate>>,
+    former: Option<(Arc<Shared>, Vec<u64>)>,
+}
+
+impl Policy for Prequal {
+    fn prepare(&self, candidates: &[Candidate], _: &mut Rng) -> Box<dyn Picker> {
+        let usable = Usable::of(candidates);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut kept.estimates);
+        let mut estimates = Vec::with_capacity(candidates.len());
+        let mut positions = BTreeMap::new();
+        for (position, candidate) in (0u32..).zip(candidates) {
+            let identity = candidate.identity_hash;
+            let estimate: Arc<Estimate> = before.remove(&identity).unwrap_or_default();
+            positions.insert(identity, position);
+            kept.estimates.insert(identity, estimate.clone());
+            estimates.push(estimate);
+        }
+        let pool = Pool::new(self.settings.pool as usize, reuses(&self.settings, usable.len()));
+        let is_usable = |position: &u32| {
+            usable.entries().binary_search_by_key(position, |(position, _)| *position).is_ok()
+        };
+        if let Some((former, identities)) = kept.former.take() {
+            let moved = former.pool.places().filter_map(|place| {
+                let identity = identities.get(place.position as usize)?;
+                let position = positions.get(identity).copied().filter(is_usable)?;
+                Some((position, place.uses))
+            });
+            pool.fill(moved);
+        }
+        let shared = Arc::new(Shared {
+            settings: self.settings,
+            seen: self.seen.clone(),
+            weights: candidates.iter().map(|candidate| candidate.weight.max(1)).collect(),
+            estimates,
+            pool,
+        });
+        let identities = candidates.iter().map(|candidate| candidate.identity_hash).collect();
+        kept.former = Some((shared.clone(), identities));
+        let total: u64 = usable.entries().iter().map(|(_, weight)| u64::from(*weight)).sum();
+        Box::new(PrequalPicker { table: AliasTable::new(&usable), total, usable, shared })
+    }
+}
+
+/// How often an answer is used: the paper's b_reuse = max(1, (1 + d) / ((1 - m/n) p - r)), for a
+/// pool of m places over n endpoints, p probes and r removals per request. Not a whole number. With
+/// a place for each endpoint an answer is replaced by the next one from there, and is used until
+/// then. With fewer probes than removals take, as often as there are places.
+fn reuses(settings: &Settings, endpoints: usize) -> f64 {
+    let (places, endpoints) = (settings.pool as f64, endpoints.max(1) as f64);
+    if places >= endpoints {
+        return f64::from(u16::MAX);
+    }
+    let fresh = (1.0 - places / endpoints) * settings.probe_rate - settings.remove_rate;
+    if fresh <= 0.0 {
+        return places;
+    }
+    ((1.0 + POOL_GAIN) / fresh).clamp(1.0, places)
+}
+
+/// What picks, probes and reports have in common.
+struct Shared {
+    settings: Settings,
+    seen: Arc<SeenLoads>,
+    /// By position, as `estimates`.
+    weights: Vec<u16>,
+    estimates: Vec<Arc<Estimate>>,
+    pool: Pool,
+}
+
+impl Shared {
+    fn answer(&self, position: u32, answer: &ProbeAnswer) {
+        let index = position as usize;
+        let Some(estimate) = self.estimates.get(index) else { return };
+        estimate.answer(answer);
+        self.seen.add(load_per_weight(answer.in_flight, self.weights[index]));
+        self.pool.insert(position, |other| {
+            self.estimates.get(other as usize).map_or(Instant::ZERO, |e| e.answered_at())
+        });
+    }
+
+    /// How an endpoint compares by what is known of it.
+    fn contender(&self, position: u32, now: Instant, loads: &[Arc<Load>]) -> Option<Contender> {
+        let index = position as usize;
+        let estimate = self.estimates.get(index)?;
+        let weight = *self.weights.get(index)?;
+        let (said, latency_us) = estimate.known();
+        // Our own counters need not be remembered.
+        let in_flight = if self.settings.probes { said } else { loads.get(index)?.in_flight() };
+        let load = load_per_weight(in_flight, weight);
+        let class = if estimate.is_failing(now, self.settings.decay) {
+            Class::Failing
+        } else if load > self.seen.hot_beyond() {
+            Class::Hot
+        } else {
+            Class::Cold
+        };
+        Some(Contender { position, weight, class, load, latency_us })
+    }
+
+    fn is_fresh(&self, position: u32, now: Instant) -> bool {
+        let estimate = self.estimates.get(position as usize);
+        estimate.is_some_and(|e| now.since(e.answered_at()) <= self.settings.probe_ttl)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Cold,
+    Hot,
+    Failing,
+}
+
+#[derive(Clone, Copy)]
+struct Contender {
+    position: u32,
+    weight: u16,
+    class: Class,
+    load: f32,
+    latency_us: u32,
+}
+
+impl Contender {
+    /// The better one is less.
+    fn compare(&self, other: &Contender) -> std::cmp::Ordering {
+        let by_load = self.load.total_cmp(&other.load);
+        let order = match self.class {
+            Class::Cold => grade(self.latency_us).cmp(&grade(other.latency_us)).then(by_load),
+            Class::Hot | Class::Failing => by_load,
+        };
+        self.class.cmp(&other.class).then(order)
+    }
+}
+
+/// Latencies that a measurement does not tell apart are alike: there are two grades for each
+/// doubling. (The paper compares them exactly. Means of few requests differ by more than a grade by
+/// chance, and going after that makes queues and ignores weights.)
+fn grade(latency_us: u32) -> u32 {
+    if latency_us < 2 {
+        return latency_us;
+    }
+    let doublings = latency_us.ilog2();
+    doublings * 2 + (latency_us >> (doublings - 1) & 1)
+}
+
+/// Twice what is in flight and one more, so that of two busy ones the greater has room, as in
+/// `least_request`; 0 while idle.
+fn load_per_weight(in_flight: u32, weight: u16) -> f32 {
+    let load = if in_flight == 0 { 0.0 } else { in_flight as f32 * 2.0 + 1.0 };
+    load / f32::from(weight)
+}
+
+struct PrequalPicker {
+    shared: Arc<Shared>,
+    usable: Usable,
+    table: AliasTable,
+    /// Of the weights.
+    total: u64,
+}
+
+impl Picker for PrequalPicker {
+    fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
+        if let Some((contender, place)) = self.best_known(request, loads, rng) {
+            self.shared.estimates[contender.position as usize].used();
+            self.shared.pool.use_up(place);
+            return Some(contender.position);
+        }
+        let best = self.best_of_two(request, loads, rng);
+        best.or_else(|| self.usable.after(rng.next_u64(), request.exclude))
+    }
+
+    fn tracker(&self, position: u32) -> Option<Arc<dyn Tracker>> {
+        Some(Arc::new(Watch { shared: self.shared.clone(), position }))
+    }
+
+    fn probes(&self) -> bool {
+        true
+    }
+
+    fn ask(&self, now: Instant, loads: &[Arc<Load>], rng: &mut Rng, probe: &mut dyn FnMut(u32)) {
+        let settings = &self.shared.settings;
+        // All known: nothing is left over in the pool, for an answer is replaced by the next.
+        if self.usable.len() > settings.pool as usize {
+            (0..whole(settings.remove_rate, rng)).for_each(|_| self.remove(now, loads, rng));
+        }
+        let count = whole(settings.probe_rate, rng).min(PROBES_MAX);
+        if count >= self.usable.len() {
+            let all = self.usable.entries().iter();
+            return all.for_each(|(position, _)| self.ask_one(*position, now, loads, probe));
+        }
+        let mut asked = [0; PROBES_MAX];
+        for index in 0..count {
+            for _ in 0..DRAWS_PER_PROBE {
+                let Some(position) = self.draw(rng) else { return };
+                if !asked[..index].contains(&position) {
+                    asked[index] = position;
+                    self.ask_one(position, now, loads, probe);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl PrequalPicker {
+    /// The best of the pool, if that has at least two answers.
+    fn best_known(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+    ) -> Option<(Contender, Place)> {
+        let mut best: Option<(Contender, Place)> = None;
+        let (mut known, mut alike) = (0, 0);
+        for place in self.shared.pool.places() {
+            if !self.shared.is_fresh(place.position, request.now) {
+                self.shared.pool.clear(place);
+                continue;
+            }
+            known += 1;
+            if request.exclude.contains(&place.position) {
+                continue;
+            }
+            let Some(next) = self.shared.contender(place.position, request.now, loads) else {
+                continue;
+            };
+            let order = best.as_ref().map_or(std::cmp::Ordering::Less, |b| next.compare(&b.0));
+            if order.is_lt() {
+                best = Some((next, place));
+                alike = self.share(next.weight);
+            } else if order.is_eq() {
+                let share = self.share(next.weight);
+                alike += share;
+                if rng.below(alike) < share {
+                    best = Some((next, place));
+                }
+            }
+        }
+        best.filter(|_| known >= 2)
+    }
+
+    /// The part of one among those in the pool that are alike, so that all get their weights'
+    /// shares: who is drawn often enough to be there always gets in proportion to its weight, and
+    /// the others are there in that proportion. In units of 1/256 of a place.
+    fn share(&self, weight: u16) -> u64 {
+        const UNIT: u64 = 256;
+        if self.usable.len() <= self.shared.settings.pool as usize {
+            return u64::from(weight) * UNIT;
+        }
+        let places = u64::from(weight) * self.shared.settings.pool * UNIT / self.total.max(1);
+        places.max(UNIT)
+    }
+
+    /// In proportion to the weights; all alike if the pool has a place for each, for then shares
+    /// are given by the choice in the pool.
+    fn draw(&self, rng: &mut Rng) -> Option<u32> {
+        if self.usable.len() > self.shared.settings.pool as usize {
+            return self.table.draw(rng);
+        }
+        let index = rng.below(self.usable.len() as u64) as usize;
+        self.usable.entries().get(index).map(|(position, _)| *position)
+    }
+
+    /// Without answers: two are drawn, and our own counters decide.
+    fn best_of_two(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+    ) -> Option<u32> {
+        let mut first: Option<(u32, (bool, f32))> = None;
+        for _ in 0..DRAWS_MAX {
+            let position = self.table.draw(rng)?;
+            let is_first = first.is_some_and(|(first, _)| first == position);
+            if is_first || request.exclude.contains(&position) {
+                continue;
+            }
+            let index = position as usize;
+            let failing =
+                self.shared.estimates[index].is_failing(request.now, self.shared.settings.decay);
+            let in_flight = loads.get(index)?.in_flight();
+            let next = (failing, load_per_weight(in_flight, self.shared.weights[index]));
+            match first {
+                None => first = Some((position, next)),
+                // The first one drawn wins a tie: it was drawn in proportion to the weights.
+                Some((_, first)) if next < first => return Some(position),
+                Some((first, _)) => return Some(first),
+            }
+        }
+        first.map(|(position, _)| position)
+    }
+
+    fn ask_one(
+        &self,
+        position: u32,
+        now: Instant,
+        loads: &[Arc<Load>],
+        probe: &mut dyn FnMut(u32),
+    ) {
+        if self.shared.settings.probes {
+            probe(position);
+        } else if let Some(load) = loads.get(position as usize) {
+            self.estimate(position, load, now);
+        }
+    }
+
+    /// The answer that the endpoint would give, by what we have seen of it.
+    fn estimate(&self, position: u32, load: &Load, now: Instant) {
+        let in_flight = load.in_flight();
+        let Some(estimate) = self.shared.estimates.get(position as usize) else { return };
+        let latency = match estimate.measured.at(in_flight, now, self.shared.settings.decay) {
+            Some(latency) => latency,
+            // It has answered before, and does not now.
+            None if in_flight > 0 && !estimate.measured.is_empty() => UNKNOWN,
+            // Not known to be slow: it may be tried, until it is hot.
+            None => Duration::ZERO,
+        };
+        self.shared.answer(position, &ProbeAnswer { now, in_flight, latency });
+    }
+
+    /// The worst or the oldest answer goes.
+    fn remove(&self, now: Instant, loads: &[Arc<Load>], rng: &mut Rng) {
+        let pool = &self.shared.pool;
+        let oldest = rng.below(2) == 0;
+        let mut worst: Option<(Contender, Place)> = None;
+        let mut earliest: Option<(Instant, Place)> = None;
+        for place in pool.places() {
+            if oldest {
+                let at = self.shared.estimates[place.position as usize].answered_at();
+                if earliest.is_none_or(|(earliest, _)| at < earliest) {
+                    earliest = Some((at, place));
+                }
+            } else if let Some(next) = self.shared.contender(place.position, now, loads)
+                && worst.as_ref().is_none_or(|(worst, _)| next.compare(worst).is_gt())
+            {
+                worst = Some((next, place));
+            }
+        }
+        let removed = earliest.map(|(_, place)| place).or(worst.map(|(_, place)| place));
+        removed.into_iter().for_each(|place| pool.clear(place));
+    }
+}
+
+/// A whole number that is `rate` on average.
+fn whole(rate: f64, rng: &mut Rng) -> usize {
+    let part = rate.fract();
+    rate as usize + usize::from(part > 0.0 && rng.unit() < part)
+}
+
+/// What the policy learns of one endpoint.
+struct Watch {
+    shared: Arc<Shared>,
+    position: u32,
+}
+
+impl Tracker for Watch {
+    fn report(&self, report: &Report) {
+        let settings = &self.shared.settings;
+        if let Some(estimate) = self.shared.estimates.get(self.position as usize) {
+            estimate.report(report, settings.decay, !settings.probes);
+        }
+    }
+
+    fn probed(&self, answer: &ProbeAnswer) {
+        self.shared.answer(self.position, answer);
+    }
+}
