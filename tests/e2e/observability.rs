@@ -411,6 +411,7 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
             "name",
             "panic",
             "policy",
+            "queue",
             "retries",
             "retries_denied",
             "unavailable"
@@ -427,6 +428,7 @@ fn the_admin_api_has_the_shapes_that_are_documented() {
             "in_flight",
             "latency_us",
             "priority",
+            "queued",
             "reason",
             "requests",
             "state",

@@ -267,7 +267,7 @@ fn two_workers_share_one_queue() {
 fn streams_wait_as_well() {
     let replica = Replica::raw(|connection| {
         while let Some(line) = connection.line() {
-            if connection.send(format!("{line}\n")).is_err() {
+            if connection.send(format!("{line}\r\n")).is_err() {
                 return;
             }
         }
@@ -279,16 +279,16 @@ fn streams_wait_as_well() {
         replica.address
     ));
     let mut first = Client::connect(address);
-    first.send("one\n").unwrap();
-    assert_eq!(first.line().unwrap().trim_end(), "one");
+    first.send("one\r\n").unwrap();
+    assert_eq!(first.line().unwrap(), "one");
     let mut second = Client::connect(address);
-    second.send("two\n").unwrap();
+    second.send("two\r\n").unwrap();
     until_queued(&program, 1);
     let mut third = std::net::TcpStream::connect(address).unwrap();
     let mut rest = Vec::new();
     assert!(third.read_to_end(&mut rest).is_err(), "there is no place: reset");
     drop(first);
-    assert_eq!(second.line().unwrap().trim_end(), "two", "what it sent was kept");
+    assert_eq!(second.line().unwrap(), "two", "what it sent was kept");
     until_queued(&program, 0);
 }
 

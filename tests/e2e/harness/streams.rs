@@ -77,10 +77,15 @@ pub struct Lines {
 
 impl Lines {
     pub fn open(address: SocketAddr) -> Lines {
+        Self::try_open(address).unwrap()
+    }
+
+    /// A stream that had reached a replica when that was killed is reset.
+    pub fn try_open(address: SocketAddr) -> io::Result<Lines> {
         let mut lines = Lines { client: Client::connect(address), replica: String::new() };
-        let answer = lines.echo("who").unwrap();
+        let answer = lines.echo("who")?;
         lines.replica = answer.split(' ').next().unwrap().to_owned();
-        lines
+        Ok(lines)
     }
 
     pub fn echo(&mut self, line: &str) -> io::Result<String> {

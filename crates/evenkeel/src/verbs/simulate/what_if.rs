@@ -5,7 +5,7 @@ use std::time::Duration;
 #[group(skip)]
 pub(super) struct WhatIf {
     /// Without a scenario: so many requests a second come
-    #[arg(long, value_name = "NUMBER", value_parser = number, conflicts_with = "scenario")]
+    #[arg(long, value_name = "NUMBER", value_parser = number, allow_negative_numbers = true, conflicts_with = "scenario")]
     pub(super) rate: Option<f64>,
     /// Without a scenario: an endpoint takes so long; the median of a log-normal distribution
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration, conflicts_with = "scenario")]
