@@ -1,7 +1,7 @@
 use std::fmt;
 use std::pin::Pin;
 
-use model::status::{ListenerStatus, Metrics, ServiceStatus};
+use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ServiceStatus};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -9,6 +9,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Control: Send + Sync + 'static {
     fn services(&self) -> Vec<ServiceStatus>;
     fn listeners(&self) -> Vec<ListenerStatus>;
+    /// Where endpoints are discovered; empty: nowhere.
+    fn discovery(&self) -> Vec<DiscoveryStatus>;
     /// The text of the configuration in force.
     fn config(&self) -> String;
     /// Puts `text` in force as a difference and says what changed; or says what is wrong with

@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 
 use model::status::{
-    EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, ListenerStatus, Metrics,
-    QueueStatus, ServiceMetrics, ServiceStatus, SessionStatus,
+    ContainerUsage, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
+    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ServiceMetrics, ServiceStatus,
+    SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -100,6 +101,21 @@ impl Control for FakeControl {
             requests_total: 4,
         }]
     }
+    fn discovery(&self) -> Vec<DiscoveryStatus> {
+        vec![DiscoveryStatus {
+            provider: "docker".into(),
+            connected: true,
+            containers: 3,
+            usage: vec![ContainerUsage {
+                id: "4c01db0b339c".into(),
+                name: "web-1".into(),
+                cpus: 0.5,
+                memory_bytes: 4096,
+            }],
+            ..DiscoveryStatus::default()
+        }]
+    }
+
     fn config(&self) -> String {
         self.config.lock().unwrap().clone()
     }

@@ -7,8 +7,8 @@
 mod text;
 
 use model::status::{
-    EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, Metrics, ServiceStatus,
-    SessionStatus,
+    DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, Metrics,
+    ServiceStatus, SessionStatus,
 };
 
 use crate::Control;
@@ -32,6 +32,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     queues(&mut out, &services);
     latency(&mut out, &metrics);
     endpoints(&mut out, &services);
+    discovery(&mut out, &control.discovery());
     process_values(&mut out, &process::read());
     out.finish()
 }
@@ -324,6 +325,37 @@ fn endpoints(out: &mut Text, services: &[ServiceStatus]) {
         "Endpoints that are not listed here because there are too many.",
     );
     out.sample(&[], all.saturating_sub(ENDPOINTS_MAX));
+}
+
+fn discovery(out: &mut Text, discovery: &[DiscoveryStatus]) {
+    if discovery.is_empty() {
+        return;
+    }
+    type Value = fn(&DiscoveryStatus) -> usize;
+    let families: [(&str, &str, Value); 3] = [
+        ("evenkeel_discovery_connected", "1 if what is known is up to date, else 0.", |d| {
+            usize::from(d.connected)
+        }),
+        ("evenkeel_discovery_containers", "Containers that run.", |d| d.containers),
+        ("evenkeel_discovery_left_out", "Containers that were meant to serve and do not.", |d| {
+            d.left_out.len()
+        }),
+    ];
+    for (name, help, value) in families {
+        out.family(name, Kind::Gauge, help);
+        for status in discovery {
+            out.sample(&[("provider", &status.provider)], value(status));
+        }
+    }
+    let usage = || discovery.iter().flat_map(|d| &d.usage).take(ENDPOINTS_MAX);
+    out.family("evenkeel_container_cpus", Kind::Gauge, "Processors that it keeps busy.");
+    for usage in usage() {
+        out.sample(&[("container", &usage.id), ("name", &usage.name)], usage.cpus);
+    }
+    out.family("evenkeel_container_memory_bytes", Kind::Gauge, "Memory in use.");
+    for usage in usage() {
+        out.sample(&[("container", &usage.id), ("name", &usage.name)], usage.memory_bytes);
+    }
 }
 
 // These names are not ours but those of every Prometheus client library, so that dashboards

@@ -1,6 +1,7 @@
 //! Which path does what: [`ROUTES`] has one line for each.
 
 mod config;
+mod discovery;
 mod listeners;
 mod metrics;
 mod probes;
@@ -31,6 +32,7 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/drain",   run: AtOnce(services::drain) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/undrain", run: AtOnce(services::undrain) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/listeners",                        run: AtOnce(listeners::list) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/config",                           run: AtOnce(config::show) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/config",                           run: Later(config::apply) },
     Route { access: Guarded, method: Method::GET,   path: "/metrics",                             run: AtOnce(metrics::show) },

@@ -7,6 +7,7 @@
 
 mod affinity;
 mod bind;
+mod discover;
 mod endpoint;
 mod failures;
 mod header;
@@ -36,6 +37,7 @@ use crate::keys;
 use crate::suggest;
 use crate::tree::{Entry, Node, Value, quoted};
 
+pub use listener::matchers as route_matchers;
 pub(crate) use policy::expected as option_expected;
 pub(crate) use scenario::scenario;
 
@@ -48,6 +50,8 @@ struct Context<'a> {
     /// The services that the file defines, and whether something sends to them.
     services: BTreeMap<&'a str, DefinedService>,
     binds: Binds,
+    /// Containers are discovered: services and routes may come by their labels.
+    discovers: bool,
     /// Regular expressions read so far.
     expressions: Cell<usize>,
 }
@@ -70,9 +74,11 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         vocabulary,
         services: defined(services),
         binds: Binds::default(),
+        discovers: discovers(root),
         expressions: Cell::new(0),
     };
     let mut spec = Spec { admin: admin(&fields, &context), ..Spec::default() };
+    spec.providers = discover::providers(&fields, &context);
     spec.access_log = access_log(&fields, report);
     let mut workers = 0;
     fields.integer("workers", &mut workers);
@@ -90,6 +96,16 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
             let service = service::service(entry, &context);
             spec.services.insert(service.name.clone(), service);
         }
+    }
+    let is_map = matches!(root.value, Value::Map(_));
+    match &mut spec.providers.docker {
+        Some(docker) => discover::listener(&fields, docker, &mut spec.listeners, &context),
+        None if is_map && !fields.has("listeners") && !context.discovers => report.error_help(
+            fields.span,
+            "the file has no `listeners`",
+            "add `listeners: { web: { bind: :8080, service: web } }`",
+        ),
+        None => {}
     }
     context.binds.check(report);
     for (name, service) in &context.services {
@@ -120,6 +136,12 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         }
     }
     spec
+}
+
+/// Known before the sections are read, for they depend on it.
+fn discovers(root: &Node) -> bool {
+    matches!(&root.value, Value::Map(entries)
+        if entries.iter().any(|entry| &*entry.key == "providers"))
 }
 
 fn defined<'a>(entries: &'a [Entry]) -> BTreeMap<&'a str, DefinedService> {

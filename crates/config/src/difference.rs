@@ -29,13 +29,14 @@ pub struct Difference {
     pub access_log: bool,
     pub workers: bool,
     pub stop_grace: bool,
+    pub providers: bool,
 }
 
 impl Difference {
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty()
             && self.services.is_empty()
-            && !(self.admin || self.access_log || self.workers || self.stop_grace)
+            && !(self.admin || self.access_log || self.workers || self.stop_grace || self.providers)
     }
 }
 
@@ -47,6 +48,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         access_log: old.access_log != new.access_log,
         workers: old.workers != new.workers,
         stop_grace: old.stop_grace != new.stop_grace,
+        providers: old.providers != new.providers,
     }
 }
 
@@ -81,6 +83,7 @@ impl fmt::Display for Difference {
             ("access_log", self.access_log),
             ("workers", self.workers),
             ("stop_grace", self.stop_grace),
+            ("providers", self.providers),
         ] {
             if differs {
                 parts.push(word.into());

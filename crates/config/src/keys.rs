@@ -2,6 +2,7 @@
 //! and its meaning. A new key begins here; `decode` then reads it (a test fails if it does not).
 
 mod affinity;
+mod discover;
 mod failures;
 mod hedge;
 mod listener;
@@ -13,6 +14,7 @@ mod service;
 pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
 };
+pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DOCKER, PROVIDERS};
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
@@ -100,7 +102,7 @@ pub(crate) static FILE: Section = Section {
         key(
             "listeners",
             MapOf("LISTENER", &In(&LISTENER)),
-            Required,
+            Means("required; with `providers`, an HTTP listener `web` on port 8080"),
             "The addresses that accept, by name.",
         ),
         key(
@@ -109,7 +111,12 @@ pub(crate) static FILE: Section = Section {
             Means("no services: listeners can only redirect and respond"),
             "What is balanced, by name.",
         ),
-        Key::later("providers"),
+        key(
+            "providers",
+            In(&PROVIDERS),
+            Means("nothing is discovered"),
+            "Where endpoints, and services and routes by label, are discovered.",
+        ),
     ],
 };
 

@@ -15,6 +15,7 @@ mod defect;
 mod difference;
 mod fields;
 mod keys;
+mod labels;
 mod redact;
 mod reference;
 mod schema;
@@ -27,8 +28,10 @@ mod units;
 mod tests;
 
 pub use address::{parse_bind, parse_endpoint_address};
+pub use decode::route_matchers;
 pub use defect::{Defect, Defects, Severity};
 pub use difference::{Changes, Difference, difference};
+pub use labels::{LABEL_PREFIX, LabelDefect, read_labels};
 pub use redact::redacted;
 pub use reference::reference_markdown;
 pub use schema::json_schema;

@@ -10,7 +10,9 @@ mod admin_server;
 mod api;
 mod apply;
 mod bind_check;
+mod discovered;
 mod file_watch;
+mod merge;
 mod overview;
 mod replicas;
 mod running;
@@ -30,7 +32,7 @@ use model::spec::Spec;
 use model::vocabulary::Vocabulary;
 use proxy::{Proxy, ProxyOptions};
 use tokio::runtime::Builder;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -38,6 +40,7 @@ use tracing::{error, info, warn};
 use crate::failure::Failure;
 use crate::output::say;
 use admin_server::AdminServer;
+use discovered::Discovery;
 use running::Running;
 use signals::{Signal, Signals};
 
@@ -122,6 +125,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
         return Err(Failure::Job(message));
     }
     tokio::spawn(Arc::clone(&supervisor).announce());
+    tokio::spawn(Arc::clone(&supervisor).follow_declared());
     loop {
         tokio::select! {
             Some(text) = changes.recv() => {
@@ -162,6 +166,8 @@ pub(crate) struct Supervisor {
     /// Posted configurations that may wait for their turn.
     posted: Arc<Semaphore>,
     state: Mutex<State>,
+    /// Services or routes by label have changed.
+    declared: Notify,
     /// True from the signal that ends us.
     stopping: watch::Sender<bool>,
 }
@@ -169,8 +175,12 @@ pub(crate) struct Supervisor {
 /// Only ever locked for a moment.
 #[derive(Default)]
 struct State {
+    /// What is in force.
     spec: Arc<Spec>,
+    /// Of it, what the text says.
+    configured: Arc<Spec>,
     text: String,
+    discovery: Discovery,
     services: BTreeMap<ServiceName, Running>,
     admin: Option<AdminServer>,
     /// The first configuration is in force.
@@ -203,6 +213,7 @@ impl Supervisor {
             posted: Arc::new(Semaphore::new(POSTED_TEXTS)),
             applying: tokio::sync::Mutex::new(()),
             state: Mutex::new(State { spec: Arc::new(begun_with), ..State::default() }),
+            declared: Notify::new(),
             stopping: watch::Sender::new(false),
         }))
     }
@@ -210,7 +221,7 @@ impl Supervisor {
     /// The first configuration.
     async fn begin(self: &Arc<Self>, spec: Spec, text: String) -> Result<(), String> {
         let _turn = self.applying.lock().await;
-        self.apply_spec(spec, text).await?;
+        self.apply_configured(spec, text).await?;
         self.state().begun = true;
         Ok(())
     }
@@ -235,7 +246,7 @@ impl Supervisor {
         for warning in &checked.warnings {
             warn!("{warning}");
         }
-        self.apply_spec(checked.spec, text).await
+        self.apply_configured(checked.spec, text).await
     }
 
     /// Not in the loop of signals: a file system that hangs must not keep us from ending.
@@ -259,10 +270,9 @@ impl Supervisor {
     /// Says what listens where, once all endpoints are well or have had their time.
     async fn announce(self: Arc<Self>) {
         let all_well = self.wait_until(OVERVIEW_WAIT, || {
-            self.state()
-                .services
-                .values()
-                .all(|running| running.service.healthy() >= running.endpoint_count())
+            let state = self.state();
+            let well = |running: &Running| running.service.healthy() >= running.endpoint_count();
+            state.discovery.awaited().is_none() && state.services.values().all(well)
         });
         all_well.await;
         if *self.stopping.borrow() {
@@ -305,6 +315,7 @@ impl Supervisor {
     /// Finishes what is in flight, then stops the replicas.
     async fn stop(&self) {
         self.stopping.send_replace(true);
+        self.state().discovery.stop();
         let _turn = self.applying.lock().await;
         let (grace, begun) = {
             let state = self.state();

@@ -12,6 +12,7 @@ mod simulate;
 mod status;
 mod undrain;
 mod watchdog;
+mod watcher;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
@@ -31,6 +32,7 @@ static VERBS: &[Entry] = &[
     entry::<schema::Schema>(),
     entry::<echo::Echo>(),
     entry::<watchdog::Watchdog>(),
+    entry::<watcher::Watcher>(),
 ];
 
 /// The arguments of a verb, and what it does with them. The first paragraph of the type's doc

@@ -3,6 +3,7 @@
 //! once, in the `Default` implementations here.
 
 mod affinity;
+mod discover;
 mod health;
 mod hedge;
 mod key;
@@ -20,6 +21,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use discover::{
+    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, ProvidersSpec,
+};
 pub use health::{HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
@@ -54,6 +58,8 @@ pub struct Spec {
     pub stop_grace: StopGrace,
     pub listeners: BTreeMap<ListenerName, ListenerSpec>,
     pub services: BTreeMap<ServiceName, ServiceSpec>,
+    /// Where endpoints, and what labels say of services and routes, are discovered.
+    pub providers: ProvidersSpec,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -165,6 +165,51 @@ pub struct ListenerStatus {
     pub requests_total: u64,
 }
 
+/// Where endpoints are discovered, and how that goes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DiscoveryStatus {
+    /// `docker`
+    pub provider: String,
+    /// Where it is asked: a socket.
+    pub source: String,
+    /// Its name and version, once it answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub engine: Option<String>,
+    /// What is known is up to date.
+    pub connected: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Those that run.
+    pub containers: usize,
+    /// Endpoints made of them.
+    pub endpoints: usize,
+    pub left_out: Vec<LeftOutStatus>,
+    /// What containers say and is not used.
+    pub notes: Vec<String>,
+    pub usage: Vec<ContainerUsage>,
+}
+
+/// A container that was meant to serve, and does not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftOutStatus {
+    pub id: String,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
+    pub reason: String,
+}
+
+/// What a container that serves uses, by the engine's statistics.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerUsage {
+    pub id: String,
+    pub name: String,
+    /// Processors kept busy: 1.5 is one and a half.
+    pub cpus: f64,
+    pub memory_bytes: u64,
+}
+
 /// What one listener counted since start; workers' shards already added up.
 #[derive(Clone, Debug, Default)]
 pub struct ListenerMetrics {

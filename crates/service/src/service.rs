@@ -44,7 +44,8 @@ struct Controlled {
 pub(crate) const LOOKS_MAX: usize = 8;
 
 impl Service {
-    /// Static endpoints are taken from the specification; of a service that runs replicas,
+    /// Static endpoints are taken from the specification; of a service that runs or
+    /// discovers its replicas,
     /// [`Service::set_endpoints`] names them later. The same seed and calls give the same picks.
     /// The seed also decides which `subset` this balancer uses: each balancer of a fleet needs its
     /// own.
@@ -284,7 +285,7 @@ impl Service {
             policy: settings.policy.name.clone(),
             replicas: match &settings.source {
                 EndpointSource::Run(run) => Some(run.replicas),
-                EndpointSource::Static(_) => None,
+                EndpointSource::Static(_) | EndpointSource::Discover(_) => None,
             },
             endpoints: self.read(|control| control.status(now)),
             panic: self.read(Control::panics),

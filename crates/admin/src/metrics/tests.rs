@@ -36,6 +36,11 @@ fn counters_gauges_and_the_histogram_are_written() {
         "evenkeel_endpoint_healthy{service=\"web\",endpoint=\"web-1\"} 1",
         "evenkeel_endpoint_in_flight{service=\"web\",endpoint=\"[::1]:80\"} 4",
         "evenkeel_endpoint_latency_seconds{service=\"web\",endpoint=\"web-1\"} 0.0015",
+        "evenkeel_discovery_connected{provider=\"docker\"} 1",
+        "evenkeel_discovery_containers{provider=\"docker\"} 3",
+        "evenkeel_discovery_left_out{provider=\"docker\"} 0",
+        "evenkeel_container_cpus{container=\"4c01db0b339c\",name=\"web-1\"} 0.5",
+        "evenkeel_container_memory_bytes{container=\"4c01db0b339c\",name=\"web-1\"} 4096",
         "evenkeel_metrics_endpoints_omitted 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");

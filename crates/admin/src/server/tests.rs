@@ -90,6 +90,7 @@ async fn every_path_answers() {
         json!("service \"web\" has no endpoint \"x\""),
     )
     .await;
+    check("GET /v1/discovery", "", 200, "/discovery/0/containers", json!(3)).await;
     check("GET /v1/listeners", "", 200, "/listeners/0/bind", json!("127.0.0.1:8080")).await;
 
     check("POST /v1/services/web/scale", r#"{"replicas":6}"#, 200, "/replicas", json!(6)).await;

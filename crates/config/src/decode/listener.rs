@@ -99,6 +99,8 @@ fn only_what_the_protocol_has(
     }
     let leads_somewhere = fields.has("service");
     match protocol {
+        // Routes may come by label.
+        Protocol::Http if context.discovers => {}
         Protocol::Http if !leads_somewhere && !fields.has("routes") => {
             context.report.error_help(
                 fields.span,
@@ -177,7 +179,7 @@ fn no_two_alike(
 }
 
 /// What a route matches, as text that is equal for equal matchers whatever their order.
-fn matchers(route: &RouteSpec) -> String {
+pub fn matchers(route: &RouteSpec) -> String {
     let sorted = |list: &[(String, model::spec::TextMatch)]| {
         let mut list: Vec<String> = list.iter().map(|pair| format!("{pair:?}")).collect();
         list.sort();

@@ -26,6 +26,7 @@ pub(crate) fn scenario(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary
         report,
         vocabulary,
         services: BTreeMap::new(),
+        discovers: false,
         binds: Binds::default(),
         expressions: Cell::new(0),
     };

@@ -12,7 +12,9 @@ use crate::keys;
 use crate::table::Kind;
 use crate::tree::{Entry, Value, quoted};
 
-use super::{Context, affinity, endpoint, failures, health, hedge, path_of, policy, queue, run};
+use super::{
+    Context, affinity, discover, endpoint, failures, health, hedge, path_of, policy, queue, run,
+};
 
 pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     let owner = format!("service {}", quoted(&entry.key));
@@ -47,7 +49,7 @@ pub(super) fn treatment(fields: &Fields<'_>, spec: &mut ServiceSpec, context: &C
     fields.duration("drain_grace", &mut spec.drain_grace);
 }
 
-/// Exactly one of `endpoints` and `run`.
+/// Exactly one of `endpoints`, `run` and `discover`.
 fn source(
     fields: &Fields<'_>,
     entry: &Entry,
@@ -56,11 +58,12 @@ fn source(
 ) -> EndpointSource {
     let endpoints = endpoint::endpoints(fields, owner, context);
     let run = fields.section("run", &keys::RUN);
-    let both = fields.entry("endpoints").zip(fields.entry("run"));
-    if let Some((_, run)) = both {
+    let discover = discover::discover(fields, context);
+    let mut given = fields.entries(&["endpoints", "run", "discover"]);
+    if let (Some(first), Some(second)) = (given.next(), given.next()) {
         context.report.error_help(
-            run.key_span,
-            format!("{owner} has both `endpoints` and `run`"),
+            second.key_span,
+            format!("{owner} has both `{}` and `{}`", first.key, second.key),
             "keep one of the two",
         );
     }
@@ -72,9 +75,10 @@ fn source(
             "add `endpoints: [ 127.0.0.1:5001 ]`, or `run: { command: COMMAND }`",
         );
     }
-    match run {
-        None => EndpointSource::Static(endpoints),
-        Some(fields) => {
+    match (run, discover) {
+        (None, None) => EndpointSource::Static(endpoints),
+        (None, Some(discover)) => EndpointSource::Discover(discover),
+        (Some(fields), _) => {
             let cwd: Option<PathBuf> =
                 fields.text("cwd").and_then(|path| path_of("cwd", path, context.report));
             EndpointSource::Run(run::run(&fields, cwd, context))

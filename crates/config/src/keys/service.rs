@@ -14,7 +14,7 @@ const RETRY_CONDITION: Kind =
 
 pub(crate) static SERVICE: Section = Section {
     name: "service",
-    doc: "A named set of endpoints that serve the same thing, and how to use them. Exactly one of `endpoints` and `run` says where they come from.",
+    doc: "A named set of endpoints that serve the same thing, and how to use them. Exactly one of `endpoints`, `run` and `discover` says where they come from.",
     example: "endpoints: [ 127.0.0.1:5001 ]",
     keys: &[
         key("policy", Policy, Written("round_robin"), "How an endpoint is chosen."),
@@ -30,6 +30,7 @@ pub(crate) static SERVICE: Section = Section {
             Means("see `endpoints`"),
             "Replicas that are started here, as processes.",
         ),
+        key("discover", In(&DISCOVER), Means("see `endpoints`"), "Endpoints that are found."),
         key(
             "health",
             AnyOf(&[OFF, Word("tcp"), In(&HEALTH)]),
@@ -85,7 +86,6 @@ pub(crate) static SERVICE: Section = Section {
             Written("off"),
             "Begin each connection to an endpoint with a PROXY protocol header.",
         ),
-        Key::later("discover"),
         Key::later("tls"),
     ],
 };

@@ -111,6 +111,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    run:\n      command: x\n      @\n",
     ),
     (
+        "docker provider",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
+    ),
+    (
         "admin",
         "admin:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
     ),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
-use model::status::{ListenerStatus, Metrics, ServiceStatus};
+use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ServiceStatus};
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
@@ -63,6 +63,10 @@ impl Control for Api {
         self.0.proxy.listeners()
     }
 
+    fn discovery(&self) -> Vec<DiscoveryStatus> {
+        self.0.state().discovery.status()
+    }
+
     fn config(&self) -> String {
         // Who may look should not be able to write cookies for others.
         config::redacted(&self.0.state().text)
@@ -96,6 +100,7 @@ impl Control for Api {
             let why = match running.service.settings().source {
                 EndpointSource::Static(_) => "its endpoints are listed in the configuration",
                 EndpointSource::Run(_) => "its replicas are not started yet",
+                EndpointSource::Discover(_) => "its endpoints are found, not started, here",
             };
             return Err(ControlError::Refused(format!(
                 "service {service:?} cannot be scaled: {why}"
@@ -151,6 +156,9 @@ impl Control for Api {
         let state = self.0.state();
         if !state.begun {
             return Err("starting".into());
+        }
+        if let Some(why) = state.discovery.awaited() {
+            return Err(why);
         }
         for (name, running) in &state.services {
             if running.endpoint_count() > 0 && running.service.healthy() == 0 {

@@ -33,12 +33,46 @@ const PROVING_MAX: Duration = Duration::from_secs(10);
 /// nothing in a service that is closed already.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// What is said when an application changed nothing.
+pub(super) const NOTHING: &str = "nothing changed";
+
 impl Supervisor {
-    /// Only while `applying` is held. Says what changed, or why nothing did.
+    /// What a text says, and beside it what containers say. As [`Supervisor::apply_spec`].
+    pub(super) async fn apply_configured(
+        self: &Arc<Self>,
+        configured: Spec,
+        text: String,
+    ) -> Result<String, String> {
+        let before = Arc::clone(&self.state().configured);
+        let merged = self.configure(&configured);
+        match self.apply_spec(merged, text, true).await {
+            Ok(summary) => {
+                self.set_watcher(&configured);
+                self.state().configured = Arc::new(configured);
+                Ok(summary)
+            }
+            Err(message) => {
+                self.configure(&before);
+                Err(message)
+            }
+        }
+    }
+
+    /// Who is discovered for what, from now on; answers what is to be in force.
+    fn configure(&self, configured: &Spec) -> Spec {
+        let mut state = self.state();
+        let changes = state.discovery.picture.configure(configured);
+        self.publish(&mut state, &changes.services, false);
+        state.discovery.merged(configured)
+    }
+
+    /// Only while `applying` is held. Says what changed, or why nothing did. `prove`: wait a little
+    /// until what is new is healthy.
     pub(super) async fn apply_spec(
         self: &Arc<Self>,
         new: Spec,
         text: String,
+        prove: bool,
     ) -> Result<String, String> {
         if *self.stopping.borrow() {
             return Err("the balancer is stopping".into());
@@ -50,10 +84,10 @@ impl Supervisor {
         let difference = difference(&old, &new);
         if difference.is_empty() {
             self.state().text = text;
-            return Ok("nothing changed".into());
+            return Ok(NOTHING.into());
         }
         let change = Change { supervisor: self, old: &old, new: &new, difference: &difference };
-        let mut notes = change.make(begun).await?;
+        let mut notes = change.make(begun && prove).await?;
         if difference.workers && begun {
             notes.push("workers: holds from the next start on".into());
         }
@@ -81,12 +115,12 @@ enum AdminChange {
 }
 
 impl Change<'_> {
-    async fn make(&self, begun: bool) -> Result<Vec<String>, String> {
+    async fn make(&self, prove: bool) -> Result<Vec<String>, String> {
         bind_check::check(self.old, self.new, self.difference)?;
         let admin = self.prepare_admin()?;
         self.set_access_log(self.new)?;
         self.add_services();
-        let mut notes = if begun { self.prove_added().await } else { Vec::new() };
+        let mut notes = if prove { self.prove_added().await } else { Vec::new() };
         if let Err(message) = self.set_listeners() {
             self.remove_services(&self.difference.services.added);
             if let Err(message) = self.set_access_log(self.old) {
@@ -158,7 +192,9 @@ impl Change<'_> {
         let Supervisor { proxy, directory, .. } = &**self.supervisor;
         for name in &self.difference.services.added {
             let running = Running::start(proxy, &self.new.services[name], directory);
-            self.state().services.insert(name.clone(), running);
+            let mut state = self.state();
+            state.services.insert(name.clone(), running);
+            self.supervisor.publish(&mut state, [name], false);
         }
     }
 
@@ -255,7 +291,10 @@ impl Change<'_> {
         let Supervisor { proxy, directory, .. } = &**self.supervisor;
         let mut state = self.state();
         let Some(running) = state.services.get_mut(name) else { return };
-        if let Some(superfluous) = running.update(proxy, spec, directory) {
+        let superfluous = running.update(proxy, spec, directory);
+        self.supervisor.publish(&mut state, [name], false);
+        let Some(running) = state.services.get_mut(name) else { return };
+        if let Some(superfluous) = superfluous {
             let (supervisor, service) = (Arc::clone(self.supervisor), running.service.clone());
             // The replicas stand by until one of the endpoints that replace them is proven.
             state.leaving.push(tokio::spawn(async move {

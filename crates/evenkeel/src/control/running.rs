@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use discovery::Listed;
 use model::spec::{EndpointSource, RunSpec, ServiceSpec};
 use model::status::ServiceStatus;
-use model::{Endpoint, Instant};
+use model::{Endpoint, EndpointId, Instant};
 use proxy::Proxy;
 use service::Service;
 
@@ -14,13 +16,18 @@ use super::replicas::Fleet;
 pub(super) struct Running {
     pub(super) service: Arc<Service>,
     pub(super) fleet: Option<Fleet>,
+    /// The endpoints that were found, if they are.
+    discovered: Vec<Listed>,
+    /// Of them, those that discovery drained; what an operator drained is his.
+    drained: BTreeSet<EndpointId>,
 }
 
 impl Running {
     pub(super) fn start(proxy: &Proxy, spec: &ServiceSpec, directory: &Path) -> Self {
         let service = Service::new(spec, proxy.events(), proxy.now(), identity());
         proxy.watch(Arc::clone(&service));
-        let mut running = Self { service, fleet: None };
+        let mut running =
+            Self { service, fleet: None, discovered: Vec::new(), drained: BTreeSet::new() };
         running.follow(proxy, spec, directory, Vec::new());
         running
     }
@@ -35,7 +42,7 @@ impl Running {
     ) -> Option<Fleet> {
         let superfluous = match spec.source {
             EndpointSource::Run(_) => None,
-            EndpointSource::Static(_) => self.fleet.take(),
+            EndpointSource::Static(_) | EndpointSource::Discover(_) => self.fleet.take(),
         };
         if let Some(fleet) = &superfluous {
             fleet.detach();
@@ -43,7 +50,14 @@ impl Running {
         let former = match &self.service.settings().source {
             EndpointSource::Static(endpoints) => endpoints.clone(),
             EndpointSource::Run(_) => Vec::new(),
+            EndpointSource::Discover(_) => {
+                self.discovered.iter().map(|listed| listed.endpoint.clone()).collect()
+            }
         };
+        if !matches!(spec.source, EndpointSource::Discover(_)) {
+            self.discovered.clear();
+            self.drained.clear();
+        }
         self.service.update(spec, proxy.now());
         self.follow(proxy, spec, directory, former);
         superfluous
@@ -67,12 +81,54 @@ impl Running {
         }
     }
 
+    /// Who was found, in place of who was. `gone`: who is no longer there has ended, and is not
+    /// left to stand by for others.
+    pub(super) fn set_discovered(&mut self, listed: Vec<Listed>, gone: bool, now: Instant) {
+        let service = &self.service;
+        if !matches!(service.settings().source, EndpointSource::Discover(_)) {
+            return;
+        }
+        let still = |id: &EndpointId| listed.iter().any(|listed| listed.endpoint.id == *id);
+        // One that is unknown has left already: there is nothing to do, here and below.
+        if gone {
+            for former in self.discovered.iter().filter(|former| !still(&former.endpoint.id)) {
+                let _ = service.retire(former.endpoint.id.as_str(), now);
+            }
+        }
+        if self.discovered != listed || !gone {
+            let endpoints = listed.iter().map(|listed| listed.endpoint.clone()).collect();
+            service.set_endpoints(endpoints, now);
+        }
+        self.drained.retain(still);
+        for Listed { endpoint, draining } in &listed {
+            let id = endpoint.id.as_str();
+            if *draining {
+                let leaves = service.endpoint(id).is_some_and(|handle| handle.is_leaving());
+                if !leaves && service.retire(id, now).is_ok() {
+                    self.drained.insert(endpoint.id.clone());
+                }
+            } else if self.drained.remove(&endpoint.id) {
+                let _ = service.undrain(id, now);
+            }
+        }
+        self.discovered = listed;
+    }
+
+    /// This endpoint is not what it was: the next [`Running::set_discovered`] makes a new one.
+    pub(super) fn forget_discovered(&mut self, id: &EndpointId, now: Instant) {
+        let others = self.discovered.iter().filter(|listed| listed.endpoint.id != *id);
+        self.set_discovered(others.cloned().collect(), true, now);
+    }
+
     /// How many endpoints there are, or should be.
     pub(super) fn endpoint_count(&self) -> usize {
         match (&self.fleet, &self.service.settings().source) {
             (Some(fleet), _) => fleet.wanted(),
             (None, EndpointSource::Static(endpoints)) => endpoints.len(),
             (None, EndpointSource::Run(_)) => 0,
+            (None, EndpointSource::Discover(_)) => {
+                self.discovered.iter().filter(|listed| !listed.draining).count()
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use model::status::{EndpointState, EndpointStatus, ListenerStatus, ServiceStatus};
+use model::status::{
+    DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, ServiceStatus,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -27,16 +29,24 @@ impl Verb for Status {
         let client = self.admin.client()?;
         let services = client.get("/v1/services")?;
         let listeners = client.get("/v1/listeners")?;
+        let discovery = client.get("/v1/discovery")?;
         if self.json {
             return say_json(&json!({
                 "listeners": listeners["listeners"],
                 "services": services["services"],
+                "discovery": discovery["discovery"],
             }));
         }
         let listeners: Vec<ListenerStatus> = read(listeners, "listeners")?;
         let services: Vec<ServiceStatus> = read(services, "services")?;
-        let tables =
-            [listener_table(&listeners), service_table(&services), endpoint_table(&services)];
+        let discovery: Vec<DiscoveryStatus> = read(discovery, "discovery")?;
+        let tables = [
+            listener_table(&listeners),
+            service_table(&services),
+            endpoint_table(&services),
+            discovery_table(&discovery),
+            left_out_table(&discovery),
+        ];
         let tables: Vec<String> = tables.into_iter().flatten().collect();
         if tables.is_empty() {
             return say("nothing is configured");
@@ -124,6 +134,38 @@ fn service_cells(s: &ServiceStatus) -> [String; 7] {
         s.retries_denied.to_string(),
         s.unavailable.to_string(),
     ]
+}
+
+fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {
+    let rows = discovery.iter().map(|d| {
+        let state = match (&d.reason, d.connected) {
+            (Some(reason), _) => format!("lost: {reason}"),
+            (None, true) => "connected".into(),
+            (None, false) => "connecting".into(),
+        };
+        let colour = if d.connected { crate::output::GREEN } else { crate::output::RED };
+        let cells = [
+            d.provider.clone(),
+            d.source.clone(),
+            d.engine.clone().unwrap_or_else(|| "-".into()),
+            state,
+            d.containers.to_string(),
+            d.endpoints.to_string(),
+        ];
+        Row { cells, colour: Some((3, colour)) }
+    });
+    table::render(["DISCOVERY", "SOURCE", "ENGINE", "STATE", "CONTAINERS", "ENDPOINTS"], rows)
+}
+
+/// Containers that were meant to serve and do not, and what of others is not used.
+fn left_out_table(discovery: &[DiscoveryStatus]) -> Option<String> {
+    let left_out = discovery.iter().flat_map(|d| &d.left_out).map(|l| {
+        let service = l.service.clone().unwrap_or_else(|| "-".into());
+        Row::plain([l.name.clone(), service, l.reason.clone()])
+    });
+    let notes = discovery.iter().flat_map(|d| &d.notes);
+    let notes = notes.map(|note| Row::plain(["-".into(), "-".into(), note.clone()]));
+    table::render(["LEFT OUT", "SERVICE", "REASON"], left_out.chain(notes))
 }
 
 fn endpoint_table(services: &[ServiceStatus]) -> Option<String> {

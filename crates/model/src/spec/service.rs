@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use crate::spec::{
-    AffinitySpec, HealthSpec, HedgeSpec, OutlierSpec, QueueSpec, RunSpec, ServiceLimitSpec,
-    SlowStartSpec,
+    AffinitySpec, DiscoverSpec, HealthSpec, HedgeSpec, OutlierSpec, QueueSpec, RunSpec,
+    ServiceLimitSpec, SlowStartSpec,
 };
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
@@ -53,6 +53,7 @@ pub struct ServiceSpec {
 pub enum EndpointSource {
     Static(Vec<Endpoint>),
     Run(RunSpec),
+    Discover(DiscoverSpec),
 }
 
 /// A policy's name, known to exist, and its options, known to fit.

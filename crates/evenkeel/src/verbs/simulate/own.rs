@@ -57,6 +57,13 @@ impl Own {
             EndpointSource::Run(run) => {
                 vec![Member { weight: 1, priority: 0, zone: None }; run.replicas]
             }
+            EndpointSource::Discover(_) => {
+                return Err(Failure::Usage(format!(
+                    "the endpoints of service {:?} are found when it runs, so the file does not \
+                     say how many there are: simulate a copy that lists `endpoints`",
+                    service.name.as_str()
+                )));
+            }
         };
         if members.is_empty() {
             let message = format!("service {:?} has no endpoints", service.name.as_str());

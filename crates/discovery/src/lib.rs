@@ -1,0 +1,23 @@
+//! Discovery: who serves what, learnt from where replicas are run.
+//!
+//! For: the containers of a Docker engine or a Podman service. A small process of its own holds the
+//! engine's socket and tells, in lines of JSON, what there is; the balancer makes endpoints,
+//! services and routes of it.
+//! Never: chooses an endpoint or checks its health; takes a failed look-up for an answer (then
+//! everybody stays); opens the engine's socket in the process that carries traffic.
+//! Start with [`Message`] (what is told), then `providers/docker.rs` (how it is learnt, in the
+//! watcher) and [`Picture`] (what becomes of it, in the balancer).
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod container;
+mod foreign;
+mod message;
+mod picture;
+mod place;
+pub mod providers;
+pub mod watcher;
+
+pub use container::{Container, Health, Phase, Port, Published, Transport, Usage};
+pub use message::{LINE_BYTES_MAX, Message};
+pub use picture::{Changes, Declared, LeftOut, Listed, Picture, ReadLabels, Summary};
