@@ -12,6 +12,8 @@ mod e2e {
     mod affinity;
     mod bulk;
     mod command_line;
+    mod docker;
+    mod docker_events;
     mod examples;
     mod failures;
     mod forwarding;

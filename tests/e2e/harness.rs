@@ -2,10 +2,12 @@
 
 pub mod beside;
 pub mod client;
+pub mod engine;
 pub mod measure;
 pub mod open_loop;
 pub mod peer;
 pub mod program;
+pub mod recorded_engine;
 pub mod replica;
 pub mod streams;
 pub mod wait;
