@@ -110,7 +110,9 @@ impl Control for FakeControl {
                 id: "4c01db0b339c".into(),
                 name: "web-1".into(),
                 cpus: 0.5,
+                cpus_limit: 2.0,
                 memory_bytes: 4096,
+                memory_limit_bytes: 1 << 30,
             }],
             ..DiscoveryStatus::default()
         }]

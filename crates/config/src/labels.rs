@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use model::ListenerName;
-use model::spec::{DeclaredSpec, DiscoverSpec, DockerSelector, EndpointSource};
+use model::spec::{DeclaredSpec, DiscoverSpec, DockerSelector, EndpointSource, Protocol};
 use model::vocabulary::Vocabulary;
 
 use crate::defect::{Report, Severity};
@@ -23,8 +23,8 @@ const LABELS_BYTES_MAX: usize = 64 * 1024;
 const LEVELS_MAX: usize = 12;
 
 /// Keys that are neither of a service nor of a route.
-const OWN: [&str; 8] =
-    ["enable", "service", "port", "network", "listener", "weight", "priority", "zone"];
+const OWN: [&str; 9] =
+    ["enable", "service", "port", "network", "listener", "protocol", "weight", "priority", "zone"];
 /// Keys of an endpoint that a label may set.
 const ENDPOINT: [&str; 3] = ["weight", "priority", "zone"];
 /// Keys of a service that a container cannot speak for.
@@ -159,8 +159,19 @@ impl Reader {
                 None
             }
         });
+        let protocol = self.own.get("protocol").cloned();
+        let protocol = protocol.and_then(|word| match &*word {
+            "http" => Some(Protocol::Http),
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            _ => {
+                let help = Some("write http, tcp or udp".into());
+                self.defect("evenkeel.protocol", format!("{word:?} is no protocol"), help);
+                None
+            }
+        });
         if self.routes.is_empty() {
-            let host = format!("{}.localhost", service.to_ascii_lowercase().replace('_', "-"));
+            let host = DeclaredSpec::default_host(service);
             let route = self.routes.entry(String::new()).or_default();
             route.insert(&["host"], "evenkeel.host", &host);
         }
@@ -193,6 +204,7 @@ impl Reader {
             service,
             routes: listener.routes,
             listener: self.own.get("listener").map(|name| ListenerName::new(name.as_str())),
+            protocol,
             port,
             network: self.own.get("network").cloned(),
             weight: endpoint.as_ref().map(|e| e.weight).unwrap_or_default(),

@@ -20,4 +20,4 @@ pub mod watcher;
 
 pub use container::{Container, Health, Phase, Port, Published, Transport, Usage};
 pub use message::{LINE_BYTES_MAX, Message};
-pub use picture::{Changes, Declared, LeftOut, Listed, Picture, ReadLabels, Summary};
+pub use picture::{Changes, Declared, LeftOut, Listed, Picture, ReadLabels, Summary, Way};

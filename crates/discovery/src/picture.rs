@@ -4,15 +4,15 @@
 //! An endpoint is its container, by id: a restarted one, or another one at the same address, is a
 //! new endpoint that must prove itself.
 
+mod declared;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::spec::{
-    DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, EndpointSource, RouteSpec, ServiceSpec,
-    Spec,
-};
-use model::{Endpoint, EndpointId, ListenerName, ServiceName};
+use model::spec::{DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, EndpointSource, Spec};
+use model::{Endpoint, EndpointId, ServiceName};
 
-use crate::foreign::{self, Translation};
+pub use declared::{Declared, Way};
+
 use crate::place::{Wish, place};
 use crate::{Container, Health, Message, Phase, Usage};
 
@@ -73,16 +73,6 @@ pub struct Listed {
     pub endpoint: Endpoint,
     /// It gets nothing new, and finishes what it has.
     pub draining: bool,
-}
-
-/// A service that exists by label.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Declared {
-    pub spec: ServiceSpec,
-    /// Of two that want the same route, the one of the lower rank has it: it was there first.
-    pub rank: (u64, i64),
-    /// `None`: the provider's listener.
-    pub routes: Vec<(Option<ListenerName>, RouteSpec)>,
 }
 
 /// What a message changed.
@@ -396,47 +386,6 @@ impl Picture {
         changes
     }
 
-    /// Works out what the service is that its containers declare. The one that was started last
-    /// says how it is used, and all of them how it is reached: while one version replaces
-    /// another, both can be.
-    fn declare(&mut self, name: &ServiceName) -> bool {
-        let members = self.members.get(name).into_iter().flatten();
-        let mut speakers: Vec<(&Container, &DeclaredSpec)> = members
-            .filter_map(|id| self.containers.get(id))
-            .filter_map(|known| Some((&known.container, known.declared()?)))
-            .filter(|(_, (declared, _))| declared == name)
-            .map(|(container, (_, spec))| (container, spec))
-            .collect();
-        speakers.sort_by_key(|(c, _)| (c.phase != Phase::Ended, c.started_at, &c.id));
-        let declared = speakers.last().map(|(_, newest)| {
-            let mut routes: Vec<(Option<ListenerName>, RouteSpec)> = Vec::new();
-            for (_, spec) in speakers.iter().rev() {
-                for route in &spec.routes {
-                    let route = (spec.listener.clone(), route.clone());
-                    if !routes.contains(&route) {
-                        routes.push(route);
-                    }
-                }
-            }
-            let rank = match self.declared.get(name) {
-                Some(before) if self.synced => before.rank,
-                _ if self.synced => (self.ranks + 1, 0),
-                // Those that were there before us: by who was started first.
-                _ => (0, speakers.iter().map(|(c, _)| c.started_at).min().unwrap_or(0)),
-            };
-            Declared { spec: newest.service.clone(), rank, routes }
-        });
-        if let Some(declared) = &declared {
-            self.ranks = self.ranks.max(declared.rank.0);
-        }
-        let changed = self.declared.get(name) != declared.as_ref();
-        match declared {
-            Some(declared) => drop(self.declared.insert(name.clone(), declared)),
-            None => drop(self.declared.remove(name)),
-        }
-        changed
-    }
-
     fn read(&self, container: Container) -> Known {
         let mut notes = Vec::new();
         let said = self.said(&container, &mut notes);
@@ -448,57 +397,6 @@ impl Picture {
         let declares = said.as_ref().is_some_and(|(name, _)| !configured(name))
             && !roles.iter().any(|role| self.rules.contains_key(&role.service));
         Known { container, roles, said, declares, notes, usage: None }
-    }
-
-    /// What its labels say, if they say that it is a service.
-    fn said(
-        &self,
-        container: &Container,
-        notes: &mut Vec<String>,
-    ) -> Option<(ServiceName, DeclaredSpec)> {
-        let label = |name: &str| container.labels.get(name).map(String::as_str);
-        let project = label(PROJECT);
-        if self.docker.compose_project.as_deref().is_some_and(|only| project != Some(only))
-            || label(ONE_OFF) == Some("True")
-        {
-            return None;
-        }
-        let Translation { labels: translated, notes: not_understood, concerned } =
-            foreign::translate(container, self.docker.traefik_labels, self.docker.virtual_host);
-        let mut labels = translated;
-        let ours = container.labels.iter().filter(|(name, _)| name.starts_with(OURS));
-        labels.extend(ours.map(|(name, value)| (name.clone(), value.clone())));
-        let enabled = match labels.get(OUR_ENABLE).map(String::as_str) {
-            Some("true") => true,
-            Some("false") => return None,
-            Some(other) => {
-                notes.push(format!("label {OUR_ENABLE}: {other:?} is neither true nor false"));
-                return None;
-            }
-            None => !labels.is_empty(),
-        };
-        let by_default = self.docker.exposed_by_default && !container.ports.is_empty();
-        if concerned || enabled {
-            notes.extend(not_understood);
-        }
-        if !enabled && !by_default {
-            return None;
-        }
-        let name = match (label(OUR_SERVICE), project.zip(label(SERVICE))) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some((_, service))) if self.docker.compose_project.is_some() => {
-                service.to_owned()
-            }
-            (None, Some((project, service))) => format!("{project}-{service}"),
-            (None, None) => container.name.clone(),
-        };
-        match (self.read)(&name, &labels) {
-            Ok(spec) => Some((ServiceName::new(name), spec)),
-            Err(defects) => {
-                notes.extend(defects);
-                None
-            }
-        }
     }
 
     fn roles(

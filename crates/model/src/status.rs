@@ -207,7 +207,12 @@ pub struct ContainerUsage {
     pub name: String,
     /// Processors kept busy: 1.5 is one and a half.
     pub cpus: f64,
+    /// Processors that it may keep busy: its limit, or all that the machine has.
+    pub cpus_limit: f64,
+    /// Without the page cache that could be dropped.
     pub memory_bytes: u64,
+    /// What it may have: its limit, or all that the machine has; 0: unknown.
+    pub memory_limit_bytes: u64,
 }
 
 /// What one listener counted since start; workers' shards already added up.

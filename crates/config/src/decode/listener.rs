@@ -99,8 +99,8 @@ fn only_what_the_protocol_has(
     }
     let leads_somewhere = fields.has("service");
     match protocol {
-        // Routes may come by label.
-        Protocol::Http if context.discovers => {}
+        // Services and routes may come by label.
+        _ if context.discovers => {}
         Protocol::Http if !leads_somewhere && !fields.has("routes") => {
             context.report.error_help(
                 fields.span,

@@ -74,7 +74,7 @@ pub(crate) static DOCKER: Section = Section {
         key(
             "statistics",
             AnyOf(&[duration(1000, Duration::from_secs(3600)), OFF]),
-            Written("10s"),
+            Written("5s"),
             "How often processor and memory of each container are asked for.",
         ),
     ],

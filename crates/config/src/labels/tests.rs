@@ -45,6 +45,10 @@ fn labels_are_the_keys_of_services_and_routes() {
 #[test]
 fn without_a_route_the_name_is_the_host() {
     let declared = read(&[]).unwrap();
+    assert!(declared.has_default_route());
+    assert!(!read(&[("evenkeel.path", "/a")]).unwrap().has_default_route());
+    let tcp = read(&[("evenkeel.protocol", "tcp"), ("evenkeel.listener", "mqtt")]).unwrap();
+    assert_eq!((tcp.protocol, tcp.has_default_route()), (Some(Protocol::Tcp), true));
     assert_eq!(declared.routes[0].host, Some(HostPattern::Exact("shop.localhost".into())));
     assert_eq!(declared.port, None);
 }
@@ -59,6 +63,7 @@ fn what_is_wrong_is_said_with_the_label() {
         );
     };
     check("evenkeel.port", "http", "\"http\" is no port; write");
+    check("evenkeel.protocol", "mqtt", "\"mqtt\" is no protocol; write http, tcp or udp");
     check("evenkeel.helth", "/x", "is not known; did you mean evenkeel.health?");
     check("evenkeel.health.intervall", "1s", "unknown key `intervall`");
     check("evenkeel.health.interval", "soon", "`interval` must be a duration");

@@ -1,5 +1,5 @@
 use model::Weight;
-use model::spec::{ProvidersSpec, RouteSpec};
+use model::spec::{ProvidersSpec, RouteSpec, ServiceSpec};
 
 use super::*;
 use crate::{Port, Transport};
@@ -21,6 +21,7 @@ fn read(name: &str, labels: &BTreeMap<String, String>) -> Result<DeclaredSpec, V
         service,
         routes: vec![route],
         listener: None,
+        protocol: None,
         port,
         network: None,
         weight: Weight(weight),
@@ -139,8 +140,8 @@ fn the_newest_container_says_how_and_all_say_where() {
     tell(&mut picture, &new);
     assert!(tell(&mut picture, &old).declared);
     let hosts = |picture: &Picture| -> Vec<String> {
-        let routes = picture.declared()["web"].routes.iter();
-        routes.map(|(_, route)| route.rewrite_host.clone().unwrap()).collect()
+        let routes = picture.declared()["web"].ways.iter().flat_map(|way| &way.routes);
+        routes.map(|route| route.rewrite_host.clone().unwrap()).collect()
     };
     assert_eq!(hosts(&picture), ["new", "old"]);
     assert!(picture.apply(Message::Gone { id: old.id }).declared);

@@ -90,7 +90,9 @@ impl Discovery {
             id,
             name,
             cpus: usage.cpus,
+            cpus_limit: usage.cpus_limit,
             memory_bytes: usage.memory,
+            memory_limit_bytes: usage.memory_limit,
         });
         vec![DiscoveryStatus {
             provider: "docker".into(),

@@ -2,11 +2,11 @@
 //! comes first, and one container's labels never undo another's: what does not fit is left out,
 //! and told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use config::route_matchers;
-use discovery::Declared;
-use model::spec::{Protocol, RouteSpec, Spec};
+use discovery::{Declared, Way};
+use model::spec::{ListenerSpec, Protocol, RouteSpec, Spec};
 use model::{ListenerName, ServiceName};
 
 /// The two together, and a sentence for each thing that was left out.
@@ -14,51 +14,121 @@ pub(super) fn merge(
     configured: &Spec,
     declared: &BTreeMap<ServiceName, Declared>,
 ) -> (Spec, Vec<String>) {
-    let mut spec = configured.clone();
-    let mut problems = Vec::new();
-    let Some(docker) = &configured.providers.docker else { return (spec, problems) };
-    let mut taken: BTreeMap<ListenerName, BTreeSet<String>> = BTreeMap::new();
-    let mut in_turn: Vec<(&ServiceName, &Declared)> = declared.iter().collect();
-    in_turn.sort_by_key(|(name, declared)| (declared.rank, *name));
-    for (service, declared) in in_turn {
-        if spec.services.contains_key(service) {
-            continue;
-        }
-        spec.services.insert(service.clone(), declared.spec.clone());
-        for (listener, route) in &declared.routes {
-            let name = listener.as_ref().or(docker.listener.as_ref());
-            let Some(name) = name else {
-                problems.push(format!(
-                    "service {service}: its containers name no listener, and there is not exactly \
-                     one; set the label evenkeel.listener, or `listener` of `providers.docker`"
-                ));
+    let mut merge = Merge {
+        spec: configured.clone(),
+        by_default: configured.providers.docker.as_ref().and_then(|docker| docker.listener.clone()),
+        taken: BTreeMap::new(),
+        problems: Vec::new(),
+    };
+    if configured.providers.docker.is_some() {
+        let mut in_turn: Vec<(&ServiceName, &Declared)> = declared.iter().collect();
+        in_turn.sort_by_key(|(name, declared)| (declared.rank, *name));
+        for (service, declared) in in_turn {
+            if merge.spec.services.contains_key(service) {
                 continue;
-            };
-            let listener = spec.listeners.get_mut(name);
-            let Some(listener) = listener.filter(|l| l.protocol == Protocol::Http) else {
-                problems.push(format!("service {service}: there is no HTTP listener {name}"));
-                continue;
-            };
-            let taken = taken.entry(name.clone()).or_insert_with(|| {
-                let mut taken: BTreeSet<String> =
-                    listener.routes.iter().map(route_matchers).collect();
-                if let Some(service) = &listener.service {
-                    taken.insert(route_matchers(&RouteSpec::catch_all(service.clone())));
+            }
+            merge.spec.services.insert(service.clone(), declared.spec.clone());
+            for way in &declared.ways {
+                if let Err(problem) = merge.add(service, way) {
+                    merge.problems.push(format!("service {service}: {problem}"));
                 }
-                taken
-            });
-            if taken.insert(route_matchers(route)) {
-                listener.routes.push(route.clone());
-            } else {
-                problems.push(format!(
-                    "service {service}: another route of listener {name} matches the same \
-                     requests ({:?}, {:?})",
-                    route.host, route.path
-                ));
             }
         }
     }
-    (spec, problems)
+    (merge.spec, merge.problems)
+}
+
+struct Merge {
+    spec: Spec,
+    /// The listener of those that name none.
+    by_default: Option<ListenerName>,
+    /// What the routes of a listener match, and whose they are.
+    taken: BTreeMap<ListenerName, BTreeMap<String, Option<ServiceName>>>,
+    problems: Vec<String>,
+}
+
+impl Merge {
+    fn add(&mut self, service: &ServiceName, way: &Way) -> Result<(), String> {
+        let name = self.listener(way)?;
+        let Some(listener) = self.spec.listeners.get_mut(&name) else {
+            return Err(format!("there is no listener {name}"));
+        };
+        if let Some(protocol) = way.protocol.filter(|protocol| *protocol != listener.protocol) {
+            let (has, wants) = (word(listener.protocol), word(protocol));
+            return Err(format!("listener {name} has protocol {has}, and its label says {wants}"));
+        }
+        if listener.protocol == Protocol::Http {
+            self.add_routes(service, way, &name);
+            return Ok(());
+        }
+        match &listener.service {
+            Some(other) if other != service => {
+                return Err(format!("listener {name} leads to service {other} already"));
+            }
+            _ => listener.service = Some(service.clone()),
+        }
+        if way.by_default {
+            return Ok(());
+        }
+        let has = word(listener.protocol);
+        Err(format!("listener {name} has protocol {has}, where labels of routes have no meaning"))
+    }
+
+    /// Where it is to be reached.
+    fn listener(&self, way: &Way) -> Result<ListenerName, String> {
+        if let Some(name) = &way.listener {
+            return Ok(name.clone());
+        }
+        let Some(protocol) = way.protocol.filter(|protocol| *protocol != Protocol::Http) else {
+            return self.by_default.clone().ok_or_else(|| {
+                "its containers name no listener, and there is not exactly one; set the label \
+                 evenkeel.listener, or `listener` of `providers.docker`"
+                    .to_owned()
+            });
+        };
+        let speaks = |listener: &&ListenerSpec| listener.protocol == protocol;
+        let mut all = self.spec.listeners.values().filter(speaks);
+        match (all.next(), all.next()) {
+            (Some(only), None) => Ok(only.name.clone()),
+            _ => Err(format!(
+                "there is not exactly one listener of protocol {}; say which with the label \
+                 evenkeel.listener",
+                word(protocol)
+            )),
+        }
+    }
+
+    fn add_routes(&mut self, service: &ServiceName, way: &Way, name: &ListenerName) {
+        let Some(listener) = self.spec.listeners.get_mut(name) else { return };
+        let taken = self.taken.entry(name.clone()).or_insert_with(|| {
+            let catch_all = listener.service.clone().map(RouteSpec::catch_all);
+            let all = listener.routes.iter().chain(&catch_all);
+            all.map(|route| (route_matchers(route), None)).collect()
+        });
+        for route in &way.routes {
+            match taken.get(&route_matchers(route)) {
+                None => {
+                    taken.insert(route_matchers(route), Some(service.clone()));
+                    listener.routes.push(route.clone());
+                }
+                // Two versions of a service, side by side.
+                Some(Some(owner)) if owner == service => {}
+                Some(_) => self.problems.push(format!(
+                    "service {service}: another route of listener {name} matches the same \
+                     requests ({:?}, {:?})",
+                    route.host, route.path
+                )),
+            }
+        }
+    }
+}
+
+fn word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http => "http",
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
 }
 
 #[cfg(test)]
@@ -72,9 +142,14 @@ mod tests {
     fn declared(service: &str, host: &str, listener: Option<&str>) -> (ServiceName, Declared) {
         let mut route = RouteSpec::catch_all(service.into());
         route.host = Some(HostPattern::Exact(host.into()));
-        let routes = vec![(listener.map(ListenerName::new), route)];
-        let rank = (1, 0);
-        (service.into(), Declared { spec: ServiceSpec::new(service.into()), rank, routes })
+        let way = Way {
+            listener: listener.map(ListenerName::new),
+            protocol: None,
+            routes: vec![route],
+            by_default: false,
+        };
+        let (spec, rank) = (ServiceSpec::new(service.into()), (1, 0));
+        (service.into(), Declared { spec, rank, ways: vec![way] })
     }
 
     fn check(text: &str, declared: &[(ServiceName, Declared)], expected: &[&str]) -> Spec {
@@ -129,10 +204,59 @@ services:
             "service a: another route of listener one",
             "service c: another route of listener one",
             "service e: its containers name no listener",
-            "service f: there is no HTTP listener raw",
+            "service f: listener raw leads to service fixed already",
         ];
         let spec = check(text, &all, &problems);
         assert_eq!(spec.listeners["one"].routes.len(), 2);
         assert_eq!(spec.listeners["two"].routes.len(), 1);
+    }
+    #[test]
+    fn streams_and_datagrams() {
+        let text = "
+providers: { docker: {} }
+listeners:
+  web: { bind: ':1' }
+  mqtt: { bind: ':2', protocol: tcp }
+  dns: { bind: ':3', protocol: udp }
+  other: { bind: ':4', protocol: udp }
+";
+        let speaks = |service: &str, listener: Option<&str>, protocol: Protocol| {
+            let (name, mut declared) = declared(service, "x.example", listener);
+            declared.ways[0].protocol = Some(protocol);
+            declared.ways[0].by_default = true;
+            (name, declared)
+        };
+        let all = [
+            speaks("broker", None, Protocol::Tcp),
+            speaks("names", None, Protocol::Udp),
+            speaks("resolver", Some("dns"), Protocol::Udp),
+            speaks("second", Some("mqtt"), Protocol::Tcp),
+            speaks("wrong", Some("web"), Protocol::Tcp),
+            declared("z", "z.example", Some("other")),
+        ];
+        let problems = [
+            "service names: there is not exactly one listener of protocol udp",
+            "service second: listener mqtt leads to service broker already",
+            "service wrong: listener web has protocol http, and its label says tcp",
+            "service z: listener other has protocol udp, where labels of routes have no meaning",
+        ];
+        let spec = check(text, &all, &problems);
+        for (listener, service) in [("mqtt", "broker"), ("dns", "resolver"), ("other", "z")] {
+            assert_eq!(spec.listeners[listener].service, Some(service.into()));
+        }
+        assert!(spec.listeners["web"].routes.is_empty());
+    }
+
+    /// While one version replaces another, both may say the same.
+    #[test]
+    fn a_service_may_say_the_same_twice() {
+        let mut all = [declared("a", "a.example", None)];
+        let mut second = all[0].1.ways[0].clone();
+        let mut route = RouteSpec::catch_all("a".into());
+        route.host = Some(HostPattern::Exact("b.example".into()));
+        second.routes.push(route);
+        all[0].1.ways.push(second);
+        let spec = check("providers: { docker: {} }", &all, &[]);
+        assert_eq!(spec.listeners["web"].routes.len(), 2);
     }
 }

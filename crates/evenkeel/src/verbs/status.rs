@@ -45,6 +45,7 @@ impl Verb for Status {
             service_table(&services),
             endpoint_table(&services),
             discovery_table(&discovery),
+            usage_table(&discovery),
             left_out_table(&discovery),
         ];
         let tables: Vec<String> = tables.into_iter().flatten().collect();
@@ -155,6 +156,21 @@ fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {
         Row { cells, colour: Some((3, colour)) }
     });
     table::render(["DISCOVERY", "SOURCE", "ENGINE", "STATE", "CONTAINERS", "ENDPOINTS"], rows)
+}
+
+/// What each container that serves uses.
+fn usage_table(discovery: &[DiscoveryStatus]) -> Option<String> {
+    const MIB: f64 = 1_048_576.0;
+    let rows = discovery.iter().flat_map(|d| &d.usage).map(|usage| {
+        let memory = format!("{:.1} MiB", usage.memory_bytes as f64 / MIB);
+        let memory_limit = match usage.memory_limit_bytes {
+            0 => "-".into(),
+            bytes => format!("{:.0} MiB", bytes as f64 / MIB),
+        };
+        let (cpus, cpus_limit) = (format!("{:.2}", usage.cpus), format!("{:.2}", usage.cpus_limit));
+        Row::plain([usage.id.clone(), usage.name.clone(), cpus, cpus_limit, memory, memory_limit])
+    });
+    table::render(["ENDPOINT", "CONTAINER", "CPUS", "OF", "MEMORY", "OF"], rows)
 }
 
 /// Containers that were meant to serve and do not, and what of others is not used.

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::spec::{RouteSpec, ServiceSpec};
+use crate::spec::{HostPattern, Protocol, RouteSpec, ServiceSpec};
 use crate::{ListenerName, Weight};
 
 /// Where a service's endpoints are found.
@@ -57,7 +57,7 @@ pub struct DockerSpec {
     /// Understand `VIRTUAL_HOST` and `VIRTUAL_PORT` in a container's environment. Default false.
     pub virtual_host: bool,
     /// How often processor and memory of each container are asked for; `None`: never. Default
-    /// 10 s.
+    /// 5 s: half of what the policy `resource` takes for stale.
     pub statistics: Option<Duration>,
 }
 
@@ -82,7 +82,7 @@ impl Default for DockerSpec {
             listener: None,
             traefik_labels: false,
             virtual_host: false,
-            statistics: Some(Duration::from_secs(10)),
+            statistics: Some(Duration::from_secs(5)),
         }
     }
 }
@@ -92,13 +92,32 @@ impl Default for DockerSpec {
 pub struct DeclaredSpec {
     /// How the service is to be used. Its source is [`DiscoverSpec`] without conditions.
     pub service: ServiceSpec,
-    /// Never empty.
+    /// Never empty: with no label of a route, the host is [`DeclaredSpec::default_host`].
     pub routes: Vec<RouteSpec>,
-    /// The listener of the routes; `None`: that of the provider.
+    /// The listener of the routes; `None`: that of the provider, or, of another protocol than
+    /// HTTP, the only one of it.
     pub listener: Option<ListenerName>,
+    /// What it speaks to its clients. Default: what its listener does.
+    pub protocol: Option<Protocol>,
     pub port: Option<u16>,
     pub network: Option<String>,
     pub weight: Weight,
     pub priority: u8,
     pub zone: Option<String>,
+}
+
+impl DeclaredSpec {
+    /// The host of a service whose labels do not say how it is reached: `SERVICE.localhost`, which
+    /// leads to this machine without anybody's doing (RFC 6761, section 6.3).
+    pub fn default_host(service: &str) -> String {
+        format!("{}.localhost", service.to_ascii_lowercase().replace('_', "-"))
+    }
+
+    /// That no label of a route was given.
+    pub fn has_default_route(&self) -> bool {
+        let host = Self::default_host(self.service.name.as_str());
+        let mut route = RouteSpec::catch_all(self.service.name.clone());
+        route.host = Some(HostPattern::Exact(host));
+        self.routes == [route]
+    }
 }
