@@ -13,6 +13,7 @@ mod e2e {
     mod bulk;
     mod command_line;
     mod docker;
+    mod docker_compose;
     mod docker_events;
     mod examples;
     mod failures;

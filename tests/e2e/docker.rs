@@ -3,103 +3,83 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::harness::engine::{ECHO, ECHO_CHECKED, Engine, copy_program, watchers};
-use super::harness::peer::{find, skip};
+use super::harness::engine::{ECHO_CHECKED, Engine, watchers};
 use super::harness::program::{BINARY, Folder, pids_with_env, signal};
-use super::harness::{Client, Evenkeel, Wrk, free_port, until, within};
-
-/// A balancer whose only configuration is where the engine is and where to listen.
-struct Balancer {
-    program: Evenkeel,
-    address: SocketAddr,
-}
-
-/// Longer than any of the tests lets it run: it is stopped.
-const LOAD_SECONDS: u64 = 120;
-
-impl Balancer {
-    fn start(engine: &Engine, more: &str) -> Balancer {
-        Self::start_with(engine, "", more)
-    }
-
-    /// `options` of the provider, and `more` of the file.
-    fn start_with(engine: &Engine, options: &str, more: &str) -> Balancer {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let socket = engine.socket();
-        let program = Evenkeel::run(&format!(
-            "admin: {{ bind: ADMIN }}\n\
-             providers: {{ docker: {{ socket: {socket}, statistics: 1s, {options} }} }}\n\
-             listeners:\n  web: {{ bind: {address} }}\n{more}"
-        ));
-        Balancer { program, address }
-    }
-
-    fn load(&self) -> Wrk {
-        Wrk::start(self.address, "/", 8, LOAD_SECONDS)
-    }
-
-    /// Who answers.
-    fn answers(&self, host: &str) -> String {
-        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let response = Client::exchange(self.address, request).unwrap();
-        match response.status {
-            200 => response.text().split(' ').next().unwrap_or_default().to_owned(),
-            status => status.to_string(),
-        }
-    }
-
-    /// The endpoints of a service that are listed, by state.
-    fn states(&self, service: &str) -> Vec<String> {
-        let all = self.program.api("/v1/services");
-        let all = all["services"].as_array().unwrap();
-        let Some(service) = all.iter().find(|s| s["name"] == service) else { return Vec::new() };
-        let mut states: Vec<String> = service["endpoints"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|endpoint| endpoint["state"].as_str().unwrap().to_owned())
-            .collect();
-        states.sort();
-        states
-    }
-
-    fn wait_healthy(&self, service: &str, count: usize) {
-        let states = || self.states(service);
-        until(&format!("{count} of {service}; {}", self.program.log()), || {
-            states().len() == count && states().iter().all(|state| state == "healthy")
-        });
-    }
-
-    fn discovery(&self) -> Value {
-        self.program.api("/v1/discovery")["discovery"][0].clone()
-    }
-
-    fn wait_left_out(&self, name: &str, reason: &str) {
-        until(&format!("{name} left out: {reason}: {}", self.discovery()), || {
-            let discovery = self.discovery();
-            let all = discovery["left_out"].as_array().unwrap();
-            all.iter().any(|l| l["name"] == name && l["reason"].as_str().unwrap().contains(reason))
-        });
-    }
-}
+use super::harness::{Balancer, Client, until, within};
 
 const WEB: [&str; 2] = ["evenkeel.service=web", "evenkeel.path=/*"];
 
-#[test]
-fn docker_whatever_happens_to_a_container_no_request_fails() {
-    let Some(engine) = Engine::start() else { return };
-    let mut balancer = Balancer::start(&engine, "");
+/// All that can happen to containers by command, under load; everybody is healthy before and after.
+fn whatever_happens(engine: &Engine, balancer: &Balancer) -> Duration {
+    let back = |count: usize| {
+        balancer.wait_healthy("web", count);
+        balancer.wait_serving("web", count)
+    };
+    // Stopped: drained before its process is gone, then it is no endpoint any more.
+    engine.docker(&["stop", "web1"]);
+    let mut slowest = back(2);
+    engine.docker(&["start", "web1"]);
+    slowest = slowest.max(back(3));
+    engine.docker(&["kill", "web2"]);
+    slowest = slowest.max(back(2));
+    engine.docker(&["start", "web2"]);
+    slowest = slowest.max(back(3));
+    engine.docker(&["restart", "web3"]);
+    slowest = slowest.max(back(3));
+    // A signal that does not end it changes nothing.
+    engine.docker(&["kill", "-s", "WINCH", "web3"]);
+    assert_eq!(balancer.states("web").len(), 3);
+    // Paused: its kernel still accepts connections, so only the engine can tell.
+    engine.docker(&["pause", "web1"]);
+    balancer.wait_left_out("web1", "is paused");
+    let before = Instant::now();
+    assert!((0..6).all(|_| balancer.answers("x") != "web1"));
+    assert!(before.elapsed() < Duration::from_secs(2));
+    engine.docker(&["unpause", "web1"]);
+    slowest.max(back(3))
+}
+
+/// Three containers of one service, found by their labels.
+fn three(engine: &Engine) -> Balancer {
+    let balancer = Balancer::start(engine, "");
     for name in ["web1", "web2", "web3"] {
         engine.run(name, &WEB);
     }
     balancer.wait_healthy("web", 3);
+    balancer
+}
+
+#[cfg(feature = "soak")]
+#[test]
+fn soak_docker_whatever_happens_twenty_times() {
+    let Some(mut engine) = Engine::start() else { return };
+    let balancer = three(&engine);
+    let load = balancer.load();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        slowest = slowest.max(whatever_happens(&engine, &balancer));
+    }
+    load.stop().assert_perfect(&format!(
+        "stop, kill, restart, pause, unpause, 20 times, traffic within {slowest:?}"
+    ));
+    let load = balancer.load();
+    for _ in 0..20 {
+        engine.stop_daemon();
+        until("the engine is missed", || balancer.discovery()["connected"] == false);
+        engine.start_daemon();
+        until("the engine is back", || balancer.discovery()["connected"] == true);
+        assert_eq!(balancer.states("web"), ["healthy"; 3]);
+    }
+    load.stop().assert_perfect("restart of the engine, 20 times");
+}
+
+#[test]
+fn docker_whatever_happens_to_a_container_no_request_fails() {
+    let Some(engine) = Engine::start() else { return };
+    let mut balancer = three(&engine);
     let load = balancer.load();
     let everyone = |balancer: &Balancer| {
         until("everyone answers", || {
@@ -111,29 +91,7 @@ fn docker_whatever_happens_to_a_container_no_request_fails() {
         });
     };
     everyone(&balancer);
-
-    // Stopped: drained before its process is gone, then it is no endpoint any more.
-    engine.docker(&["stop", "web1"]);
-    balancer.wait_healthy("web", 2);
-    engine.docker(&["start", "web1"]);
-    balancer.wait_healthy("web", 3);
-    engine.docker(&["kill", "web2"]);
-    balancer.wait_healthy("web", 2);
-    engine.docker(&["start", "web2"]);
-    balancer.wait_healthy("web", 3);
-    engine.docker(&["restart", "web3"]);
-    balancer.wait_healthy("web", 3);
-    // A signal that does not end it changes nothing.
-    engine.docker(&["kill", "-s", "WINCH", "web3"]);
-    assert_eq!(balancer.states("web").len(), 3);
-    // Paused: its kernel still accepts connections, so only the engine can tell.
-    engine.docker(&["pause", "web1"]);
-    balancer.wait_left_out("web1", "is paused");
-    let before = Instant::now();
-    assert!((0..6).all(|_| balancer.answers("x") != "web1"));
-    assert!(before.elapsed() < Duration::from_secs(2));
-    engine.docker(&["unpause", "web1"]);
-    balancer.wait_healthy("web", 3);
+    let slowest = whatever_happens(&engine, &balancer);
     // Out of memory, or a crash: nothing announces it.
     let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", "web2"]);
     signal(pid.parse().unwrap(), "KILL");
@@ -142,7 +100,9 @@ fn docker_whatever_happens_to_a_container_no_request_fails() {
     engine.run("web2", &WEB);
     balancer.wait_healthy("web", 3);
     everyone(&balancer);
-    load.stop().assert_perfect("stop, kill, restart, pause, crash, remove");
+    load.stop().assert_perfect(&format!(
+        "stop, kill, restart, pause, crash, remove; traffic within {slowest:?}"
+    ));
 
     // The process that carries traffic never has the engine's socket.
     let of_engine = engine.socket();
@@ -166,6 +126,16 @@ fn docker_whatever_happens_to_a_container_no_request_fails() {
         })
     });
 
+    let (done, said) = balancer.program.verb(&["status"]);
+    assert!(done && said.contains("CPUS") && said.contains(" MiB"), "{said}");
+    let metrics = Client::get(balancer.program.admin, "/metrics").text();
+    assert!(metrics.contains("evenkeel_container_cpus{container="), "{metrics}");
+    until("the policy's number", || {
+        let service = balancer.program.service("web");
+        let all = service["endpoints"].as_array().unwrap();
+        all.len() == 3 && all.iter().all(|endpoint| endpoint["utilization"]["memory"].is_number())
+    });
+
     // The last one goes, and with it the service and its route.
     for name in ["web1", "web2", "web3"] {
         engine.docker(&["rm", "-f", name]);
@@ -181,45 +151,9 @@ fn docker_whatever_happens_to_a_container_no_request_fails() {
 }
 
 #[test]
-fn docker_compose_scales_under_load() {
-    let Some(engine) = Engine::start() else { return };
-    if find("docker-compose").is_none() {
-        return;
-    }
-    let balancer = Balancer::start(
-        &engine,
-        "  default: { bind: 127.0.0.1:0, service: app }\n\
-         services: { app: { discover: { docker: { compose_service: app } } } }",
-    );
-    let folder = Folder::new();
-    let compose = format!(
-        "version: '2.4'\n\
-         services:\n  app:\n    image: {ECHO}\n    labels: {{ evenkeel.weight: '1' }}\n"
-    );
-    fs::write(folder.join("compose.yaml"), compose).unwrap();
-    engine.compose(&folder.0, &["up", "-d", "--scale", "app=1"]);
-    balancer.wait_healthy("app", 1);
-    let listener = balancer.program.listener("default")["bind"].as_str().unwrap().to_owned();
-    let load = Wrk::start(listener.parse().unwrap(), "/", 8, LOAD_SECONDS);
-    for _ in 0..3 {
-        engine.compose(&folder.0, &["up", "-d", "--scale", "app=3"]);
-        balancer.wait_healthy("app", 3);
-        engine.compose(&folder.0, &["up", "-d", "--scale", "app=1"]);
-        balancer.wait_healthy("app", 1);
-    }
-    load.stop().assert_perfect("docker-compose up --scale app=3, then =1, three times");
-    engine.compose(&folder.0, &["down"]);
-    until("nobody", || balancer.states("app").is_empty());
-}
-
-#[test]
 fn docker_restart_of_the_engine_and_of_the_watcher() {
     let Some(mut engine) = Engine::start() else { return };
-    let balancer = Balancer::start(&engine, "");
-    for name in ["web1", "web2", "web3"] {
-        engine.run(name, &WEB);
-    }
-    balancer.wait_healthy("web", 3);
+    let balancer = three(&engine);
     let load = balancer.load();
     engine.stop_daemon();
     until("the engine is missed", || balancer.discovery()["connected"] == false);
@@ -393,6 +327,43 @@ fn docker_labels_networks_and_health() {
     balancer.wait_healthy("checked", 1);
 }
 
+/// A TCP listener that the configuration leaves open goes to the service whose label asks for it.
+#[test]
+fn docker_a_tcp_service_by_label() {
+    let Some(engine) = Engine::start() else { return };
+    let balancer = Balancer::start(&engine, "  raw: { bind: 127.0.0.1:0, protocol: tcp }\n");
+    engine.run("stream", &["evenkeel.protocol=tcp"]);
+    balancer.wait_healthy("stream", 1);
+    let address = balancer.program.listener("raw")["bind"].as_str().unwrap().to_owned();
+    let address = address.parse().unwrap();
+    until("it answers", || {
+        let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        Client::exchange(address, request).is_ok_and(|r| r.text().starts_with("stream "))
+    });
+    engine.docker(&["rm", "-f", "stream"]);
+    until("the service is gone", || balancer.states("stream").is_empty());
+}
+
+/// The same interface, offered by Podman.
+#[test]
+fn docker_podman_offers_the_same() {
+    let Some(engine) = Engine::start_podman() else { return };
+    let mut balancer = three(&engine);
+    assert!(balancer.discovery()["engine"].as_str().unwrap().starts_with("Podman "));
+    let load = balancer.load();
+    let slowest = whatever_happens(&engine, &balancer);
+    engine.docker(&["rm", "-f", "web2"]);
+    balancer.wait_healthy("web", 2);
+    load.stop().assert_perfect(&format!("Podman: the same; traffic within {slowest:?}"));
+    until("statistics", || {
+        balancer.discovery()["usage"].as_array().is_some_and(|usage| {
+            usage.len() == 2 && usage.iter().all(|u| u["memory_bytes"].as_u64() > Some(0))
+        })
+    });
+    balancer.program.signal("TERM");
+    balancer.program.wait_exit();
+}
+
 /// The whole configuration is that containers are discovered.
 #[test]
 fn docker_nothing_but_the_provider_is_enough() {
@@ -402,128 +373,4 @@ fn docker_nothing_but_the_provider_is_enough() {
     let output = Command::new(BINARY).args(["check", "-c"]).arg(&file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("ok (1 listener, 0 services)"), "{said}");
-}
-
-/// The examples as their READMEs say, with images made of this machine's programs: nothing can be
-/// pulled where these tests run.
-#[test]
-fn docker_example_with_labels() {
-    let Some(example) = Example::start("examples/compose-labels") else { return };
-    example.engine.compose(&example.folder.0, &["up", "-d", "--scale", "shop=2"]);
-    let balancer = example.balance();
-    balancer.wait_healthy("shop", 2);
-    balancer.wait_healthy("images", 1);
-    let response = Client::get(balancer.address, "/images/cat");
-    assert!(response.text().ends_with(" /cat\n"), "{}", response.text());
-    let load = balancer.load();
-    for count in [4, 2, 3, 1] {
-        let scale = format!("shop={count}");
-        example.engine.compose(&example.folder.0, &["up", "-d", "--scale", &scale]);
-        balancer.wait_healthy("shop", count);
-    }
-    load.stop().assert_perfect("examples/compose-labels, scaled");
-    example.engine.compose(&example.folder.0, &["down"]);
-    until("routes and services are gone", || {
-        Client::get(balancer.address, "/").status == 404 && balancer.states("shop").is_empty()
-    });
-}
-
-#[test]
-fn docker_example_with_flask_and_redis() {
-    let Some(example) = Example::start("examples/compose-flask") else { return };
-    example.engine.compose(&example.folder.0, &["up", "-d"]);
-    let balancer = example.balance();
-    balancer.wait_healthy("flask", 1);
-    assert!(Client::get(balancer.address, "/").text().contains(": seen "));
-    let load = balancer.load();
-    for count in [3, 1, 3, 1] {
-        let scale = format!("web={count}");
-        example.engine.compose(&example.folder.0, &["up", "-d", "--scale", &scale]);
-        balancer.wait_healthy("flask", count);
-    }
-    load.stop().assert_perfect("examples/compose-flask, scaled");
-    example.engine.compose(&example.folder.0, &["down"]);
-}
-
-struct Example {
-    engine: Engine,
-    folder: Folder,
-}
-
-impl Example {
-    fn start(example: &str) -> Option<Example> {
-        find("docker-compose")?;
-        let redis = find("redis-server")?;
-        let modules = ["-c", "import flask, redis, os; print(os.path.dirname(flask.__path__[0]))"];
-        let output = Command::new("python3").args(modules).output().unwrap();
-        if !output.status.success() {
-            skip("examples with Compose", "Python's flask and redis are not installed");
-            return None;
-        }
-        let engine = Engine::start()?;
-        let folder = Folder::new();
-        for file in fs::read_dir(examples().join(example)).unwrap().flatten() {
-            fs::copy(file.path(), folder.join(file.file_name().to_str().unwrap())).unwrap();
-        }
-        if example.ends_with("flask") {
-            let root = engine.folder.join("redis");
-            copy_program(&redis, &root, "/redis-server");
-            let run = r#"CMD ["/redis-server","--save","","--protected-mode","no"]"#;
-            engine.import(&root, "redis:alpine", &[run]);
-        }
-        let root = engine.folder.join("python");
-        let modules = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        copy_python(&root, &modules);
-        fs::create_dir_all(root.join("tmp")).unwrap();
-        fs::create_dir_all(root.join("code")).unwrap();
-        engine.import(&root, "python:3-slim", &["ENV PATH=/usr/bin"]);
-        fs::copy(examples().join("examples/compose-flask/app.py"), root.join("code/app.py"))
-            .unwrap();
-        // As its Dockerfile says.
-        let changes = [
-            "WORKDIR /code",
-            "ENV PATH=/usr/bin FLASK_APP=app.py FLASK_RUN_HOST=0.0.0.0",
-            "EXPOSE 5000",
-            r#"CMD ["python3", "-m", "flask", "run"]"#,
-        ];
-        engine.import(&root, "compose-flask-web", &changes);
-        Some(Example { engine, folder })
-    }
-
-    /// With the example's configuration, on ports and a socket of the test's own.
-    fn balance(&self) -> Balancer {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let text = fs::read_to_string(self.folder.join("evenkeel.yaml")).unwrap();
-        let socket = format!("docker: {{ socket: {} }}", self.engine.socket());
-        let text = text
-            .replace("127.0.0.1:9900", "ADMIN")
-            .replace("127.0.0.1:8080", &address.to_string())
-            .replace("docker: {} }", &format!("{socket} }}"));
-        assert!(text.contains(&socket) && text.contains(&address.to_string()));
-        Balancer { program: Evenkeel::run(&text), address }
-    }
-}
-
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// The system's Python, and these modules beside it.
-fn copy_python(root: &Path, modules: &str) {
-    let python = fs::canonicalize("/usr/bin/python3").unwrap();
-    copy_program(python.to_str().unwrap(), root, "/usr/bin/python3");
-    let library = format!("/usr/lib/{}", python.file_name().unwrap().to_str().unwrap());
-    let to = root.join("usr/lib");
-    fs::create_dir_all(&to).unwrap();
-    let copied = Command::new("cp").args(["-rL", &library]).arg(&to).status().unwrap();
-    assert!(copied.success());
-    let to = root.join("usr/lib/python3/dist-packages");
-    fs::create_dir_all(to.parent().unwrap()).unwrap();
-    let copied = Command::new("cp").args(["-rL", modules]).arg(&to).status().unwrap();
-    assert!(copied.success());
-    // What its modules of C are linked with.
-    for library in fs::read_dir(format!("{library}/lib-dynload")).unwrap().flatten() {
-        let path = library.path();
-        copy_program(path.to_str().unwrap(), root, path.to_str().unwrap());
-    }
 }

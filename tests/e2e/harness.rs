@@ -1,5 +1,6 @@
 //! Starting the program and its replicas, and speaking to them.
 
+pub mod balancer;
 pub mod beside;
 pub mod client;
 pub mod engine;
@@ -14,6 +15,7 @@ pub mod wait;
 pub mod web;
 pub mod wrk;
 
+pub use balancer::{Balancer, LOAD_SECONDS};
 pub use beside::Beside;
 pub use client::{Client, Response};
 pub use measure::Memory;

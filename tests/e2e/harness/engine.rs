@@ -1,8 +1,8 @@
-//! A Docker engine of the test's own, with its own bridge, addresses and files, so that nothing
-//! else on the machine notices.
+//! A Docker engine or a Podman service of the test's own, with its own bridge, addresses and files,
+//! so that nothing else on the machine notices.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,7 @@ pub const ECHO_CHECKED: &str = "evenkeel-echo-checked";
 
 pub struct Engine {
     pub folder: Folder,
+    kind: Kind,
     bridge: String,
     /// The second and third number of its addresses.
     number: u32,
@@ -29,40 +30,76 @@ pub struct Engine {
     _one: MutexGuard<'static, ()>,
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Docker,
+    Podman,
+}
+
 impl Engine {
     /// `None` where there is none, or it may not be run; that is noted.
     pub fn start() -> Option<Engine> {
+        Self::start_kind(Kind::Docker)
+    }
+
+    /// The same with Podman, spoken to by Docker's command.
+    pub fn start_podman() -> Option<Engine> {
+        Self::start_kind(Kind::Podman)
+    }
+
+    fn start_kind(kind: Kind) -> Option<Engine> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        for program in ["dockerd", "docker", "ip", "setpriv"] {
+        let (what, daemon) = match kind {
+            Kind::Docker => ("a Docker engine", "dockerd"),
+            Kind::Podman => ("a Podman service", "podman"),
+        };
+        for program in [daemon, "docker", "ip", "iptables", "setpriv"] {
             find(program)?;
         }
         if !rustix::process::geteuid().is_root() {
-            skip("a Docker engine", "needs root");
+            skip(what, "needs root");
             return None;
         }
         let number = (std::process::id() + NEXT.fetch_add(1, Relaxed)) % 250;
         let bridge = format!("ekbr{number}");
-        let mut engine = Engine { folder: Folder::new(), bridge, number, child: None, _one: one };
-        let bridge = engine.bridge.clone();
-        let _ = ip(&["link", "del", &bridge]);
-        let address = format!("10.213.{number}.1/24");
-        let made = ip(&["link", "add", &bridge, "type", "bridge"])
-            && ip(&["addr", "add", &address, "dev", &bridge])
-            && ip(&["link", "set", &bridge, "up"]);
-        if !made {
-            skip("a Docker engine", "network bridges cannot be made here");
+        let folder = Folder::new();
+        let mut engine = Engine { folder, kind, bridge, number, child: None, _one: one };
+        let _ = ip(&["link", "del", &engine.bridge]);
+        if kind == Kind::Docker && !engine.make_bridge() {
+            skip(what, "network bridges cannot be made here");
             return None;
         }
         engine.launch();
         if engine.child.is_none() {
             let log = fs::read_to_string(engine.folder.join("log")).unwrap_or_default();
             let last = log.lines().last().unwrap_or("it said nothing").to_owned();
-            skip("a Docker engine", &format!("does not start here: {last}"));
+            skip(what, &format!("does not start here: {last}"));
             return None;
         }
         engine.import_echo();
+        if kind == Kind::Podman
+            && let Err(error) = engine.try_docker(&["run", "--rm", ECHO, "--help"])
+        {
+            skip(what, &format!("runs no container here: {}", error.trim()));
+            return None;
+        }
         Some(engine)
+    }
+
+    fn make_bridge(&self) -> bool {
+        let address = format!("10.213.{}.1/24", self.number);
+        ip(&["link", "add", &self.bridge, "type", "bridge"])
+            && ip(&["addr", "add", &address, "dev", &self.bridge])
+            && ip(&["link", "set", &self.bridge, "up"])
+    }
+
+    /// Another engine on this machine may have told the kernel to forward nothing but its own;
+    /// then containers of ours could not speak to each other.
+    fn set_forwarding(&self, action: &str) {
+        let addresses = format!("10.214.{}.0/24", self.number);
+        let rule = ["FORWARD", "-s", &addresses, "-d", &addresses, "-j", "ACCEPT"];
+        let _ = system("iptables", &[&["-w", action], &rule[..]].concat());
     }
 
     pub fn socket(&self) -> String {
@@ -72,15 +109,31 @@ impl Engine {
     fn launch(&mut self) {
         let path = |name: &str| self.folder.join(name).display().to_string();
         let log = fs::File::options().create(true).append(true).open(path("log")).unwrap();
-        let pool = format!("base=10.214.{}.0/24,size=28", self.number);
-        let mut child = Command::new("setpriv")
-            // If the test is killed, so is the engine.
-            .args(["--pdeathsig", "TERM", "dockerd"])
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
-            .args(["--pidfile", &path("pid"), "-H", &format!("unix://{}", self.socket())])
-            .args(["--bridge", &self.bridge, "--default-address-pool", &pool])
-            .args(["--iptables=false", "--ip-forward=false", "--ip-masq=false"])
-            .args(["--live-restore", "--shutdown-timeout", "5"])
+        let socket = format!("unix://{}", self.socket());
+        let mut command = Command::new("setpriv");
+        // If the test is killed, so is the engine.
+        command.args(["--pdeathsig", "TERM"]);
+        match self.kind {
+            Kind::Docker => {
+                self.set_forwarding("-I");
+                let pool = format!("base=10.214.{}.0/24,size=28", self.number);
+                command
+                    .args(["dockerd", "--data-root", &path("data"), "--exec-root", &path("exec")])
+                    .args(["--pidfile", &path("pid"), "-H", &socket])
+                    .args(["--bridge", &self.bridge, "--default-address-pool", &pool])
+                    .args(["--iptables=false", "--ip-forward=false", "--ip-masq=false"])
+                    .args(["--live-restore", "--shutdown-timeout", "5"]);
+            }
+            Kind::Podman => {
+                let settings = self.podman_settings();
+                command
+                    .args(["podman", "--root", &path("data"), "--runroot", &path("run")])
+                    .args(["--tmpdir", &path("tmp"), "--storage-driver", "vfs"])
+                    .args(["system", "service", "--time", "0", &socket])
+                    .env("CONTAINERS_CONF", settings);
+            }
+        }
+        let mut child = command
             .env("PATH", std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -95,11 +148,42 @@ impl Engine {
         self.child = (!ended).then_some(child);
     }
 
+    /// What Podman is to be, as far as it has no option for it: a file. Its own limits of open
+    /// files are more than a process in a sandbox may set.
+    fn podman_settings(&self) -> PathBuf {
+        let file = self.folder.join("containers.conf");
+        let networks = self.folder.join("networks");
+        fs::create_dir_all(&networks).unwrap();
+        let Self { bridge, number, .. } = self;
+        let networks_path = networks.display();
+        let text = format!(
+            "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n\
+             [engine]\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\n\
+             runtime = \"runc\"\n\
+             [network]\nnetwork_backend = \"cni\"\nnetwork_config_dir = \"{networks_path}\"\n\
+             default_network = \"{bridge}\"\n"
+        );
+        fs::write(&file, text).unwrap();
+        // Without plug-ins that change the rules of the machine's firewall.
+        let network = format!(
+            r#"{{ "cniVersion": "0.4.0", "name": "{bridge}", "plugins": [ {{ "type": "bridge",
+                "bridge": "{bridge}", "isGateway": true, "ipMasq": false, "ipam": {{
+                "type": "host-local", "dataDir": "{networks_path}/leases",
+                "routes": [ {{ "dst": "0.0.0.0/0" }} ],
+                "ranges": [ [ {{ "subnet": "10.213.{number}.0/24" }} ] ] }} }} ] }}"#
+        );
+        fs::write(networks.join("87-default.conflist"), network).unwrap();
+        file
+    }
+
     /// Ends the daemon; its containers live on.
     pub fn stop_daemon(&mut self) {
         if let Some(mut child) = self.child.take() {
             signal(child.id(), "TERM");
             until("the end of the Docker engine", || child.try_wait().unwrap().is_some());
+            if self.kind == Kind::Docker {
+                self.set_forwarding("-D");
+            }
         }
     }
 
@@ -165,9 +249,11 @@ impl Engine {
         let changes =
             [r#"ENTRYPOINT ["/evenkeel","echo","--http","0.0.0.0:5000"]"#, "EXPOSE 5000/tcp"];
         self.import(&root, ECHO, &changes);
-        let check =
-            r#"HEALTHCHECK --interval=1s --retries=1 CMD ["/evenkeel","check","-c","/ok/file"]"#;
-        self.import(&root, ECHO_CHECKED, &[&changes[..], &[check]].concat());
+        // Podman's import knows no `HEALTHCHECK`.
+        if self.kind == Kind::Docker {
+            let check = r#"HEALTHCHECK --interval=1s --retries=1 CMD ["/evenkeel","check","-c","/ok/file"]"#;
+            self.import(&root, ECHO_CHECKED, &[&changes[..], &[check]].concat());
+        }
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -225,8 +311,12 @@ pub fn watchers(socket: &str) -> Vec<u32> {
 }
 
 fn ip(arguments: &[&str]) -> bool {
+    system("ip", arguments)
+}
+
+fn system(program: &str, arguments: &[&str]) -> bool {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let output = Command::new("ip").args(arguments).env("PATH", path).output();
+    let output = Command::new(program).args(arguments).env("PATH", path).output();
     output.is_ok_and(|output| output.status.success())
 }
 
@@ -245,6 +335,9 @@ impl Drop for Engine {
             // Not `until`, which panics.
             let _ = child.kill();
             let _ = child.wait();
+            if self.kind == Kind::Docker {
+                self.set_forwarding("-D");
+            }
         } else {
             self.stop_daemon();
         }
