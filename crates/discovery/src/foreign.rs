@@ -16,6 +16,9 @@ pub(crate) struct Translation {
     pub(crate) notes: Vec<String>,
     /// Something was said at all, be it "not me".
     pub(crate) concerned: bool,
+    /// Routes were asked for, and none of them is understood: then there is none, rather than one
+    /// that nobody asked for.
+    pub(crate) unreachable: bool,
 }
 
 impl Translation {

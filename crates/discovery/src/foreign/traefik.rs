@@ -8,6 +8,26 @@ use crate::Container;
 
 const PREFIX: &str = "traefik.";
 
+/// Middlewares that let everybody through: a route without them is another one, but opens nothing.
+/// All others may be what keeps strangers out, such as `basicauth`, `ipallowlist`, or one that is
+/// defined elsewhere.
+const LETS_THROUGH: [&str; 14] = [
+    "addprefix",
+    "buffering",
+    "circuitbreaker",
+    "compress",
+    "contenttype",
+    "errors",
+    "headers",
+    "inflightreq",
+    "ratelimit",
+    "redirectregex",
+    "redirectscheme",
+    "retry",
+    "stripprefix",
+    "stripprefixregex",
+];
+
 pub(super) fn translate(container: &Container, translation: &mut Translation) {
     // Traefik does not care for the case of keys.
     let labels: BTreeMap<String, &str> = (container.labels.iter())
@@ -60,9 +80,12 @@ impl Reader<'_> {
             self.translation.set("affinity.cookie.name", name);
         }
         let mut used = BTreeSet::new();
+        let any = !routed.is_empty();
         for router in routed {
             self.router(&router, &mut used);
         }
+        let is_route = |key: &String| key.starts_with("evenkeel.routes.");
+        self.translation.unreachable |= any && !self.translation.labels.keys().any(is_route);
         for name in self.names("http.middlewares.") {
             if !used.contains(&name) {
                 self.not_understood(&format!("http.middlewares.{name}"), "");
@@ -104,8 +127,7 @@ impl Reader<'_> {
 
     fn router(&mut self, name: &str, used: &mut BTreeSet<String>) {
         let prefix = format!("http.routers.{name}.");
-        let mut strip = None;
-        let mut rule = None;
+        let (mut strip, mut rule, mut guarded) = (None, None, false);
         for (key, value) in self.labels.iter().filter(|(key, _)| key.starts_with(&prefix)) {
             match &key[prefix.len()..] {
                 "rule" => rule = Some(*value),
@@ -126,17 +148,26 @@ impl Reader<'_> {
                         let middleware = middleware.to_ascii_lowercase();
                         let middleware = middleware.split('@').next().unwrap_or("").to_owned();
                         let found = self.strip_prefix(&middleware);
-                        used.insert(middleware);
+                        let lets_through = self.lets_through(&middleware);
                         match found {
                             Some(prefix) if strip.is_none() => strip = Some(prefix),
-                            _ => self.not_understood(key, &format!("`{value}`")),
+                            _ if lets_through => self.not_understood(key, &format!("`{value}`")),
+                            _ => {
+                                guarded = true;
+                                let why = format!(
+                                    "`{middleware}` may be what keeps strangers out, so the router \
+                                     is left out"
+                                );
+                                self.not_understood(key, &why);
+                            }
                         }
+                        used.insert(middleware);
                     }
                 }
                 _ => self.not_understood(key, ""),
             }
         }
-        let Some(rule) = rule else { return };
+        let Some(rule) = rule.filter(|_| !guarded) else { return };
         match rule::routes(rule) {
             Ok(routes) => {
                 for (at, route) in routes.into_iter().enumerate() {
@@ -161,6 +192,20 @@ impl Reader<'_> {
             let why = format!("{prefix} is not what the rule's PathPrefix says");
             self.not_understood("http.middlewares: stripprefix", &why);
         }
+    }
+
+    /// All that is known of the middleware lets everybody through.
+    fn lets_through(&self, middleware: &str) -> bool {
+        let kinds = self.names(&format!("http.middlewares.{middleware}."));
+        // `compress: true` has nothing below it.
+        let plain = LETS_THROUGH
+            .iter()
+            .filter(|kind| {
+                self.labels.contains_key(&format!("http.middlewares.{middleware}.{kind}"))
+            })
+            .map(|kind| (*kind).to_owned());
+        let kinds: BTreeSet<String> = kinds.into_iter().chain(plain).collect();
+        !kinds.is_empty() && kinds.iter().all(|kind| LETS_THROUGH.contains(&&**kind))
     }
 
     /// The one prefix that a middleware strips, if that is what it does.
@@ -190,7 +235,30 @@ mod tests {
         let labels = translation.labels.iter().map(|(name, value)| {
             format!("{}={value}", name.strip_prefix("evenkeel.").unwrap_or(name))
         });
-        (labels.collect(), translation.notes)
+        let unreachable = translation.unreachable.then(|| "unreachable".to_owned());
+        (labels.chain(unreachable).collect(), translation.notes)
+    }
+
+    /// Who is served only behind a password there is not served without one here.
+    #[test]
+    fn what_may_keep_strangers_out_leaves_the_router_out() {
+        let check = |middleware: &[(&str, &str)], expected: &[&str]| {
+            let router =
+                [("http.routers.a.rule", "Host(`a`)"), ("http.routers.a.middlewares", "m@docker")];
+            let (labels, notes) = translated(&[&router[..], middleware].concat());
+            assert_eq!(labels, expected, "{middleware:?}: {notes:?}");
+            assert_eq!(notes.len(), 1, "{middleware:?}: {notes:?}");
+        };
+        check(&[], &["unreachable"]);
+        check(&[("http.middlewares.m.basicauth.users", "a:b")], &["unreachable"]);
+        check(&[("http.middlewares.m.chain.middlewares", "x")], &["unreachable"]);
+        let both = [
+            ("http.middlewares.m.compress", "true"),
+            ("http.middlewares.m.ipallowlist.sourcerange", "10.0.0.0/8"),
+        ];
+        check(&both, &["unreachable"]);
+        check(&[("http.middlewares.m.compress", "true")], &["routes.a-0.host=a"]);
+        check(&[("http.middlewares.m.retry.attempts", "2")], &["routes.a-0.host=a"]);
     }
 
     #[test]
@@ -244,7 +312,7 @@ mod tests {
             ("http.routers.b.service", "b"),
         ];
         let (labels, notes) = translated(&two);
-        assert_eq!(labels, ["port=1"]);
+        assert_eq!(labels, ["port=1", "unreachable"]);
         assert_eq!(notes.len(), 2, "{notes:?}");
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn translate(container: &Container, translation: &mut Translation) {
         routes += 1;
     }
     if routes == 0 {
-        translation.set("enable", "false");
+        translation.unreachable = true;
     }
     if let Some(port) = variable("VIRTUAL_PORT").filter(|port| !port.is_empty()) {
         translation.set("port", port);
@@ -48,7 +48,8 @@ mod tests {
         let mut translation = Translation::default();
         translate(&container, &mut translation);
         let labels = translation.labels.iter().map(|(name, value)| format!("{name}={value}"));
-        (labels.collect(), translation.notes)
+        let unreachable = translation.unreachable.then(|| "unreachable".to_owned());
+        (labels.chain(unreachable).collect(), translation.notes)
     }
 
     #[test]
@@ -75,7 +76,7 @@ mod tests {
     fn what_is_not_understood_is_told() {
         assert_eq!(translated(&[("VIRTUAL_PORT", "80")]), (vec![], vec![]));
         let (labels, notes) = translated(&[("VIRTUAL_HOST", "~^a.*"), ("VIRTUAL_PROTO", "uwsgi")]);
-        assert_eq!(labels, ["evenkeel.enable=false"]);
+        assert_eq!(labels, ["unreachable"]);
         assert_eq!(notes.len(), 2);
     }
 }

@@ -87,9 +87,10 @@ impl Picture {
         {
             return None;
         }
-        let Translation { labels: translated, notes: not_understood, concerned } =
+        let Translation { labels: translated, notes: not_understood, concerned, unreachable } =
             foreign::translate(container, self.docker.traefik_labels, self.docker.virtual_host);
         let mut labels = translated;
+        let has_ours = container.labels.keys().any(|name| name.starts_with(OURS));
         let ours = container.labels.iter().filter(|(name, _)| name.starts_with(OURS));
         labels.extend(ours.map(|(name, value)| (name.clone(), value.clone())));
         let enabled = match labels.get(OUR_ENABLE).map(String::as_str) {
@@ -105,7 +106,7 @@ impl Picture {
         if concerned || enabled {
             notes.extend(not_understood);
         }
-        if !enabled && !by_default {
+        if !enabled && !by_default || unreachable && !has_ours {
             return None;
         }
         let name = match (label(OUR_SERVICE), project.zip(label(SERVICE))) {
