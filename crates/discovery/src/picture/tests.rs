@@ -278,3 +278,19 @@ fn what_is_wrong_with_one_is_told_and_breaks_no_other() {
     assert_eq!(summary.left_out.len(), 2);
     assert!(summary.left_out[1].reason.contains("neither true nor false"));
 }
+
+#[test]
+fn where_no_route_is_understood_there_is_none_by_default() {
+    let mut spec = spec(&[]);
+    spec.providers.docker.as_mut().unwrap().traefik_labels = true;
+    let mut picture = Picture::new(read);
+    picture.configure(&spec);
+    picture.apply(Message::Synced { networks: None });
+    let rule = ("traefik.http.routers.a.rule", "HostRegexp(`.*`)");
+    let changes = tell(&mut picture, &container('a', &[rule]));
+    assert!(!changes.declared && changes.notes[0].contains("`HostRegexp` is not understood"));
+    assert_eq!(picture.summary().left_out.len(), 1);
+    // Unless it is said in words of ours, too.
+    let said = [rule, ("evenkeel.service", "web")];
+    assert!(tell(&mut picture, &container('b', &said)).declared);
+}
