@@ -3,7 +3,6 @@
 
 pub mod docker;
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -27,8 +26,6 @@ pub struct Provider {
     pub summary: &'static str,
     /// Tells what there is until nobody listens any more.
     pub watch: fn(WatchOptions, mpsc::Sender<Message>) -> BoxFuture,
-    /// Whether something that can be watched is at this path; otherwise, why not.
-    pub probe: fn(&Path) -> Result<(), String>,
 }
 
 pub type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -9,7 +9,6 @@ pub mod tracker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use model::Instant;
@@ -28,7 +27,6 @@ pub const PROVIDER: Provider = Provider {
     name: "docker",
     summary: "the containers of a Docker engine or a Podman service",
     watch: |options, messages| Box::pin(watch(options, messages)),
-    probe,
 };
 
 /// Inspections under way at once: enough to hide the engine's latency, and few enough to leave it
@@ -55,13 +53,6 @@ async fn watch(options: WatchOptions, messages: mpsc::Sender<Message>) {
         samples: BTreeMap::new(),
     };
     watch.run(options.seed).await;
-}
-
-/// A socket that can be connected to.
-fn probe(socket: &Path) -> Result<(), String> {
-    std::os::unix::net::UnixStream::connect(socket)
-        .map(drop)
-        .map_err(|error| format!("{}: {error}", socket.display()))
 }
 
 struct Watch {
