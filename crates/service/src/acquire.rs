@@ -244,12 +244,14 @@ impl Service {
         let Some(queue) = snapshot.limits().and_then(|limits| limits.queue.as_ref()) else {
             return refused(Some(Rejection::Concurrency));
         };
+        let start = rng.next_u64();
         let target = match queue.per {
             QueuePer::Service => None,
             QueuePer::Endpoint => {
                 let stays = |choice: &Arc<EndpointHandle>| snapshot.holds(choice.key);
                 let free = |e: &&Arc<EndpointHandle>| line.pinned_len(e.key) < queue.max as usize;
-                let shortest = || snapshot.from(0).min_by_key(|e| line.pinned_len(e.key)).cloned();
+                let shortest =
+                    || snapshot.from(start).min_by_key(|e| line.pinned_len(e.key)).cloned();
                 choice.filter(|choice| stays(choice) && free(&choice)).or_else(shortest)
             }
         };
@@ -261,7 +263,7 @@ impl Service {
             exclude: request.exclude,
             counted,
         };
-        match Gate::enter(&self.origin, line, &snapshot, queue, wish, rng.next_u64()) {
+        match Gate::enter(&self.origin, line, &snapshot, queue, wish, start) {
             Entered::Picked(pick) => Acquired::Picked(pick),
             Entered::Waits(waiting) => Acquired::Waits(waiting),
             Entered::Full => refused(Some(Rejection::QueueFull)),

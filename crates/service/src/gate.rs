@@ -228,15 +228,26 @@ impl Gate {
         now: Instant,
         woken: &mut Woken,
     ) {
-        while let Some(waiter) = line.first_for(endpoint.key).cloned() {
-            let Some(pick) = Pick::hand_over(endpoint, now, waiter.session, waiter.counted) else {
-                return;
-            };
-            line.remove(&waiter);
-            self.note_lengths(line, &waiter);
-            self.note_wait(waiter.since, now);
-            woken.extend(waiter.end(State::Served(pick)));
-        }
+        while self.serve_one(line, endpoint, now, woken) {}
+    }
+
+    /// Whether it took somebody.
+    fn serve_one(
+        &self,
+        line: &mut Line,
+        endpoint: &Arc<EndpointHandle>,
+        now: Instant,
+        woken: &mut Woken,
+    ) -> bool {
+        let Some(waiter) = line.first_for(endpoint.key).cloned() else { return false };
+        let Some(pick) = Pick::hand_over(endpoint, now, waiter.session, waiter.counted) else {
+            return false;
+        };
+        line.remove(&waiter);
+        self.note_lengths(line, &waiter);
+        self.note_wait(waiter.since, now);
+        woken.extend(waiter.end(State::Served(pick)));
+        true
     }
 
     /// After each change of who waits, under the lock.
@@ -261,8 +272,8 @@ impl Gate {
         let mut woken = Woken::new();
         line.closed |= closed;
         line.eligible.clear();
-        line.eligible.extend(snapshot.from(0).map(|endpoint| endpoint.key));
-        line.eligible.sort_unstable();
+        line.eligible.extend(snapshot.usable().map(|endpoint| endpoint.key));
+        debug_assert!(line.eligible.is_sorted());
         if line.len() == 0 {
             return woken;
         }
@@ -285,10 +296,13 @@ impl Gate {
         for endpoint in &awaited {
             endpoint.limit.set_queued(line.pinned_len(endpoint.key));
         }
-        for endpoint in snapshot.from(0).chain(&awaited) {
-            if endpoint.has_room() {
-                self.serve(&mut line, endpoint, now, &mut woken);
-            }
+        // One each in turn: where all of a sudden there is much room, the first endpoint shall not
+        // get all who waited.
+        let drained = awaited.iter().filter(|e| line.eligible.binary_search(&e.key).is_err());
+        let with_room = snapshot.usable().chain(drained).filter(|endpoint| endpoint.has_room());
+        let mut with_room: Vec<_> = with_room.collect();
+        while !with_room.is_empty() {
+            with_room.retain(|endpoint| self.serve_one(&mut line, endpoint, now, &mut woken));
         }
         woken
     }

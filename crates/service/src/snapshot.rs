@@ -36,7 +36,7 @@ pub(crate) struct Limits {
     usable: Box<[u32]>,
 }
 
-/// Endpoints that are looked through for room at most, from one drawn by chance: it bounds what a
+/// Endpoints that a request looks through for room at most, from one drawn by chance: it bounds what a
 /// request costs that finds nothing. When so many are full, one that has room is a lucky find, and
 /// any of them that ends something serves who waits.
 const SCAN_MAX: usize = 1024;
@@ -148,14 +148,21 @@ impl Snapshot {
         self.sessions.holds(endpoint.key)
     }
 
-    /// The endpoints that may be picked, beginning anywhere (`start` is any number), at most
-    /// [`SCAN_MAX`] of them.
+    /// The endpoints that may be picked, by ascending key.
+    pub(crate) fn usable(&self) -> impl Iterator<Item = &Arc<EndpointHandle>> {
+        self.turn(0)
+    }
+
+    /// The same, beginning anywhere (`start` is any number), at most [`SCAN_MAX`] of them.
     pub(crate) fn from(&self, start: u64) -> impl Iterator<Item = &Arc<EndpointHandle>> {
+        self.turn(start).take(SCAN_MAX)
+    }
+
+    fn turn(&self, start: u64) -> impl Iterator<Item = &Arc<EndpointHandle>> {
         let usable = self.limits.as_ref().map(|limits| &*limits.usable);
         let count = usable.map_or(self.endpoints.len(), <[u32]>::len);
         let start = start.checked_rem(count as u64).unwrap_or(0) as usize;
-        let turn = (start..count).chain(0..start).take(SCAN_MAX);
-        turn.filter_map(move |index| {
+        (start..count).chain(0..start).filter_map(move |index| {
             let position = usable.map_or(Some(index), |u| u.get(index).map(|p| *p as usize))?;
             self.endpoints.get(position)
         })

@@ -428,3 +428,57 @@ fn a_session_moves_without_a_queue_and_when_its_endpoint_is_gone() {
     drop(b);
     assert_eq!(got(&mut waiting).0, "b");
 }
+
+#[test]
+fn every_endpoint_of_many_serves_who_waits() {
+    let many = |count: u16| (1..=count).map(|port| endpoint(&format!("e{port}"), port)).collect();
+    for per in [QueuePer::Service, QueuePer::Endpoint] {
+        let mut world = queued("a", self::per(per));
+        world.service.set_endpoints(many(3000), world.now);
+        let mut open: Vec<Pick> = (0..3000).map(|_| world.picked()).collect();
+        open.sort_by_key(|pick| pick.endpoint().key);
+        // One of its own each, as far as they are chosen.
+        let mut line: Vec<Waiting> = (0..100).map(|_| world.waits(5)).collect();
+        if per == QueuePer::Endpoint {
+            // What changes elsewhere leaves them where they are.
+            world.service.set_weight("e1", Some(Weight(2)), world.now).unwrap();
+            let status = world.service.status().endpoints;
+            assert_eq!(status.iter().map(|e| e.queued).sum::<u32>(), 100);
+            continue;
+        }
+        let last = open.pop().unwrap();
+        world.end(last);
+        let (id, _last) = got(&mut line[0]);
+        assert_eq!(id, "e3000");
+        // And so does one that comes.
+        world.service.set_endpoints(many(3001), world.now);
+        assert_eq!(got(&mut line[1]).0, "e3001");
+    }
+}
+
+#[test]
+fn much_new_room_is_dealt_out_evenly() {
+    type Room = fn(&World);
+    let more: [Room; 2] = [
+        |world| {
+            let spec = ServiceSpec { limits: fixed(100), ..world.spec() };
+            world.service.update(&spec, world.now);
+        },
+        |world| {
+            let limits = ServiceLimitSpec::default();
+            let spec = ServiceSpec { limits, queue: None, ..world.spec() };
+            world.service.update(&spec, world.now);
+        },
+    ];
+    for grow in more {
+        let mut world = queued("abc", QueueSpec::default());
+        let open = [world.picked(), world.picked(), world.picked()];
+        let mut line: Vec<Waiting> = (0..30).map(|_| world.waits(5)).collect();
+        grow(&world);
+        let picks: Vec<Pick> = line.iter_mut().filter_map(|waiting| got(waiting).1).collect();
+        assert_eq!(picks.len(), 30);
+        let in_flight: Vec<u32> = world.service.eligible().iter().map(|e| e.in_flight()).collect();
+        assert_eq!(in_flight, [11, 11, 11]);
+        drop((open, picks));
+    }
+}
