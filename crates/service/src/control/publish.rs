@@ -69,13 +69,14 @@ impl Control {
         }
         self.serving = !keys.is_empty();
         let (candidates, scale) = self.candidates(&keys);
+        let (limits, queue) = (&self.spec.limits, self.spec.queue.as_ref());
         if keys.is_empty() {
-            return Snapshot::empty();
+            // The sessions of drained endpoints go on, within their limits.
+            return Snapshot::empty().with_limits(limits, queue, &[]);
         }
         let members = keys.iter().filter_map(|key| self.members.get(key));
         let endpoints = members.map(|member| member.handle.clone()).collect();
         let picker = self.policy.prepare_scaled(&candidates, scale, &mut self.rng);
-        let (limits, queue) = (&self.spec.limits, self.spec.queue.as_ref());
         let path = probe_path(&self.spec.policy);
         Snapshot::new(endpoints, picker, path).with_limits(limits, queue, &candidates)
     }

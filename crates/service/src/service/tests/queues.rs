@@ -482,3 +482,17 @@ fn much_new_room_is_dealt_out_evenly() {
         drop((open, picks));
     }
 }
+
+#[test]
+fn without_anyone_eligible_the_sessions_of_a_drained_endpoint_keep_within_its_limit() {
+    let mut world = sticky(Some(QueueSpec::default()));
+    world.service.drain("a", world.now).unwrap();
+    world.service.drain("b", world.now).unwrap();
+    assert_eq!(world.eligible(), "");
+    let (name, first) = id(world.session("a"));
+    assert_eq!(name, "a");
+    let Some(Acquired::Waits(mut waiting)) = world.session("a") else { panic!("one at a time") };
+    world.end(first.unwrap());
+    assert_eq!(got(&mut waiting).0, "a");
+    assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint));
+}
