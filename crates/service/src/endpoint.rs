@@ -112,8 +112,12 @@ impl EndpointHandle {
     pub(crate) fn takes_sessions(&self, now: Instant) -> bool {
         match self.close_at() {
             None => true,
-            Some(close_at) => now < close_at && self.keeps_sessions.load(SeqCst),
+            Some(close_at) => now < close_at && self.keeps_sessions(),
         }
+    }
+
+    pub(crate) fn keeps_sessions(&self) -> bool {
+        self.keeps_sessions.load(SeqCst)
     }
 
     /// Decided before it leaves, and taken back before whoever removes it looks at its load.

@@ -142,9 +142,12 @@ impl Control {
     /// One whose sessions were ended gets them back only when it is undrained.
     pub(crate) fn drain(&mut self, id: &str, keep_sessions: bool) -> Result<(), UnknownEndpoint> {
         let member = self.member_mut(id)?;
-        if !keep_sessions {
+        if !keep_sessions && member.handle.keeps_sessions() {
             member.handle.keep_sessions(false);
+            // So that those who wait there for their turn are told.
+            self.pending.stale = Stale::Now;
         }
+        let member = self.member_mut(id)?;
         if member.standing != Standing::Drained {
             member.standing = Standing::Drained;
             member.handle.keep_sessions(keep_sessions);

@@ -496,3 +496,15 @@ fn without_anyone_eligible_the_sessions_of_a_drained_endpoint_keep_within_its_li
     assert_eq!(got(&mut waiting).0, "a");
     assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint));
 }
+
+#[test]
+fn sessions_that_wait_for_a_drained_endpoint_move_when_it_is_retired() {
+    let mut world = sticky(Some(QueueSpec::default()));
+    let (_, a) = id(world.session("a"));
+    let Some(Acquired::Waits(mut waiting)) = world.session("a") else { panic!() };
+    world.service.drain("a", world.now).unwrap();
+    assert_eq!(got(&mut waiting).0, "-");
+    world.service.retire("a", world.now).unwrap();
+    assert_eq!(got(&mut waiting).0, "b");
+    drop(a);
+}
