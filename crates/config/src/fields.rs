@@ -451,7 +451,11 @@ pub(crate) fn sample(kind: &Kind) -> String {
         },
         Kind::ListOf(item) => format!("[ {} ]", sample(item)),
         Kind::MapOf(name, value) => format!("{{ {name}: {} }}", sample(value)),
-        Kind::AnyOf(kinds) => kinds.first().map(sample).unwrap_or_default(),
+        // Whoever wrote something wanted something.
+        Kind::AnyOf(kinds) => {
+            let wanted = kinds.iter().find(|kind| !matches!(kind, Kind::Word("off")));
+            wanted.or(kinds.first()).map(sample).unwrap_or_default()
+        }
         Kind::Policy => "least_request".into(),
         Kind::Later => String::new(),
     }
