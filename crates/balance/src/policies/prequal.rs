@@ -400,6 +400,7 @@ impl PrequalPicker {
         let fresh_since = request.now.as_nanos().saturating_sub(shared.probe_ttl_nanos);
         let mut best: Option<(Contender, Place)> = None;
         let mut bound = Rank::WORST;
+        let has_tried = !request.exclude.is_empty();
         let (mut known, mut alike) = (0, 0);
         for place in shared.pool.places() {
             if place.at.as_nanos() < fresh_since {
@@ -407,7 +408,7 @@ impl PrequalPicker {
                 continue;
             }
             known += 1;
-            if request.exclude.contains(&place.position) {
+            if has_tried && request.exclude.contains(&place.position) {
                 continue;
             }
             let Some(next) = shared.contender(place.position, moment, loads, bound) else {

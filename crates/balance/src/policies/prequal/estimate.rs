@@ -52,8 +52,10 @@ impl Estimate {
         self.answer.fetch_add(ONE_IN_FLIGHT, Relaxed);
     }
 
+    #[inline]
     pub(super) fn is_failing(&self, now: Instant, decay: Duration) -> bool {
         let packed = self.failing.load(Relaxed);
+        // Mostly none has failed, and that is all that there is to do for it.
         packed != 0 && share(packed, now, decay) > FAILING
     }
 
@@ -106,6 +108,7 @@ fn pack(share: f32, now: Instant) -> u64 {
 }
 
 /// What is left of the share: e^-age by its first terms, which is the same on every machine.
+#[inline(never)]
 fn share(packed: u64, now: Instant, decay: Duration) -> f32 {
     if packed == 0 {
         return 0.0;
