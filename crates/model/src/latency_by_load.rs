@@ -1,15 +1,17 @@
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::Instant;
 
 /// What requests took lately, by what was in flight when they began: the answer to "how long at
 /// such a load?", as Prequal's servers give it (Wydrowski et al., NSDI 2024, section 4) from recent
-/// latencies at or near that load. Shared by all workers without a lock; 256 bytes.
+/// latencies at or near that load. Shared by all workers without a lock; 264 bytes.
 #[derive(Debug, Default)]
 pub struct LatencyByLoad {
     /// For each range of loads the mean of its last latencies, packed; 0: none yet.
     means: [AtomicU64; RANGES],
+    /// A bit for each range that has one: most have none.
+    filled: AtomicU32,
 }
 
 /// Loads up to 7 by themselves, and then four ranges for each doubling, up to 512 and more.
@@ -25,7 +27,8 @@ const RECENT: Duration = Duration::from_secs(1);
 impl LatencyByLoad {
     /// A request that began while so many others were in flight took so long.
     pub fn add(&self, in_flight: u32, latency: Duration, now: Instant) {
-        let Some(slot) = self.means.get(range(in_flight)) else { return };
+        let range = range(in_flight);
+        let Some(slot) = self.means.get(range) else { return };
         let latency = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_MAX);
         let latency = latency.clamp(1, LATENCY_MAX);
         let packed = slot.load(Relaxed);
@@ -36,36 +39,53 @@ impl LatencyByLoad {
         };
         // Two workers may overwrite each other's sample, which is harmless for a mean.
         slot.store(mean << TICKS_BITS | ticks(now), Relaxed);
+        if packed == 0 {
+            self.filled.fetch_or(1 << range, Relaxed);
+        }
     }
 
     /// Whether nothing was ever added.
     pub fn is_empty(&self) -> bool {
-        self.means.iter().all(|slot| slot.load(Relaxed) == 0)
+        self.filled.load(Relaxed) == 0
     }
 
     /// What a request takes at this load; `None` if nothing was added for as long as `memory`,
     /// which is therefore how long an endpoint that was found slow, and got nothing since, is held
     /// to be so.
     pub fn at(&self, in_flight: u32, now: Instant, memory: Duration) -> Option<Duration> {
+        let mut left = self.filled.load(Relaxed);
+        if left == 0 {
+            return None;
+        }
         let memory = u64::try_from(memory.as_nanos()).unwrap_or(u64::MAX) / TICK_NANOS;
         let here = range(in_flight);
-        let mut best: Option<(bool, usize, u64)> = None;
-        for (range, slot) in self.means.iter().enumerate() {
-            let packed = slot.load(Relaxed);
-            if packed == 0 {
-                continue;
-            }
+        let mut old = None;
+        while left != 0 {
+            let range = nearest(left, here);
+            left &= !(1 << range);
+            let packed = self.means[range].load(Relaxed);
             let age = age(packed, now);
-            if age > memory {
-                continue;
+            if age <= RECENT_TICKS.min(memory) {
+                return Some(Duration::from_micros(mean(packed)));
             }
-            let next = (age > RECENT_TICKS, range.abs_diff(here), mean(packed));
-            if best.is_none_or(|best| (next.0, next.1) < (best.0, best.1)) {
-                best = Some(next);
+            if age <= memory && old.is_none() {
+                old = Some(Duration::from_micros(mean(packed)));
             }
         }
-        best.map(|(_, _, mean)| Duration::from_micros(mean))
+        old
     }
+}
+
+/// Of the ranges in `set`, which is not empty, the nearest; the lower one of two.
+fn nearest(set: u32, here: usize) -> usize {
+    let upto = u32::MAX >> (RANGES - 1 - here);
+    let (below, above) = (set & upto, set & !upto);
+    if below == 0 {
+        return above.trailing_zeros() as usize;
+    }
+    let lower = below.ilog2() as usize;
+    let higher = above.trailing_zeros() as usize;
+    if above != 0 && higher - here < here - lower { higher } else { lower }
 }
 
 fn range(in_flight: u32) -> usize {

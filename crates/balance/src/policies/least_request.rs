@@ -11,11 +11,13 @@
 //! small ones short. Idle endpoints are all equally good, and ties go by chance in proportion to
 //! the weights, so that the weights also hold while the service is idle. (HAProxy's `leastconn`
 //! treats idle servers alike for the same reason.)
+//!
+//! An endpoint that asked to be left alone (`Retry-After`) is, unless all that were compared did.
 
 use std::sync::Arc;
 
 use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
-use model::{Load, Rng};
+use model::{Instant, Load, Rng};
 
 use crate::alias::AliasTable;
 use crate::policies::PolicyEntry;
@@ -96,23 +98,32 @@ struct LeastRequestPicker {
 impl Picker for LeastRequestPicker {
     fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
         let best = if self.full {
-            self.best_of_all(request.exclude, loads, rng)
+            self.best_of_all(request, loads, rng)
         } else {
-            self.best_of_drawn(request.exclude, loads, rng)
+            self.best_of_drawn(request, loads, rng)
         };
         best.or_else(|| self.usable.after(rng.next_u64(), request.exclude))
     }
 }
 
 impl LeastRequestPicker {
-    fn best_of_all(&self, exclude: &[u32], loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
+    fn best_of_all(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+    ) -> Option<u32> {
         let mut best: Option<Contender> = None;
         let mut tied_weight = 0;
         for (position, weight) in self.usable.entries() {
-            if exclude.contains(position) {
+            if request.exclude.contains(position) {
                 continue;
             }
-            let next = Contender::new(*position, *weight, loads);
+            let mut next = Contender::new(*position, *weight, loads);
+            // Only whoever would be taken is asked whether it rests.
+            if best.is_none_or(|best| next.compare(best).is_le()) {
+                next.rests = rests(*position, request.now, loads);
+            }
             match best.map(|best| next.compare(best)) {
                 None | Some(std::cmp::Ordering::Less) => {
                     best = Some(next);
@@ -131,19 +142,25 @@ impl LeastRequestPicker {
         best.map(|best| best.position)
     }
 
-    fn best_of_drawn(&self, exclude: &[u32], loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
+    fn best_of_drawn(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+    ) -> Option<u32> {
         let mut drawn = [0; CHOICES_MAX];
         let mut count = 0;
         let mut best: Option<Contender> = None;
         for _ in 0..self.choices * DRAWS_PER_CHOICE {
             let position = self.table.draw(rng)?;
-            if drawn[..count].contains(&position) || exclude.contains(&position) {
+            if drawn[..count].contains(&position) || request.exclude.contains(&position) {
                 continue;
             }
             drawn[count] = position;
             count += 1;
             // The first drawn wins a tie: it was drawn in proportion to the weights.
-            let next = Contender::new(position, self.weights[position as usize], loads);
+            let mut next = Contender::new(position, self.weights[position as usize], loads);
+            next.rests = rests(position, request.now, loads);
             if best.is_none_or(|best| next.compare(best).is_lt()) {
                 best = Some(next);
             }
@@ -155,10 +172,16 @@ impl LeastRequestPicker {
     }
 }
 
+fn rests(position: u32, now: Instant, loads: &[Arc<Load>]) -> bool {
+    loads.get(position as usize).is_some_and(|load| load.is_resting(now))
+}
+
 #[derive(Clone, Copy)]
 struct Contender {
     position: u32,
     weight: u16,
+    /// It asked to be left alone.
+    rests: bool,
     /// Twice what it has in flight, plus one; 0 while idle.
     load: u64,
 }
@@ -167,19 +190,23 @@ impl Contender {
     fn new(position: u32, weight: u16, loads: &[Arc<Load>]) -> Self {
         let in_flight = loads.get(position as usize).map_or(0, |load| load.in_flight());
         let load = if in_flight == 0 { 0 } else { u64::from(in_flight) * 2 + 1 };
-        Self { position, weight, load }
+        Self { position, weight, rests: false, load }
     }
 
-    /// Which of the two has less to do for its weight, without dividing.
+    /// Which of the two has less to do for its weight, without dividing; who rests comes last.
     fn compare(self, other: Contender) -> std::cmp::Ordering {
-        (self.load * u64::from(other.weight)).cmp(&(other.load * u64::from(self.weight)))
+        let (ours, theirs) =
+            (self.load * u64::from(other.weight), other.load * u64::from(self.weight));
+        self.rests.cmp(&other.rests).then(ours.cmp(&theirs))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use model::Instant;
+    use model::{Outcome, Report};
 
     /// Which positions can be picked when these are in flight.
     fn check(
@@ -225,5 +252,39 @@ mod tests {
         check(&[], &[1, 1, 1], &[5, 1, 2], &[1, 2]);
         check(&[], &[1, 1], &[5, 1], &[1]);
         check(&[("choices", OptionValue::Integer(3))], &[1, 1, 1], &[5, 1, 2], &[1]);
+    }
+
+    #[test]
+    fn who_rests_is_left_alone_unless_all_do() {
+        let second = Duration::from_secs(1);
+        for options in [&[][..], &[("full".to_owned(), OptionValue::Bool(true))]] {
+            let candidates = vec![Candidate { weight: 1, zone: None, identity_hash: 0 }; 4];
+            let loads: Vec<Arc<Load>> = (0..4).map(|_| Arc::default()).collect();
+            let mut rng = Rng::from_seed(1);
+            let picker = (ENTRY.build)(options).prepare(&candidates, &mut rng);
+            let rest = |position: usize| {
+                loads[position].begin();
+                let report = Report::new(Instant::ZERO, Outcome::ServerError);
+                loads[position].end(&Report { retry_after: Some(second), ..report });
+            };
+            // Who does not rest has the most to do.
+            (0..9).for_each(|_| loads[3].begin());
+            (0..3).for_each(rest);
+            let mut picks = |at: Duration, exclude: &[u32]| {
+                let request = PickRequest { now: Instant::ZERO + at, key: None, exclude };
+                let mut picks = [0; 4];
+                for _ in 0..1000 {
+                    picks[picker.pick(&request, &loads, &mut rng).unwrap() as usize] += 1;
+                }
+                picks
+            };
+            let resting = picks(second / 2, &[]);
+            // Two draws may both rest: a half of them at three of four.
+            assert!(resting[3] > if options.is_empty() { 400 } else { 999 }, "{resting:?}");
+            let all = picks(second / 2, &[3]);
+            assert!(all[..3].iter().all(|count| *count > 200), "{all:?}");
+            let later = picks(second, &[]);
+            assert!(later[..3].iter().all(|count| *count > 200) && later[3] == 0, "{later:?}");
+        }
     }
 }

@@ -54,7 +54,7 @@ use crate::policies::PolicyEntry;
 use crate::usable::Usable;
 use crate::{Candidate, PickRequest, Picker, Policy, Tracker};
 use estimate::Estimate;
-use pool::{Place, Pool, SeenLoads};
+use pool::{Place, Pool, SeenLoads, Whereabouts};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     info: PolicyInfo {
@@ -187,14 +187,15 @@ impl Policy for Prequal {
         let usable = Usable::of(candidates);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut kept.estimates);
-        let mut estimates = Vec::with_capacity(candidates.len());
+        let mut known = Vec::with_capacity(candidates.len());
         let mut positions = BTreeMap::new();
         for (position, candidate) in (0u32..).zip(candidates) {
             let identity = candidate.identity_hash;
             let estimate: Arc<Estimate> = before.remove(&identity).unwrap_or_default();
             positions.insert(identity, position);
             kept.estimates.insert(identity, estimate.clone());
-            estimates.push(estimate);
+            let weight = candidate.weight.max(1);
+            known.push(Known { estimate, weight, whereabouts: Whereabouts::default() });
         }
         let pool = Pool::new(self.settings.pool as usize, reuses(&self.settings, usable.len()));
         let is_usable = |position: &u32| {
@@ -204,15 +205,15 @@ impl Policy for Prequal {
             let moved = former.pool.places().filter_map(|place| {
                 let identity = identities.get(place.position as usize)?;
                 let position = positions.get(identity).copied().filter(is_usable)?;
-                Some((position, place.uses))
+                Some((position, place.uses, place.at))
             });
             pool.fill(moved);
         }
         let shared = Arc::new(Shared {
             settings: self.settings,
             seen: self.seen.clone(),
-            weights: candidates.iter().map(|candidate| candidate.weight.max(1)).collect(),
-            estimates,
+            probe_ttl_nanos: u64::try_from(self.settings.probe_ttl.as_nanos()).unwrap_or(u64::MAX),
+            known,
             pool,
         });
         let identities = candidates.iter().map(|candidate| candidate.identity_hash).collect();
@@ -241,50 +242,59 @@ fn reuses(settings: &Settings, endpoints: usize) -> f64 {
 /// What picks, probes and reports have in common.
 struct Shared {
     settings: Settings,
+    probe_ttl_nanos: u64,
     seen: Arc<SeenLoads>,
-    /// By position, as `estimates`.
-    weights: Vec<u16>,
-    estimates: Vec<Arc<Estimate>>,
+    /// By position.
+    known: Vec<Known>,
     pool: Pool,
+}
+
+/// What is known of one endpoint.
+struct Known {
+    estimate: Arc<Estimate>,
+    weight: u16,
+    whereabouts: Whereabouts,
 }
 
 impl Shared {
     fn answer(&self, position: u32, answer: &ProbeAnswer) {
-        let index = position as usize;
-        let Some(estimate) = self.estimates.get(index) else { return };
-        estimate.answer(answer);
-        self.seen.add(load_per_weight(answer.in_flight, self.weights[index]));
-        self.pool.insert(position, |other| {
-            self.estimates.get(other as usize).map_or(Instant::ZERO, |e| e.answered_at())
-        });
+        let Some(known) = self.known.get(position as usize) else { return };
+        known.estimate.answer(answer);
+        self.seen.add(load_per_weight(answer.in_flight, known.weight));
+        self.pool.insert(position, answer.now, &known.whereabouts);
     }
 
-    /// How an endpoint compares by what is known of it.
-    fn contender(&self, position: u32, now: Instant, loads: &[Arc<Load>]) -> Option<Contender> {
-        let index = position as usize;
-        let estimate = self.estimates.get(index)?;
-        let weight = *self.weights.get(index)?;
-        let (said, latency_us) = estimate.known();
+    /// How an endpoint compares by what is known of it; `None` if that is worse than `bound`.
+    fn contender(
+        &self,
+        position: u32,
+        (now, hot_beyond): (Instant, f32),
+        loads: &[Arc<Load>],
+        bound: Rank,
+    ) -> Option<Contender> {
+        let Known { estimate, weight, .. } = self.known.get(position as usize)?;
+        let (said, grade) = estimate.known();
+        if Rank::at_best(grade) > bound {
+            return None;
+        }
         // Our own counters need not be remembered.
-        let in_flight = if self.settings.probes { said } else { loads.get(index)?.in_flight() };
-        let load = load_per_weight(in_flight, weight);
+        let in_flight = match self.settings.probes {
+            true => said,
+            false => loads.get(position as usize)?.in_flight(),
+        };
+        let load = load_per_weight(in_flight, *weight);
         let class = if estimate.is_failing(now, self.settings.decay) {
             Class::Failing
-        } else if load > self.seen.hot_beyond() {
+        } else if load > hot_beyond {
             Class::Hot
         } else {
             Class::Cold
         };
-        Some(Contender { position, weight, class, load, latency_us })
-    }
-
-    fn is_fresh(&self, position: u32, now: Instant) -> bool {
-        let estimate = self.estimates.get(position as usize);
-        estimate.is_some_and(|e| now.since(e.answered_at()) <= self.settings.probe_ttl)
+        Some(Contender { position, weight: *weight, rank: Rank::new(class, grade, load) })
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
     Cold,
     Hot,
@@ -295,32 +305,27 @@ enum Class {
 struct Contender {
     position: u32,
     weight: u16,
-    class: Class,
-    load: f32,
-    latency_us: u32,
+    rank: Rank,
 }
 
-impl Contender {
-    /// The better one is less.
-    fn compare(&self, other: &Contender) -> std::cmp::Ordering {
-        let by_load = self.load.total_cmp(&other.load);
-        let order = match self.class {
-            Class::Cold => grade(self.latency_us).cmp(&grade(other.latency_us)).then(by_load),
-            Class::Hot | Class::Failing => by_load,
-        };
-        self.class.cmp(&other.class).then(order)
-    }
-}
+/// The better one is less: the class, then the grade of the latency of those that are cold, then
+/// the load. In one number, for it is what a pick compares most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank(u64);
 
-/// Latencies that a measurement does not tell apart are alike: there are two grades for each
-/// doubling. (The paper compares them exactly. Means of few requests differ by more than a grade by
-/// chance, and going after that makes queues and ignores weights.)
-fn grade(latency_us: u32) -> u32 {
-    if latency_us < 2 {
-        return latency_us;
+impl Rank {
+    const WORST: Self = Self(u64::MAX);
+
+    fn new(class: Class, grade: u32, load: f32) -> Self {
+        let grade = if class == Class::Cold { u64::from(grade) } else { 0 };
+        // The bits of numbers that are not negative compare as they do. Grades are below 64.
+        Self((class as u64) << 62 | grade << 32 | u64::from(load.to_bits()))
     }
-    let doublings = latency_us.ilog2();
-    doublings * 2 + (latency_us >> (doublings - 1) & 1)
+
+    /// No contender of this grade ranks before this.
+    fn at_best(grade: u32) -> Self {
+        Self(u64::from(grade) << 32)
+    }
 }
 
 /// Twice what is in flight and one more, so that of two busy ones the greater has room, as in
@@ -341,7 +346,7 @@ struct PrequalPicker {
 impl Picker for PrequalPicker {
     fn pick(&self, request: &PickRequest<'_>, loads: &[Arc<Load>], rng: &mut Rng) -> Option<u32> {
         if let Some((contender, place)) = self.best_known(request, loads, rng) {
-            self.shared.estimates[contender.position as usize].used();
+            self.shared.known[contender.position as usize].estimate.used();
             self.shared.pool.use_up(place);
             return Some(contender.position);
         }
@@ -390,30 +395,37 @@ impl PrequalPicker {
         loads: &[Arc<Load>],
         rng: &mut Rng,
     ) -> Option<(Contender, Place)> {
+        let shared = &*self.shared;
+        let moment = (request.now, shared.seen.hot_beyond());
+        let fresh_since = request.now.as_nanos().saturating_sub(shared.probe_ttl_nanos);
         let mut best: Option<(Contender, Place)> = None;
+        let mut bound = Rank::WORST;
+        let has_tried = !request.exclude.is_empty();
         let (mut known, mut alike) = (0, 0);
-        for place in self.shared.pool.places() {
-            if !self.shared.is_fresh(place.position, request.now) {
-                self.shared.pool.clear(place);
+        for place in shared.pool.places() {
+            if place.at.as_nanos() < fresh_since {
+                shared.pool.clear(place);
                 continue;
             }
             known += 1;
-            if request.exclude.contains(&place.position) {
+            if has_tried && request.exclude.contains(&place.position) {
                 continue;
             }
-            let Some(next) = self.shared.contender(place.position, request.now, loads) else {
+            let Some(next) = shared.contender(place.position, moment, loads, bound) else {
                 continue;
             };
-            let order = best.as_ref().map_or(std::cmp::Ordering::Less, |b| next.compare(&b.0));
-            if order.is_lt() {
+            if next.rank < bound || best.is_none() {
+                bound = next.rank;
                 best = Some((next, place));
-                alike = self.share(next.weight);
-            } else if order.is_eq() {
-                let share = self.share(next.weight);
-                alike += share;
-                if rng.below(alike) < share {
-                    best = Some((next, place));
-                }
+                alike = 0;
+            } else if next.rank > bound {
+                continue;
+            }
+            // Each of those that are alike ends up chosen in proportion to its share.
+            let share = self.share(next.weight);
+            alike += share;
+            if alike > share && rng.below(alike) < share {
+                best = Some((next, place));
             }
         }
         best.filter(|_| known >= 2)
@@ -456,10 +468,10 @@ impl PrequalPicker {
                 continue;
             }
             let index = position as usize;
-            let failing =
-                self.shared.estimates[index].is_failing(request.now, self.shared.settings.decay);
+            let known = self.shared.known.get(index)?;
+            let failing = known.estimate.is_failing(request.now, self.shared.settings.decay);
             let in_flight = loads.get(index)?.in_flight();
-            let next = (failing, load_per_weight(in_flight, self.shared.weights[index]));
+            let next = (failing, load_per_weight(in_flight, known.weight));
             match first {
                 None => first = Some((position, next)),
                 // The first one drawn wins a tie: it was drawn in proportion to the weights.
@@ -487,7 +499,7 @@ impl PrequalPicker {
     /// The answer that the endpoint would give, by what we have seen of it.
     fn estimate(&self, position: u32, load: &Load, now: Instant) {
         let in_flight = load.in_flight();
-        let Some(estimate) = self.shared.estimates.get(position as usize) else { return };
+        let Some(Known { estimate, .. }) = self.shared.known.get(position as usize) else { return };
         let latency = match estimate.measured.at(in_flight, now, self.shared.settings.decay) {
             Some(latency) => latency,
             // It has answered before, and does not now.
@@ -501,23 +513,20 @@ impl PrequalPicker {
     /// The worst or the oldest answer goes.
     fn remove(&self, now: Instant, loads: &[Arc<Load>], rng: &mut Rng) {
         let pool = &self.shared.pool;
-        let oldest = rng.below(2) == 0;
-        let mut worst: Option<(Contender, Place)> = None;
-        let mut earliest: Option<(Instant, Place)> = None;
+        if rng.below(2) == 0 {
+            return pool.remove_oldest();
+        }
+        let moment = (now, self.shared.seen.hot_beyond());
+        let mut worst: Option<(Rank, Place)> = None;
         for place in pool.places() {
-            if oldest {
-                let at = self.shared.estimates[place.position as usize].answered_at();
-                if earliest.is_none_or(|(earliest, _)| at < earliest) {
-                    earliest = Some((at, place));
-                }
-            } else if let Some(next) = self.shared.contender(place.position, now, loads)
-                && worst.as_ref().is_none_or(|(worst, _)| next.compare(worst).is_gt())
+            let next = self.shared.contender(place.position, moment, loads, Rank::WORST);
+            if let Some(Contender { rank, .. }) = next
+                && worst.is_none_or(|(worst, _)| rank > worst)
             {
-                worst = Some((next, place));
+                worst = Some((rank, place));
             }
         }
-        let removed = earliest.map(|(_, place)| place).or(worst.map(|(_, place)| place));
-        removed.into_iter().for_each(|place| pool.clear(place));
+        worst.into_iter().for_each(|(_, place)| pool.clear(place));
     }
 }
 
@@ -536,8 +545,8 @@ struct Watch {
 impl Tracker for Watch {
     fn report(&self, report: &Report) {
         let settings = &self.shared.settings;
-        if let Some(estimate) = self.shared.estimates.get(self.position as usize) {
-            estimate.report(report, settings.decay, !settings.probes);
+        if let Some(known) = self.shared.known.get(self.position as usize) {
+            known.estimate.report(report, settings.decay, !settings.probes);
         }
     }
 

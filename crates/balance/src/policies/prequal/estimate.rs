@@ -1,7 +1,4 @@
-use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use model::{Instant, LatencyByLoad, Outcome, ProbeAnswer, Report};
@@ -11,10 +8,8 @@ use model::{Instant, LatencyByLoad, Outcome, ProbeAnswer, Report};
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Estimate {
-    /// Its last answer: requests in flight and microseconds, 32 bits each.
+    /// Its last answer: requests in flight and the grade of the latency, 32 bits each.
     answer: AtomicU64,
-    /// When that came, in nanoseconds.
-    answered_at: AtomicU64,
     /// The share of its requests that failed lately, as an `f32`, and the millisecond of which that
     /// holds; 0 if none failed.
     failing: AtomicU64,
@@ -42,16 +37,11 @@ impl Estimate {
         let latency = u32::try_from(answer.latency.as_micros()).unwrap_or(u32::MAX);
         // Room for uses to count up.
         let in_flight = answer.in_flight.min(u32::MAX / 2);
-        self.answer.store(u64::from(in_flight) << 32 | u64::from(latency), Relaxed);
-        self.answered_at.store(answer.now.as_nanos(), Release);
+        self.answer.store(u64::from(in_flight) << 32 | u64::from(grade(latency)), Relaxed);
     }
 
-    pub(super) fn answered_at(&self) -> Instant {
-        Instant::from_nanos(self.answered_at.load(Acquire))
-    }
-
-    /// Requests in flight, those that came by our own uses of the answer included, and the latency
-    /// in microseconds.
+    /// Requests in flight, those that came by our own uses of the answer included, and the grade of
+    /// the latency.
     pub(super) fn known(&self) -> (u32, u32) {
         let answer = self.answer.load(Relaxed);
         ((answer >> 32) as u32, answer as u32)
@@ -62,8 +52,10 @@ impl Estimate {
         self.answer.fetch_add(ONE_IN_FLIGHT, Relaxed);
     }
 
+    #[inline]
     pub(super) fn is_failing(&self, now: Instant, decay: Duration) -> bool {
         let packed = self.failing.load(Relaxed);
+        // Mostly none has failed, and that is all that there is to do for it.
         packed != 0 && share(packed, now, decay) > FAILING
     }
 
@@ -100,11 +92,23 @@ impl Estimate {
     }
 }
 
+/// Latencies that a measurement does not tell apart are alike: there are two grades for each
+/// doubling. (The paper compares them exactly. Means of few requests differ by more than a grade by
+/// chance, and going after that makes queues and ignores weights.)
+fn grade(latency_us: u32) -> u32 {
+    if latency_us < 2 {
+        return latency_us;
+    }
+    let doublings = latency_us.ilog2();
+    doublings * 2 + (latency_us >> (doublings - 1) & 1)
+}
+
 fn pack(share: f32, now: Instant) -> u64 {
     u64::from(share.to_bits()) << 32 | u64::from(milliseconds(now))
 }
 
 /// What is left of the share: e^-age by its first terms, which is the same on every machine.
+#[inline(never)]
 fn share(packed: u64, now: Instant, decay: Duration) -> f32 {
     if packed == 0 {
         return 0.0;
@@ -160,10 +164,16 @@ mod tests {
         let latency = Duration::from_millis(3);
         estimate.answer(&ProbeAnswer { now: at(3), in_flight: u32::MAX, latency });
         estimate.used();
-        assert_eq!(estimate.known(), (u32::MAX / 2 + 1, 3000));
+        assert_eq!(estimate.known(), (u32::MAX / 2 + 1, grade(3000)));
         estimate.answer(&ProbeAnswer { now: at(4), in_flight: 2, latency: Duration::MAX });
         estimate.used();
-        assert_eq!((estimate.known(), estimate.answered_at()), ((3, u32::MAX), at(4)));
+        assert_eq!(estimate.known(), (3, grade(u32::MAX)));
+    }
+
+    #[test]
+    fn latencies_of_a_grade_are_alike() {
+        let grades = [0, 1, 2, 3, 4, 5, 6, 8, 1000, 1024, 1535, 1536, u32::MAX].map(grade);
+        assert_eq!(grades, [0, 1, 2, 3, 4, 4, 5, 6, 19, 20, 20, 21, 63]);
     }
 
     #[test]
