@@ -484,9 +484,11 @@ impl<'a> Simulation<'a> {
         };
         let endpoints = self.servers.iter().zip(&picks).map(reported).collect();
         // A policy that fills endpoints in order owes nothing to the last ones, and one that stays
-        // in its zone nothing to the others.
+        // in its zone nothing to the others. One that asks who is quickest owes nothing to a group
+        // that is many times as slow by itself.
         let is_local = |(name, _): &(String, _)| name == "zone";
         let spreads = policy != "first_available"
+            && (policy != "prequal" || self.scenario.endpoints.len() == 1)
             && !services[0].settings().policy.options.iter().any(is_local);
         let exempt = self.still_afflicted();
         let imbalance = self.imbalance(&picks);

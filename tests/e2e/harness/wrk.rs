@@ -3,8 +3,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::program::signal;
 
-/// `wrk` at full speed in the background.
-pub struct Wrk(Child);
+/// `wrk` at full speed in the background; ended at the latest when this is dropped, so that a test
+/// that fails leaves no load behind.
+pub struct Wrk(Option<Child>);
 
 /// What it counted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,21 +34,24 @@ impl Wrk {
             .stderr(Stdio::piped())
             .spawn()
             .expect("wrk is installed by ./test");
-        Wrk(child)
+        Wrk(Some(child))
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_none()
+        self.0.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
     /// Ends it before its time; it reports what it did until then.
     pub fn stop(self) -> Load {
-        signal(self.0.id(), "INT");
+        if let Some(child) = &self.0 {
+            signal(child.id(), "INT");
+        }
         self.finish()
     }
 
-    pub fn finish(self) -> Load {
-        let output = self.0.wait_with_output().unwrap();
+    pub fn finish(mut self) -> Load {
+        let child = self.0.take().expect("it is ended only once");
+        let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{text}");
         let mut load = Load::default();
@@ -65,6 +69,15 @@ impl Wrk {
         }
         assert!(load.requests > 0, "{text}");
         load
+    }
+}
+
+impl Drop for Wrk {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
