@@ -80,9 +80,7 @@ pub(crate) async fn settle(
         Acquired::Full(rejection) => return Err(Refusal::Full(rejection)),
         Acquired::NoEndpoint => return Err(Refusal::NoEndpoint),
     };
-    let timeout = service.settings().queue.as_ref().map_or_else(Default::default, |q| q.timeout);
-    let queue_at = waiting.since() + timeout;
-    client.ticket.set_deadline(queue_at.min(total_at));
+    client.ticket.set_deadline(waiting.until().min(total_at));
     let mut waiting = waiting;
     let ended = poll_fn(|cx| client.poll(cx, &mut waiting)).await;
     match ended {

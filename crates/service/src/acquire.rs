@@ -42,14 +42,19 @@ impl Service {
     /// As [`Service::pick`], but with a queue it may be a place in it that is answered.
     /// `priority`: 0 (first) to 9.
     pub fn acquire(&self, request: &Request<'_>, priority: u8, rng: &mut Rng) -> Acquired {
-        match self.pick_now(request, rng) {
-            Ok(pick) => Acquired::Picked(pick),
-            Err(Miss::NoEndpoint) => Acquired::NoEndpoint,
-            Err(Miss::Rejected(rejection)) => Acquired::Full(rejection),
-            Err(Miss::Full(choice, counted)) => {
-                self.enter(request, priority, Some(choice), counted, rng)
+        for _ in 0..LOOKS_MAX {
+            let (choice, counted) = match self.pick_now(request, rng) {
+                Ok(pick) => return Acquired::Picked(pick),
+                Err(Miss::NoEndpoint) => return Acquired::NoEndpoint,
+                Err(Miss::Rejected(rejection)) => return Acquired::Full(rejection),
+                Err(Miss::Full(choice, counted)) => (choice, counted),
+            };
+            if let Some(acquired) = self.enter(request, priority, Some(choice), counted, rng) {
+                return acquired;
             }
         }
+        self.origin.gate.reject(Rejection::Concurrency);
+        Acquired::Full(Rejection::Concurrency)
     }
 
     /// As [`Service::resume`], but a session waits for its endpoint in the queue, if there is one
@@ -216,6 +221,7 @@ impl Service {
         Err(choice.and_then(|position| snapshot.endpoints().get(position as usize)).cloned())
     }
 
+    /// `None`: what was in the way is there no more, as the limits were taken away meanwhile.
     fn enter(
         &self,
         request: &Request<'_>,
@@ -223,7 +229,7 @@ impl Service {
         choice: Option<Arc<EndpointHandle>>,
         counted: Counted,
         rng: &mut Rng,
-    ) -> Acquired {
+    ) -> Option<Acquired> {
         let gate = &self.origin.gate;
         let refused = |rejection: Option<Rejection>| {
             gate.uncount(counted);
@@ -241,8 +247,12 @@ impl Service {
         let line = gate.lock();
         // Read under the lock: what is published from here on is told to those who wait.
         let snapshot = self.snapshot.load();
-        let Some(queue) = snapshot.limits().and_then(|limits| limits.queue.as_ref()) else {
-            return refused(Some(Rejection::Concurrency));
+        let Some(limits) = snapshot.limits() else {
+            gate.uncount(counted);
+            return None;
+        };
+        let Some(queue) = limits.queue.as_ref() else {
+            return Some(refused(Some(Rejection::Concurrency)));
         };
         let start = rng.next_u64();
         let target = match queue.per {
@@ -263,12 +273,12 @@ impl Service {
             exclude: request.exclude,
             counted,
         };
-        match Gate::enter(&self.origin, line, &snapshot, queue, wish, start) {
+        Some(match Gate::enter(&self.origin, line, &snapshot, queue, wish, start) {
             Entered::Picked(pick) => Acquired::Picked(pick),
             Entered::Waits(waiting) => Acquired::Waits(waiting),
             Entered::Full => refused(Some(Rejection::QueueFull)),
             Entered::Closed => refused(None),
-        }
+        })
     }
 
     /// `None`: there is no queue, or no place in it, or the endpoint leaves.

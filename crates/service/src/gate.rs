@@ -340,6 +340,11 @@ impl Waiting {
         self.waiter.since
     }
 
+    /// When it has waited for as long as the queue that it joined lets it.
+    pub fn until(&self) -> Instant {
+        self.waiter.until
+    }
+
     /// The one endpoint that it came for, by its key; `None`: any.
     pub fn target(&self) -> Option<u64> {
         self.waiter.target.as_ref().map(|target| target.key)

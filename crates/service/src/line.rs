@@ -41,6 +41,8 @@ pub(crate) struct Rank {
 pub(crate) struct Waiter {
     pub(crate) rank: Rank,
     pub(crate) since: Instant,
+    /// How long it may wait, whatever becomes of the queue meanwhile.
+    pub(crate) until: Instant,
     /// The one that it waits for; `None`: any.
     pub(crate) target: Option<Arc<EndpointHandle>>,
     /// It is of a session: its endpoint may be drained.
@@ -96,6 +98,7 @@ impl Line {
         let waiter = Arc::new(Waiter {
             rank: Rank { turn, number: self.count },
             since: wish.now,
+            until: wish.now + timeout,
             target: wish.target,
             session: wish.session,
             exclude: wish.exclude.into(),

@@ -156,3 +156,50 @@ fn nobody_who_waits_is_forgotten() {
         }
     }
 }
+
+/// Limits come and go, and with them the queue: who comes in that moment neither finds a limit
+/// that is no more, nor waits for no time at all.
+#[test]
+fn nobody_is_turned_away_when_limits_come_and_go() {
+    let limited = spec(1, QueueSpec { max: 1000, ..QueueSpec::default() });
+    let free = ServiceSpec { limits: ServiceLimitSpec::default(), queue: None, ..limited.clone() };
+    let service = Service::new(&limited, Arc::new(NoEvents), Instant::ZERO, 1);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let worker = |number: u64| {
+            let service = &service;
+            move || {
+                let mut rng = Rng::from_seed(number);
+                for _ in 0..200_000 {
+                    let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
+                    match service.acquire(&request, 5, &mut rng) {
+                        Acquired::Picked(pick) => drop(pick),
+                        Acquired::Waits(waiting) => {
+                            let longest = waiting.until().since(waiting.since());
+                            assert_eq!(longest, QueueSpec::default().timeout);
+                            drop(wait(waiting).expect("the service is open"));
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        };
+        let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
+        let control = scope.spawn(|| {
+            let mut rounds = 0;
+            while !done.load(Relaxed) {
+                rounds += 1;
+                service.update(&free, Instant::ZERO);
+                service.update(&limited, Instant::ZERO);
+            }
+            rounds
+        });
+        let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+        done.store(true, Relaxed);
+        assert!(control.join().unwrap() > 10);
+        ended.into_iter().for_each(|end| end.unwrap());
+    });
+    assert_eq!(service.queued(), 0);
+    let status = service.status();
+    assert!(status.endpoints.iter().all(|e| e.in_flight == 0 && e.queued == 0));
+}
