@@ -306,3 +306,78 @@ fn limits_of_the_service_break_the_circuit() {
     assert_eq!(Client::get(web.address, "/3").status, 200);
     assert_eq!(rejected(&web.program, "requests"), 1);
 }
+
+#[test]
+fn a_stop_serves_who_waits_and_tells_the_rest_when_its_grace_is_over() {
+    let gated = Gated::new();
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut program = Evenkeel::run(&format!(
+        "stop_grace: 3s\nlisteners: {{ web: {{ bind: {address}, service: app }} }}\n\
+         services:\n  app:\n    endpoints: [ {} ]\n    health: off\n    {ONE}    queue: {{ timeout: 60s }}\n",
+        gated.replica.address
+    ));
+    let first = ask(address, "/0", "");
+    gated.until_arrived(1);
+    let second = ask(address, "/1", "");
+    until_queued(&program, 1);
+    let third = ask(address, "/2", "");
+    until_queued(&program, 2);
+    program.signal("TERM");
+    gated.open(1);
+    assert_eq!(text(first), (200, "/0".into()));
+    gated.until_arrived(2);
+    // Neither the one in flight nor the one that waits is left without an answer.
+    let answers = [second, third].map(|answer| answer.join().unwrap());
+    assert_eq!(answers.map(|answer| answer.status), [503, 503]);
+    assert_eq!(program.wait_exit(), Some(0), "{}", program.log());
+    assert_eq!(gated.arrived(), ["/0", "/1"]);
+}
+
+/// An upgraded connection holds its slot for as long as it lives, however it ends.
+#[test]
+fn a_tunnel_holds_its_slot_until_it_ends() {
+    const UPGRADE: &str =
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
+    let replica = Replica::raw(|connection| {
+        while let Some(line) = connection.line() {
+            let answer = match line.as_str() {
+                "" => {
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+                }
+                "end" => return,
+                "echo" => "echo\r\n",
+                _ => continue,
+            };
+            if connection.send(answer).is_err() {
+                return;
+            }
+        }
+    });
+    let listener = "timeouts: { stream_idle: 1s }";
+    let web = Web::start(&[&replica], listener, &format!("{ONE}queue: {{ timeout: 60s }}"));
+    let open = || {
+        let mut tunnel = Client::connect(web.address);
+        tunnel.send(UPGRADE).unwrap();
+        tunnel
+    };
+    let works = |tunnel: &mut Client| {
+        while tunnel.line().expect("the head of a 101") != "" {}
+        tunnel.send("echo\r\n").unwrap();
+        assert_eq!(tunnel.line().unwrap(), "echo");
+    };
+    let mut tunnel = open();
+    works(&mut tunnel);
+    for end in ["client", "replica", "idle"] {
+        let mut next = open();
+        until_queued(&web.program, 1);
+        match end {
+            "client" => drop(tunnel),
+            "replica" => tunnel.send("end\r\n").unwrap(),
+            _ => {}
+        }
+        works(&mut next);
+        tunnel = next;
+    }
+    drop(tunnel);
+    until("nothing in flight", || web.in_flight() == 0);
+}

@@ -191,7 +191,8 @@ impl Forward<'_> {
         if waits {
             scratch.record.queued += self.now().since(now);
         }
-        settled
+        // Whoever ends at the same moment may have handed it over: too late to begin anything.
+        if self.down.ticket.must_close() { Err(Refusal::Closed) } else { settled }
     }
 
     /// No endpoint can take it. `last`: how the attempt before failed.
@@ -202,10 +203,11 @@ impl Forward<'_> {
         last: Option<(u16, &'static str)>,
     ) -> Next {
         match (refusal, last) {
-            (Refusal::ClientGone | Refusal::Closed, _) => {
+            (Refusal::ClientGone, _) => {
                 scratch.record.failed(0, refusal.reason());
                 Next::Reset
             }
+            (Refusal::Closed, _) => self.down.fail(scratch, 503, refusal.reason()).await,
             (Refusal::TotalTimeout, _) => self.down.fail(scratch, 504, refusal.reason()).await,
             (_, Some((status, error))) => self.down.fail(scratch, status, error).await,
             (_, None) => self.down.fail(scratch, 503, refusal.reason()).await,
