@@ -361,7 +361,7 @@ fn a_tunnel_holds_its_slot_until_it_ends() {
         tunnel
     };
     let works = |tunnel: &mut Client| {
-        while tunnel.line().expect("the head of a 101") != "" {}
+        while !tunnel.line().expect("the head of a 101").is_empty() {}
         tunnel.send("echo\r\n").unwrap();
         assert_eq!(tunnel.line().unwrap(), "echo");
     };

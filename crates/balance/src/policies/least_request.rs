@@ -107,23 +107,35 @@ impl Picker for LeastRequestPicker {
 }
 
 impl LeastRequestPicker {
+    /// One that rests only if all do: most of the time nobody does, and then one look is enough.
     fn best_of_all(
         &self,
         request: &PickRequest<'_>,
         loads: &[Arc<Load>],
         rng: &mut Rng,
     ) -> Option<u32> {
+        let best = self.least_of(request, loads, rng, |_| true)?;
+        if !rests(best, request.now, loads) {
+            return Some(best);
+        }
+        let is_ready = |position| !rests(position, request.now, loads);
+        self.least_of(request, loads, rng, is_ready).or(Some(best))
+    }
+
+    fn least_of(
+        &self,
+        request: &PickRequest<'_>,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Option<u32> {
         let mut best: Option<Contender> = None;
         let mut tied_weight = 0;
         for (position, weight) in self.usable.entries() {
-            if request.exclude.contains(position) {
+            if request.exclude.contains(position) || !is_wanted(*position) {
                 continue;
             }
-            let mut next = Contender::new(*position, *weight, loads);
-            // Only whoever would be taken is asked whether it rests.
-            if best.is_none_or(|best| next.compare(best).is_le()) {
-                next.rests = rests(*position, request.now, loads);
-            }
+            let next = Contender::new(*position, *weight, loads);
             match best.map(|best| next.compare(best)) {
                 None | Some(std::cmp::Ordering::Less) => {
                     best = Some(next);
@@ -151,6 +163,8 @@ impl LeastRequestPicker {
         let mut drawn = [0; CHOICES_MAX];
         let mut count = 0;
         let mut best: Option<Contender> = None;
+        // It asked to be left alone: whoever did not is better.
+        let mut best_rests = false;
         for _ in 0..self.choices * DRAWS_PER_CHOICE {
             let position = self.table.draw(rng)?;
             if drawn[..count].contains(&position) || request.exclude.contains(&position) {
@@ -159,10 +173,14 @@ impl LeastRequestPicker {
             drawn[count] = position;
             count += 1;
             // The first drawn wins a tie: it was drawn in proportion to the weights.
-            let mut next = Contender::new(position, self.weights[position as usize], loads);
-            next.rests = rests(position, request.now, loads);
-            if best.is_none_or(|best| next.compare(best).is_lt()) {
-                best = Some(next);
+            let next = Contender::new(position, self.weights[position as usize], loads);
+            let next_rests = rests(position, request.now, loads);
+            let is_better = best.is_none_or(|best| match next_rests == best_rests {
+                true => next.compare(best).is_lt(),
+                false => best_rests,
+            });
+            if is_better {
+                (best, best_rests) = (Some(next), next_rests);
             }
             if count == self.choices {
                 break;
@@ -180,8 +198,6 @@ fn rests(position: u32, now: Instant, loads: &[Arc<Load>]) -> bool {
 struct Contender {
     position: u32,
     weight: u16,
-    /// It asked to be left alone.
-    rests: bool,
     /// Twice what it has in flight, plus one; 0 while idle.
     load: u64,
 }
@@ -190,14 +206,14 @@ impl Contender {
     fn new(position: u32, weight: u16, loads: &[Arc<Load>]) -> Self {
         let in_flight = loads.get(position as usize).map_or(0, |load| load.in_flight());
         let load = if in_flight == 0 { 0 } else { u64::from(in_flight) * 2 + 1 };
-        Self { position, weight, rests: false, load }
+        Self { position, weight, load }
     }
 
-    /// Which of the two has less to do for its weight, without dividing; who rests comes last.
+    /// Which of the two has less to do for its weight, without dividing.
     fn compare(self, other: Contender) -> std::cmp::Ordering {
         let (ours, theirs) =
             (self.load * u64::from(other.weight), other.load * u64::from(self.weight));
-        self.rests.cmp(&other.rests).then(ours.cmp(&theirs))
+        ours.cmp(&theirs)
     }
 }
 
