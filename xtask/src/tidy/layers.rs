@@ -17,9 +17,10 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("proxy",     &["model", "route", "wire", "service"]),
     ("discovery", &["model", "wire", "service"]),
     ("runner",    &["model", "service"]),
+    ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "proxy", "discovery", "runner", "admin", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
     ("xtask",     &[]),
 ];
 
