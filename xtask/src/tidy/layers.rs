@@ -1,5 +1,6 @@
 //! Who may depend on whom: `evenkeel` -> {`proxy`, `discovery`, `runner`, `admin`, `sim`} ->
-//! `service` -> {`balance`, `health`}; `route`, `wire` and `config` are leaves over `model`.
+//! `service` -> {`balance`, `health`}; `route`, `wire` and `config` are leaves over `model`;
+//! `compose` reads with `config` and asks engines, beside them.
 
 use super::Finding;
 use crate::tree::{Dependency, Package, Tree};

@@ -457,9 +457,11 @@ fn balancing(keys: &Keys<'_>, service: &Service, context: &Context<'_>) -> Balan
             balancing.protocol = match value.as_str() {
                 "http" => Some(AppProtocol::Http),
                 "tcp" => Some(AppProtocol::Tcp),
+                // Of a datagram port, which says so itself.
+                "udp" => None,
                 other => {
                     let message =
-                        format!("label {label} must be http or tcp, not {}", quoted(other));
+                        format!("label {label} must be http, tcp or udp, not {}", quoted(other));
                     context.report.error(keys.span, message);
                     None
                 }
