@@ -12,6 +12,9 @@ mod e2e {
     mod affinity;
     mod bulk;
     mod command_line;
+    mod compose;
+    mod compose_interoperation;
+    mod compose_registry;
     mod docker;
     mod docker_compose;
     mod docker_events;

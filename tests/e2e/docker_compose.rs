@@ -118,13 +118,13 @@ fn docker_example_with_labels() {
     });
 }
 
-struct Example {
-    engine: Engine,
-    folder: Folder,
+pub struct Example {
+    pub engine: Engine,
+    pub folder: Folder,
 }
 
 impl Example {
-    fn start(example: &str) -> Option<Example> {
+    pub fn start(example: &str) -> Option<Example> {
         find("docker-compose")?;
         let redis = find("redis-server")?;
         let modules = ["-c", "import flask, redis, os; print(os.path.dirname(flask.__path__[0]))"];

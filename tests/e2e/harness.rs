@@ -10,6 +10,7 @@ pub mod peer;
 pub mod program;
 pub mod recorded_engine;
 pub mod replica;
+pub mod site;
 pub mod streams;
 pub mod wait;
 pub mod web;

@@ -90,9 +90,9 @@ impl std::error::Error for Defects {}
 
 /// A place in the text, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Span {
-    pub(crate) start: u32,
-    pub(crate) end: u32,
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
 }
 
 /// Errors, and warnings, reported for one text, so that a file that is wrong throughout neither fills the
@@ -100,7 +100,7 @@ pub(crate) struct Span {
 const DEFECTS_MAX: usize = 100;
 
 /// Where defects are gathered while a text is read.
-pub(crate) struct Report<'a> {
+pub struct Report<'a> {
     source: Source<'a>,
     file: Arc<str>,
     /// Apart, so that no number of warnings crowds out an error.
@@ -110,7 +110,7 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub(crate) fn new(source: Source<'a>) -> Self {
+    pub fn new(source: Source<'a>) -> Self {
         let file = source.name.into();
         Self {
             source,
@@ -121,16 +121,11 @@ impl<'a> Report<'a> {
         }
     }
 
-    pub(crate) fn error(&self, span: Span, message: impl Into<String>) {
+    pub fn error(&self, span: Span, message: impl Into<String>) {
         self.add(Severity::Error, span, message.into(), None);
     }
 
-    pub(crate) fn error_help(
-        &self,
-        span: Span,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    pub fn error_help(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.add(
             Severity::Error,
             span,
@@ -139,18 +134,18 @@ impl<'a> Report<'a> {
         );
     }
 
-    pub(crate) fn warning(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+    pub fn warning(&self, span: Span, message: impl Into<String>, help: impl Into<String>) {
         self.add(Severity::Warning, span, message.into(), Some(help.into()));
     }
 
     /// The line of a place, from 1.
-    pub(crate) fn line(&self, span: Span) -> usize {
+    pub fn line(&self, span: Span) -> usize {
         Place::of(self.source.text, span).line
     }
 
     /// The place of byte `at` of a scalar whose text is `text`, if it is written there as it is
     /// (in quotes or not), else the scalar's own place.
-    pub(crate) fn inside(&self, span: Span, text: &str, at: usize) -> Span {
+    pub fn inside(&self, span: Span, text: &str, at: usize) -> Span {
         let written = self.source.text.get(span.start as usize..span.end as usize);
         match written.and_then(|written| written.find(text)) {
             Some(offset) => {
@@ -162,12 +157,12 @@ impl<'a> Report<'a> {
     }
 
     /// How many errors there are so far: equal before and after reading something that is right.
-    pub(crate) fn errors(&self) -> usize {
+    pub fn errors(&self) -> usize {
         self.errors.borrow().len() + self.errors_hidden.get()
     }
 
     /// Whether more errors would only be counted: costly suggestions can be left out.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.errors.borrow().len() >= DEFECTS_MAX
     }
 
@@ -209,7 +204,7 @@ impl<'a> Report<'a> {
     }
 
     /// The warnings if there is no error, else everything; in the order of the text.
-    pub(crate) fn finish(self) -> Result<Vec<Defect>, Defects> {
+    pub fn finish(self) -> Result<Vec<Defect>, Defects> {
         let mut found = self.errors.take();
         if let (hidden @ 1.., Some((_, last))) = (self.errors_hidden.get(), found.last_mut()) {
             last.message += &format!(" (and {hidden} more errors)");

@@ -32,6 +32,11 @@ const REFUSED: [&str; 4] = ["endpoints", "run", "discover", "services"];
 /// Routes of their own: `evenkeel.routes.NAME.host`.
 const ROUTES: &str = "routes";
 
+/// Whether a label of this first level is a key of a service that a container may speak for.
+pub fn is_service_key(key: &str) -> bool {
+    keys::SERVICE.key(key).is_some() && !REFUSED.contains(&key) && !ENDPOINT.contains(&key)
+}
+
 /// What is wrong with a label, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelDefect {

@@ -11,7 +11,7 @@
 
 mod address;
 mod decode;
-mod defect;
+pub mod defect;
 mod difference;
 mod fields;
 mod keys;
@@ -21,7 +21,7 @@ mod reference;
 mod schema;
 pub mod suggest;
 mod table;
-mod tree;
+pub mod tree;
 mod units;
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub use address::{parse_bind, parse_endpoint_address};
 pub use decode::route_matchers;
 pub use defect::{Defect, Defects, Severity};
 pub use difference::{Changes, Difference, difference};
-pub use labels::{LABEL_PREFIX, LabelDefect, read_labels};
+pub use labels::{LABEL_PREFIX, LabelDefect, is_service_key, read_labels};
 pub use redact::redacted;
 pub use reference::reference_markdown;
 pub use schema::json_schema;

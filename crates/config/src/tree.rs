@@ -20,13 +20,13 @@ const DEPTH_MAX: usize = 32;
 const NODES_MAX: usize = 1_000_000;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) span: Span,
-    pub(crate) value: Value,
+pub struct Node {
+    pub span: Span,
+    pub value: Value,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
     Scalar {
         text: Box<str>,
         /// Without quotes.
@@ -37,21 +37,21 @@ pub(crate) enum Value {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) key: Box<str>,
-    pub(crate) key_span: Span,
-    pub(crate) value: Node,
+pub struct Entry {
+    pub key: Box<str>,
+    pub key_span: Span,
+    pub value: Node,
 }
 
 impl Node {
     /// Written as nothing, `~` or `null`.
-    pub(crate) fn is_null(&self) -> bool {
+    pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true }
             if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// What it is, in a sentence: "..., not a list".
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "nothing".into(),
             Value::Scalar { text, .. } => quoted(text),
@@ -70,7 +70,7 @@ impl Node {
 }
 
 /// Text in a message: between backticks, cut if long, on one line.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     const CHARS_MAX: usize = 60;
     let mut shown: String =
         text.chars().take(CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
@@ -81,7 +81,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 /// The tree of a text; `None` after a defect that leaves nothing to look at.
-pub(crate) fn read(text: &str, report: &Report<'_>) -> Option<Node> {
+pub fn read(text: &str, report: &Report<'_>) -> Option<Node> {
     if text.len() > TEXT_BYTES_MAX {
         let limit = TEXT_BYTES_MAX / (1024 * 1024);
         report.error(Span::default(), format!("the text is longer than {limit} MiB"));

@@ -41,6 +41,7 @@ impl AdminAddress {
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct AdminClient {
     /// `host:port`
     authority: String,
@@ -48,6 +49,11 @@ pub(crate) struct AdminClient {
 }
 
 impl AdminClient {
+    /// Of a balancer that we have started ourselves: on this machine, without a token.
+    pub(crate) fn at(address: std::net::SocketAddr) -> Self {
+        Self { authority: address.to_string(), token: None }
+    }
+
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         self.ask("GET", path, None)
     }
@@ -56,9 +62,29 @@ impl AdminClient {
         self.ask("POST", path, body)
     }
 
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.ask("PATCH", path, Some(body))
+    }
+
+    /// Puts a configuration in force; the answer says what changed, or why nothing did.
+    pub(crate) fn post_config(&self, text: &str) -> Result<Value, Failure> {
+        self.ask_text("POST", "/v1/config", "application/yaml", text)
+    }
+
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.ask_text(method, path, "application/json", &body)
+    }
+
+    fn ask_text(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Result<Value, Failure> {
         let authority = &self.authority;
-        let answer = self.exchange(method, path, body).map_err(|error| match error.kind() {
+        let answer = self.exchange(method, path, content_type, body).map_err(|error| match error.kind() {
             ErrorKind::ConnectionRefused => Failure::Job(format!(
                 "nothing listens on {authority}; is `evenkeel run` running, with `admin` in its \
                  configuration? --admin says where"
@@ -82,18 +108,23 @@ impl AdminClient {
         }
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Vec<u8>> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: &str,
+    ) -> io::Result<Vec<u8>> {
         let mut stream = connect(&self.authority)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        let body = body.map(Value::to_string).unwrap_or_default();
         // HTTP/1.0, so that the answer is not chunked and the connection ends with it.
         let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n", self.authority);
         if let Some(token) = &self.token {
             request += &format!("Authorization: Bearer {token}\r\n");
         }
         if !body.is_empty() {
-            request += "Content-Type: application/json\r\n";
+            request += &format!("Content-Type: {content_type}\r\n");
         }
         request += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes())?;

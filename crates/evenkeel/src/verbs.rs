@@ -1,16 +1,25 @@
 //! The verbs: one file and one line in [`VERBS`] each.
 
+mod autoscale;
 mod check;
+mod deploy;
+mod down;
 mod drain;
 mod echo;
+mod logs;
 mod policies;
 mod proxy;
+mod ps;
+mod pull;
+mod push;
 mod run;
 mod scale;
 mod schema;
 mod simulate;
 mod status;
+mod stop;
 mod undrain;
+mod up;
 mod watchdog;
 mod watcher;
 
@@ -27,6 +36,15 @@ static VERBS: &[Entry] = &[
     entry::<scale::Scale>(),
     entry::<drain::Drain>(),
     entry::<undrain::Undrain>(),
+    entry::<up::Up>(),
+    entry::<ps::Ps>(),
+    entry::<logs::Logs>(),
+    entry::<deploy::Deploy>(),
+    entry::<autoscale::Autoscale>(),
+    entry::<stop::Stop>(),
+    entry::<down::Down>(),
+    entry::<pull::Pull>(),
+    entry::<push::Push>(),
     entry::<policies::Policies>(),
     entry::<simulate::Simulate>(),
     entry::<schema::Schema>(),

@@ -1,5 +1,6 @@
 //! Who may depend on whom: `evenkeel` -> {`proxy`, `discovery`, `runner`, `admin`, `sim`} ->
-//! `service` -> {`balance`, `health`}; `route`, `wire` and `config` are leaves over `model`.
+//! `service` -> {`balance`, `health`}; `route`, `wire` and `config` are leaves over `model`;
+//! `compose` reads with `config` and asks engines, beside them.
 
 use super::Finding;
 use crate::tree::{Dependency, Package, Tree};
@@ -17,9 +18,10 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("proxy",     &["model", "route", "wire", "service"]),
     ("discovery", &["model", "wire", "service"]),
     ("runner",    &["model", "service"]),
+    ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "proxy", "discovery", "runner", "admin", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
     ("xtask",     &[]),
 ];
 

@@ -1,16 +1,26 @@
+use std::time::Duration;
+
+use compose::plan::Wanted;
 use serde_json::json;
 
 use super::Verb;
 use crate::client::{AdminAddress, segment};
 use crate::failure::Failure;
 use crate::output::say;
+use crate::stack::{ComposeFile, Stack, UpOptions, block_on};
 
-/// Change how many replicas of a service run, until the file says otherwise
+/// Change how many replicas of a service run: of a running balancer, or with -f of a Compose file
 #[derive(clap::Args)]
 pub(super) struct Scale {
     /// The service and the number, e.g. `web=6`
     #[arg(value_name = "SERVICE=N", value_parser = parse)]
     target: (String, usize),
+    /// The Compose file whose containers are meant
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<std::path::PathBuf>,
+    /// Its project's name
+    #[arg(short, long, value_name = "NAME", env = "COMPOSE_PROJECT_NAME")]
+    project: Option<String>,
     #[command(flatten)]
     admin: AdminAddress,
 }
@@ -20,6 +30,10 @@ impl Verb for Scale {
 
     fn run(self) -> Result<(), Failure> {
         let (service, replicas) = self.target;
+        if let Some(file) = self.file {
+            let stack = ComposeFile::of(file, self.project).open(std::slice::from_ref(&service))?;
+            return containers(&stack, service, replicas);
+        }
         let path = format!("/v1/services/{}/scale", segment(&service));
         let answer = self.admin.client()?.post(&path, Some(&json!({ "replicas": replicas })))?;
         let replicas = answer["replicas"].as_u64().unwrap_or(replicas as u64);
@@ -28,7 +42,31 @@ impl Verb for Scale {
     }
 }
 
-fn parse(text: &str) -> Result<(String, usize), String> {
+/// Only this service is touched, and of it only the number.
+fn containers(stack: &Stack, service: String, replicas: usize) -> Result<(), Failure> {
+    block_on(async {
+        let all = Stack::counts(&stack.containers().await?);
+        let mut scales = all;
+        scales.insert(service.clone(), replicas);
+        let options = UpOptions {
+            wanted: Wanted { services: [service.clone()].into(), scales, ..Wanted::default() },
+            within: WITHIN,
+            ..UpOptions::default()
+        };
+        let done = stack.up(&options).await?;
+        for unwell in &done.unwell {
+            anstream::eprintln!("{unwell}");
+        }
+        let plural = if replicas == 1 { "" } else { "s" };
+        say(&format!("service {service}: {replicas} container{plural}"))?;
+        if done.unwell.is_empty() { Ok(()) } else { Err(Failure::Said) }
+    })
+}
+
+/// How long a new container may take to be well.
+const WITHIN: Duration = Duration::from_secs(60);
+
+pub(super) fn parse(text: &str) -> Result<(String, usize), String> {
     let wrong = || format!("write SERVICE=N, e.g. web=6, instead of {text}");
     let (service, replicas) = text.split_once('=').ok_or_else(wrong)?;
     let replicas = replicas.parse().map_err(|_| wrong())?;

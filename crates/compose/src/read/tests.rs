@@ -1,0 +1,243 @@
+use super::*;
+use crate::project::{Condition, MountKind, UpdateOrder};
+
+/// Reads `text` as `/project/compose.yaml`.
+pub(crate) fn read_text(text: &str, environment: &[(&str, &str)]) -> Result<Checked, Defects> {
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    read(&Input {
+        source: Source { name: "compose.yaml", text },
+        path: "/project/compose.yaml".into(),
+        project: None,
+        environment: environment.collect(),
+        profiles: BTreeSet::new(),
+        named: BTreeSet::new(),
+        read_file: &|path| match path.to_str() {
+            Some("/project/e.env") => Ok("Z=1\n".into()),
+            Some("/project/bad.env") => Ok("A=1\n!\n".into()),
+            _ => Err(std::io::ErrorKind::NotFound.into()),
+        },
+    })
+}
+
+pub(crate) fn checked(text: &str) -> Checked {
+    read_text(text, &[]).unwrap_or_else(|defects| panic!("{defects}"))
+}
+
+/// Place and message of each defect.
+fn defects(text: &str) -> Vec<String> {
+    match read_text(text, &[]) {
+        Ok(checked) => checked.warnings,
+        Err(defects) => defects.0,
+    }
+    .iter()
+    .map(|d| format!("{}:{}: {}", d.line, d.column, d.message))
+    .collect()
+}
+
+#[test]
+fn the_example_of_every_tutorial() {
+    let checked = checked(
+        "services:\n  web:\n    build: .\n    ports: [\"8080:5000\"]\n    depends_on: [redis]\n  \
+         redis:\n    image: \"redis:alpine\"\n",
+    );
+    assert!(checked.warnings.is_empty());
+    let project = checked.project;
+    assert_eq!(
+        (project.name.as_str(), &project.order[..]),
+        ("project", &["redis".into(), "web".into()][..])
+    );
+    let web = &project.services["web"];
+    assert_eq!(web.image.as_deref(), Some("project-web"));
+    assert_eq!(web.build.as_ref().unwrap().context, Path::new("/project"));
+    assert_eq!(web.balanced_ports().count(), 1);
+    assert!(web.starts_first());
+    assert_eq!(web.depends_on["redis"].condition, Condition::Started);
+    assert_eq!(project.networks["default"].name, "project_default");
+}
+
+#[test]
+fn what_a_service_says() {
+    let text = "\
+name: Shop
+x-base: &base { restart: \"on-failure:3\", x-note: passed over }
+services:
+  web:
+    <<: *base
+    image: web:${TAG:-1}
+    command: run --name 'a b'
+    entrypoint: [sh, -c]
+    environment: [A=1, FROM_HERE, NOT_SET]
+    env_file: [e.env, { path: none.env, required: false }]
+    volumes: [\"data:/data\", \"./src:/src:ro\", \"/cache\", { type: tmpfs, target: /t, tmpfs: { size: 1m } }]
+    networks: { back: { aliases: [w] } }
+    healthcheck: { test: curl x, interval: 1m30s, retries: 2 }
+    deploy: { replicas: 3, resources: { limits: { cpus: '0.5', memory: 1g } } }
+    stop_grace_period: 1500ms
+    depends_on: { db: { condition: service_healthy } }
+    x-evenkeel: { protocol: tcp, policy: random, autoscale: { max: 4, in_flight: 8 } }
+  db: { image: db, volumes: [\"data:/d\"], deploy: { update_config: { order: start-first } } }
+volumes: { data: }
+networks: { back: { name: other, external: true } }
+";
+    let project = read_text(text, &[("FROM_HERE", "x"), ("HOME", "/root")]).unwrap().project;
+    assert_eq!(project.name, "shop");
+    let web = &project.services["web"];
+    assert_eq!(web.image.as_deref(), Some("web:1"));
+    assert_eq!(web.config["Cmd"], serde_json::json!(["run", "--name", "a b"]));
+    assert_eq!(web.config["Healthcheck"]["Test"][0], "CMD-SHELL");
+    assert_eq!(web.config["Healthcheck"]["Interval"], 90_000_000_000_u64);
+    let environment: Vec<(&str, &str)> =
+        web.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(environment, [("A", "1"), ("FROM_HERE", "x"), ("Z", "1")]);
+    let mounts: Vec<(MountKind, &str, bool)> =
+        web.mounts.iter().map(|m| (m.kind, m.source.as_str(), m.read_only)).collect();
+    assert_eq!(
+        mounts,
+        [
+            (MountKind::Volume, "data", false),
+            (MountKind::Bind, "/project/src", true),
+            (MountKind::Volume, "", false),
+            (MountKind::Tmpfs, "", false),
+        ]
+    );
+    assert!(!web.starts_first(), "it writes to a volume");
+    assert_eq!(web.host["RestartPolicy"]["MaximumRetryCount"], 3);
+    assert_eq!((web.replicas, &web.host["NanoCpus"]), (3, &500_000_000.into()));
+    assert_eq!(web.stop_grace, Some(std::time::Duration::from_millis(1500)));
+    assert_eq!(web.balancing.service["policy"], "random");
+    assert_eq!(web.balancing.autoscale.as_ref().unwrap().max, 4);
+    let db = &project.services["db"];
+    assert_eq!(db.update_order, Some(UpdateOrder::StartFirst));
+    assert!(db.starts_first());
+    assert_eq!(project.networks["back"].name, "other");
+    assert_eq!(project.volumes["data"].name, "shop_data");
+}
+
+#[test]
+fn profiles_choose_services() {
+    let text = "services:\n  a: { image: a }\n  b: { image: b, profiles: [dev] }\n";
+    assert_eq!(checked(text).project.order, ["a"]);
+    let chosen = |profiles: &[&str], named: &[&str]| {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let input = Input {
+            source: Source { name: "f", text },
+            path: "/project/f".into(),
+            project: Some("P.q".into()),
+            environment: BTreeMap::new(),
+            profiles: set(profiles),
+            named: set(named),
+            read_file: &|_| Err(std::io::ErrorKind::NotFound.into()),
+        };
+        read(&input).unwrap().project
+    };
+    assert_eq!(chosen(&["dev"], &[]).order, ["a", "b"]);
+    assert_eq!(chosen(&[], &["b"]).order, ["a", "b"]);
+    assert_eq!(chosen(&[], &[]).name, "pq");
+}
+
+#[test]
+fn what_is_not_understood_is_told_with_its_place() {
+    for (text, expected) in [
+        ("services:\n  a: { image: a, prots: [] }", "2:18: unknown key `prots` in service `a`"),
+        ("services:\n  a: { image: a }\nvolums: {}", "3:1: unknown key `volums` in the file"),
+        (
+            "services:\n  a: { image: a, extends: b }",
+            "2:18: `extends` of service `a` is not supported",
+        ),
+        (
+            "services:\n  a: { image: a, deploy: { placement: {} } }",
+            "2:28: `placement` of `deploy` of service `a` has no effect here",
+        ),
+        (
+            "services:\n  a: { image: $TAG }",
+            "2:16: the variable TAG is not set, and counts as empty",
+        ),
+        ("services:\n  a: { image: \"x${TAG\" }", "2:17: this variable does not end as it should"),
+        ("services:\n  a: { command: x }", "2:3: service `a` has neither `image` nor `build`"),
+        (
+            "services:\n  a: { image: a, depends_on: [b] }",
+            "2:30: service `a` uses service `b`, which is not there",
+        ),
+        (
+            "services:\n  a: { image: a, networks: [b] }",
+            "2:28: service `a` uses network `b`, which is not there",
+        ),
+        (
+            "services:\n  a: { image: a, volumes: [\"b:/b\"] }",
+            "2:27: service `a` uses volume `b`, which is not there",
+        ),
+        (
+            "services:\n  a: { image: a, depends_on: [b] }\n  b: { image: b, depends_on: [a] }",
+            "2:3: these services depend on each other: `a`, `b`",
+        ),
+        ("services:\n  a: { image: a, ports: [\"x:1\"] }", "2:26: `x:1` is no port"),
+        (
+            "services:\n  a: { image: a, restart: maybe }",
+            "2:27: `restart` must be \"no\", always, unless-stopped, on-failure or on-failure:N, not `maybe`",
+        ),
+        (
+            "services:\n  a: { image: a, stop_grace_period: 10 }",
+            "2:37: `stop_grace_period` must be a duration, such as 30s or 1m30s, not `10`",
+        ),
+        (
+            "services:\n  a: { image: a, env_file: bad.env }",
+            "2:28: /project/bad.env:2: \"!\" is no name of a variable; write NAME=value",
+        ),
+        (
+            "services:\n  a: { image: a, env_file: none.env }",
+            "2:28: cannot read /project/none.env: entity not found",
+        ),
+        (
+            "services:\n  a: { image: a, container_name: x, scale: 2 }",
+            "2:3: service `a` has a `container_name`, and can have one container only",
+        ),
+        (
+            "services:\n  a: { image: a, x-evenkeel: { protocol: h3 } }",
+            "2:42: `protocol` must be http or tcp, not `h3`",
+        ),
+        ("services: []", "1:11: `services` must be a map of keys, not a list"),
+        ("services:\n  \"-a\": { image: a }", "2:3: `-a` cannot be the name of a service"),
+    ] {
+        let found = defects(text);
+        assert!(found.iter().any(|found| found == expected), "{text}\n{found:#?}");
+    }
+}
+
+#[test]
+fn hostile_texts_are_refused_and_never_a_panic() {
+    let pieces = [
+        "services:",
+        "\n  ",
+        "a:",
+        "image: ",
+        "x",
+        "[",
+        "{",
+        "]",
+        "}",
+        "*a",
+        "&a ",
+        "- ",
+        "ports: ",
+        "\"1:2\"",
+        "${",
+        "$",
+        "null",
+        ": ",
+        "\n",
+        "deploy: ",
+        "build: ",
+        "volumes: ",
+        "~",
+        "<<: ",
+    ];
+    let mut rng = model::Rng::from_seed(7);
+    for _ in 0..5_000 {
+        let length = rng.below(30);
+        let text: String =
+            (0..length).map(|_| pieces[rng.below(pieces.len() as u64) as usize]).collect();
+        let _ = read_text(&text, &[]);
+    }
+    let many = "services:\n".to_owned() + &"  a: {}\n".repeat(2_000);
+    assert!(read_text(&many, &[]).is_err());
+}

@@ -1,0 +1,268 @@
+//! Compose files run by our own verbs, on a real engine, under load.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Stdio;
+
+use super::docker_compose::Example;
+use super::harness::engine::{ECHO, Engine, copy_program};
+use super::harness::program::{BINARY, Folder, signal};
+use super::harness::site::Site;
+use super::harness::{Client, LOAD_SECONDS, Wrk, until};
+
+/// The shape of the classic example: a web service with a published port, and what it needs.
+const CLASSIC: &str = "\
+services:
+  flask:
+    image: evenkeel-echo
+    ports: [\"PORT:5000\"]
+    depends_on: [redis]
+  redis:
+    image: evenkeel-echo
+";
+
+/// Images with the program in them that do not do what the echo image does.
+fn import_versions(engine: &Engine) {
+    let root = engine.folder.join("versions");
+    copy_program(BINARY, &root, "/evenkeel");
+    let broken = "listeners: { web: { bind: 0.0.0.0:5000, routes: [ { path: /*, respond: \
+                  { status: 500, body: broken } } ] } }\n";
+    fs::write(root.join("broken.yaml"), broken).unwrap();
+    for (name, entrypoint) in [
+        ("app:2", r#"["/evenkeel","echo","--http","0.0.0.0:5000","--name","two"]"#),
+        ("app:broken", r#"["/evenkeel","run","-c","/broken.yaml"]"#),
+        ("app:slow", r#"["/evenkeel","echo","--http","0.0.0.0:5000","--delay","200ms"]"#),
+        ("app:deaf", r#"["/evenkeel","echo","--http","127.0.0.1:5000"]"#),
+        ("app:ends", r#"["/evenkeel","check","-c","/none"]"#),
+    ] {
+        engine.import(&root, name, &[&format!("ENTRYPOINT {entrypoint}"), "EXPOSE 5000/tcp"]);
+    }
+    fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn compose_up_scale_and_deploy_fail_no_request() {
+    let Some(engine) = Engine::start() else { return };
+    import_versions(&engine);
+    let site = Site::new(&engine, CLASSIC);
+    let said = site.run(&["up", "-d", "--scale", "flask=3"]);
+    assert!(said.contains("(http) -> flask, port 5000"), "{said}");
+    assert_eq!((site.ids("flask").len(), site.ids("redis").len()), (3, 1));
+    let before = site.ids("flask");
+    site.run(&["up", "-d", "--scale", "flask=3"]);
+    assert_eq!(site.ids("flask"), before, "what is as it should be is not touched");
+
+    let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+    for count in ["flask=1", "flask=3", "flask=1", "flask=3"] {
+        site.run(&["scale", "-f", "compose.yaml", count]);
+    }
+    let said = site.run(&["deploy", "flask", "--image", "app:2", "--watch", "3s"]);
+    assert!(said.contains("3 of 3 containers have the new version"), "{said}");
+    assert!(Client::get(site.address, "/").text().starts_with("two "));
+    let two = site.ids("flask");
+    assert!(two.iter().all(|id| !before.contains(id)));
+    // Versions that are never well get nothing, and the old ones stay.
+    for (image, why) in [("app:deaf", "connection refused"), ("app:ends", "ended with status")] {
+        let said = site.try_run(&["deploy", "flask", "--image", image, "--timeout", "3s"]);
+        assert!(!said.ok && said.err.contains(why), "{said:?}");
+        assert_eq!(site.ids("flask"), two, "{image}");
+    }
+    // One that is slow is found by comparison; its answers are right.
+    let said = site.try_run(&["deploy", "flask", "--image", "app:slow", "--watch", "10s"]);
+    assert!(!said.ok && said.err.contains("the new version takes"), "{said:?}");
+    assert_eq!(site.ids("flask"), two);
+    load.stop().assert_perfect("up, scale 3 -> 1 -> 3 -> 1 -> 3, deploy of four versions");
+
+    site.down();
+    assert!(TcpStream::connect(site.address).is_err());
+    assert_eq!(engine.docker(&["ps", "-aq"]), "");
+    assert_eq!(engine.docker(&["network", "ls", "-q", "--filter", "name=site"]), "");
+}
+
+#[test]
+fn compose_deploy_of_a_broken_version_is_taken_back() {
+    let Some(engine) = Engine::start() else { return };
+    import_versions(&engine);
+    let site = Site::new(&engine, CLASSIC);
+    site.run(&["up", "-d", "--scale", "flask=3"]);
+    let before = site.ids("flask");
+    let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+    let said = site.try_run(&["deploy", "flask", "--image", "app:broken", "--watch", "10s"]);
+    assert!(!said.ok && said.err.contains("flask is as it was"), "{said:?}");
+    let line = said.err.lines().find(|line| line.starts_with("the new version got")).unwrap();
+    assert_eq!(site.ids("flask"), before);
+    let load = load.stop();
+    assert_eq!(load.socket_errors, 0);
+    // Before it was known it got one request of 301; then one of a hundred until the next look.
+    let share = load.bad_status as f64 / load.requests as f64;
+    assert!(load.bad_status >= 3 && share < 0.01, "{load:?}");
+    eprintln!("broken version: {} of {} requests; {line}", load.bad_status, load.requests);
+    assert_eq!(Client::get(site.address, "/").status, 200);
+    site.down();
+}
+
+#[test]
+fn compose_builds_orders_and_mounts() {
+    let Some(engine) = Engine::start() else { return };
+    let folder = Folder::new();
+    let app = folder.join("app");
+    copy_program(BINARY, &app.join("root"), "/evenkeel");
+    fs::write(app.join("secret.log"), "not for the image").unwrap();
+    fs::write(app.join(".dockerignore"), "*.log\n").unwrap();
+    let dockerfile = "FROM scratch\nARG NAME\nCOPY root /\nCOPY . /context/\nENV REPLICA=$NAME\n\
+                      ENTRYPOINT [\"/evenkeel\", \"echo\", \"--http\", \"0.0.0.0:5000\"]\n";
+    fs::write(app.join("Dockerfile"), dockerfile).unwrap();
+    fs::write(folder.join("web.env"), "FROM_FILE=file\nBOTH=file\n").unwrap();
+    fs::write(folder.join(".env"), "TAG=built\n").unwrap();
+    fs::write(folder.join("well.yaml"), "listeners: {}\n").unwrap();
+    let file = "\
+x-check: &check
+  test: [CMD, /evenkeel, check, -c, /ok/well.yaml]
+  interval: 1s
+services:
+  web:
+    build: { context: app, args: { NAME: built } }
+    image: site-web:${TAG}
+    ports: [\"PORT:5000\"]
+    env_file: web.env
+    environment: { BOTH: here }
+    volumes: [\"data:/data\", \"./well.yaml:/ok/well.yaml:ro\"]
+    tmpfs: /scratch
+    hostname: web-host
+    labels: { evenkeel.health.http: /healthz }
+    depends_on:
+      db: { condition: service_healthy }
+      setup: { condition: service_completed_successfully }
+  db:
+    image: evenkeel-echo
+    healthcheck: *check
+    volumes: [\"./well.yaml:/ok/well.yaml:ro\"]
+  setup:
+    image: evenkeel-echo
+    entrypoint: [/evenkeel, policies]
+  tool: { image: evenkeel-echo, profiles: [tools] }
+volumes: { data: }
+";
+    // A check of `db` needs a configuration that is right.
+    let well =
+        "listeners: { web: { bind: :1, service: w } }\nservices: { w: { endpoints: [ :2 ] } }\n";
+    fs::write(folder.join("well.yaml"), well).unwrap();
+    let site = Site::in_folder(&engine, folder, file);
+    site.run(&["up", "-d"]);
+    assert!(Client::get(site.address, "/").text().starts_with("built "));
+    assert_eq!(site.ids("tool").len(), 0);
+    let container = site.ids("web").remove(0);
+    let inspect = |what: &str| engine.docker(&["inspect", "-f", what, &container]);
+    let environment = inspect("{{.Config.Env}}");
+    assert!(
+        environment.contains("FROM_FILE=file BOTH=here")
+            || environment.contains("BOTH=here FROM_FILE=file"),
+        "{environment}"
+    );
+    assert_eq!(inspect("{{.Config.Hostname}}"), "web-host");
+    assert_eq!(inspect("{{.Name}}"), "/site-web-1");
+    assert!(inspect("{{.HostConfig.Binds}}").contains("site_data:/data:rw"));
+    assert!(inspect("{{.HostConfig.Tmpfs}}").contains("/scratch"));
+    let found = engine.try_docker(&["cp", &format!("{container}:/context/secret.log"), "-"]);
+    assert!(found.is_err(), ".dockerignore leaves it out");
+    // `db` was healthy before `web` was made.
+    let db = site.ids("db").remove(0);
+    let created = inspect("{{.Created}}");
+    let healthy = engine.docker(&["inspect", "-f", "{{(index .State.Health.Log 0).End}}", &db]);
+    let time = |text: &str| text.get(11..26).unwrap().to_owned();
+    assert!(time(&healthy.replace(' ', "T")) <= time(&created), "{healthy} {created}");
+
+    assert!(site.run(&["logs", "setup"]).contains("round_robin"));
+    assert!(site.run(&["ps"]).contains("site-setup-1"));
+    // Writing to a volume, it cannot run twice: the old one goes first, and the data stays.
+    site.run(&["deploy", "web", "--force", "--watch", "1s"]);
+    assert_ne!(site.ids("web"), [container]);
+    site.run(&["stop"]);
+    assert!(TcpStream::connect(site.address).is_err());
+    site.run(&["up", "-d"]);
+    assert!(Client::get(site.address, "/").text().starts_with("built "));
+    assert_eq!(engine.docker(&["volume", "ls", "-q"]), "site_data");
+    site.down();
+    assert_eq!(engine.docker(&["volume", "ls", "-q"]), "");
+}
+
+#[test]
+fn compose_what_cannot_be_is_told() {
+    let Some(engine) = Engine::start() else { return };
+    let site = Site::new(&engine, "services:\n  web: { image: x, prots: [] }\n");
+    let said = site.try_run(&["up", "-d"]);
+    assert!(!said.ok && said.err.contains("compose.yaml:2:20: error: unknown key"), "{said:?}");
+    assert!(said.err.contains("did you mean `ports`?"), "{said:?}");
+    site.write("services:\n  web: { image: none/such:1, pull_policy: never }\n");
+    let said = site.try_run(&["up", "-d"]);
+    assert!(said.err.contains("the image none/such:1 is not there"), "{said:?}");
+    site.write(&CLASSIC.replace("ports:", "x-evenkeel: { policy: fastest }\n    ports:"));
+    let said = site.try_run(&["up", "-d"]);
+    assert!(!said.ok && said.err.contains("fastest"), "{said:?}");
+    site.write(CLASSIC);
+    let said = site.try_run(&["up", "-d", "fask"]);
+    assert!(said.err.contains("there is no service fask; did you mean `flask`?"), "{said:?}");
+    let said = site.try_run(&["deploy", "flask"]);
+    assert!(said.err.contains("nothing of flask runs"), "{said:?}");
+    // In the foreground Ctrl-C stops all.
+    let mut up = site.command(&["up"]).stdout(Stdio::null()).spawn().unwrap();
+    until("an answer", || Client::try_get(site.address, "/").is_some_and(|r| r.status == 200));
+    until("all is up", || site.containers("flask").iter().all(|c| c["state"] == "running"));
+    signal(up.id(), "INT");
+    assert!(up.wait().unwrap().success());
+    let states: BTreeSet<String> =
+        site.containers("flask").iter().map(|c| c["state"].as_str().unwrap().into()).collect();
+    assert_eq!(states, ["exited".to_owned()].into());
+    site.down();
+}
+
+#[test]
+fn compose_example_up_flask() {
+    let Some(example) = Example::start("examples/up-flask") else { return };
+    let Example { engine, folder } = example;
+    let file = fs::read_to_string(folder.join("compose.yaml")).unwrap();
+    assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/up-flask").exists());
+    let site = Site::in_folder(&engine, folder, &file.replace("8080:5000", "PORT:5000"));
+    site.run(&["up", "-d", "--scale", "web=3"]);
+    assert!(Client::get(site.address, "/").text().contains(": seen "));
+    let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+    site.run(&["scale", "-f", "compose.yaml", "web=1"]);
+    site.run(&["scale", "-f", "compose.yaml", "web=3"]);
+    site.run(&["scale", "-f", "compose.yaml", "web=1"]);
+    load.stop().assert_perfect("examples/up-flask: scale web=1, 3, 1");
+    let before = site.ids("web");
+    site.run(&["up", "-d", "--force-recreate"]);
+    assert_ne!(site.ids("web"), before);
+    let hosts = |count: usize| -> BTreeSet<String> {
+        let host = |_| Client::get(site.address, "/").text().split(':').next().unwrap().to_owned();
+        (0..count).map(host).collect()
+    };
+    assert_eq!(hosts(6).len(), 1);
+    assert!(engine.docker(&["images", "-q", ECHO]).len() > 4);
+    site.down();
+}
+
+#[test]
+fn compose_autoscale_follows_the_load() {
+    let Some(engine) = Engine::start() else { return };
+    let autoscale =
+        "x-evenkeel: { autoscale: { max: 3, in_flight: 2, up_after: 1s, down_after: 2s } }";
+    let site = Site::new(&engine, &CLASSIC.replace("ports:", &format!("{autoscale}\n    ports:")));
+    site.run(&["up", "-d"]);
+    let errors = fs::File::create(site.folder.join("autoscale")).unwrap();
+    let mut child =
+        site.command(&["autoscale", "--every", "100ms"]).stderr(errors).spawn().unwrap();
+    let said = || fs::read_to_string(site.folder.join("autoscale")).unwrap();
+    // Each request takes long enough to be seen in flight.
+    let load = Wrk::start(site.address, "/delay/20", 8, LOAD_SECONDS);
+    until("three containers", || site.ids("flask").len() == 3);
+    load.stop().assert_perfect("autoscale 1 -> 3");
+    until("one container", || site.ids("flask").len() == 1);
+    assert!(said().contains("in flight each, target 2, for 1s"), "{}", said());
+    assert!(site.run(&["ps"]).contains("autoscale: flask: "));
+    signal(child.id(), "INT");
+    assert!(child.wait().unwrap().success());
+    site.down();
+}
