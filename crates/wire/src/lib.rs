@@ -4,12 +4,13 @@
 //! bounds whatever it keeps. Nothing here owns a socket, a clock or a buffer: results are [`Span`]s
 //! (`http1::Span`) into the caller's bytes, and the caller calls again when it holds more of them.
 //!
-//! Start at [`http1`] (request heads, response heads, chunked bodies), [`proxy_protocol`] or
-//! [`orca`] (what endpoints say of their load).
+//! Start at [`http1`] (request heads, response heads, chunked bodies), [`proxy_protocol`],
+//! [`client_hello`] (whom a client of TLS asks for) or [`orca`] (what endpoints say of their load).
 //!
 //! [`Span`]: http1::Span
 #![forbid(unsafe_code)]
 
+pub mod client_hello;
 pub mod http1;
 pub mod orca;
 pub mod proxy_protocol;

@@ -46,6 +46,8 @@ pub enum HeaderKind {
     ContentType,
     Http2Settings,
     MaxForwards,
+    /// `Client-Cert`, `Client-Cert-Chain` (RFC 9440), and what we say of certificates beside them.
+    ClientCertificate,
     /// ORCA: see [`crate::orca`].
     EndpointLoadMetrics,
     EndpointLoadMetricsBin,
@@ -68,17 +70,26 @@ impl HeaderKind {
                 (KeepAlive, b"keep-alive"),
                 (SetCookie, b"set-cookie"),
             ],
-            11 => &[(RetryAfter, b"retry-after")],
+            11 => &[(RetryAfter, b"retry-after"), (ClientCertificate, b"client-cert")],
             12 => &[(ContentType, b"content-type"), (MaxForwards, b"max-forwards")],
             14 => &[(ContentLength, b"content-length"), (Http2Settings, b"http2-settings")],
             15 => &[(XForwardedFor, b"x-forwarded-for")],
             16 => &[(XForwardedHost, b"x-forwarded-host"), (ProxyConnection, b"proxy-connection")],
-            17 => {
-                &[(TransferEncoding, b"transfer-encoding"), (XForwardedProto, b"x-forwarded-proto")]
-            }
+            17 => &[
+                (TransferEncoding, b"transfer-encoding"),
+                (XForwardedProto, b"x-forwarded-proto"),
+                (ClientCertificate, b"client-cert-chain"),
+            ],
             18 => &[(ProxyAuthenticate, b"proxy-authenticate")],
-            19 => &[(ProxyAuthorization, b"proxy-authorization")],
-            21 => &[(EndpointLoadMetrics, b"endpoint-load-metrics")],
+            19 => &[
+                (ProxyAuthorization, b"proxy-authorization"),
+                (ClientCertificate, b"x-client-cert-names"),
+            ],
+            20 => &[(ClientCertificate, b"x-client-cert-sha256")],
+            21 => &[
+                (EndpointLoadMetrics, b"endpoint-load-metrics"),
+                (ClientCertificate, b"x-client-cert-subject"),
+            ],
             25 => &[(EndpointLoadMetricsBin, b"endpoint-load-metrics-bin")],
             _ => &[],
         };
@@ -136,6 +147,11 @@ mod tests {
             ("Max-Forwards", HeaderKind::MaxForwards),
             ("Endpoint-Load-Metrics", HeaderKind::EndpointLoadMetrics),
             ("endpoint-load-metrics-bin", HeaderKind::EndpointLoadMetricsBin),
+            ("Client-Cert", HeaderKind::ClientCertificate),
+            ("client-cert-chain", HeaderKind::ClientCertificate),
+            ("X-Client-Cert-Subject", HeaderKind::ClientCertificate),
+            ("X-Client-Cert-SHA256", HeaderKind::ClientCertificate),
+            ("X-Client-Cert-Names", HeaderKind::ClientCertificate),
             ("Content_Length", HeaderKind::Other),
             ("Hos", HeaderKind::Other),
             ("", HeaderKind::Other),

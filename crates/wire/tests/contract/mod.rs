@@ -5,6 +5,7 @@
 //! `httparse` for heads, an encoder for bodies and PROXY headers.
 #![allow(dead_code, reason = "each user of this file takes some of it")]
 
+use wire::client_hello;
 use wire::http1::{
     ChunkError, ChunkStep, ChunkedDecoder, Framing, HeadLimits, Header, HeaderKind, Progress,
     RequestError, RequestHead, RequestKind, ResponseError, ResponseHead, Span, TargetForm,
@@ -446,4 +447,58 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+pub(crate) fn client_hello(data: &[u8]) {
+    use client_hello::{Decoded, decode};
+    let whole = decode(data);
+    let longer = [data, b"\x17\x03\x03"].concat();
+    match &whole {
+        Ok(Decoded::Complete(hello)) => {
+            assert_eq!(decode(&longer), whole);
+            assert!(hello.server_name.len() <= 255 && hello.server_name.is_ascii());
+            for protocol in hello.protocols() {
+                assert!(!protocol.is_empty() && hello.offers(protocol));
+            }
+            // However it is cut into records.
+            for size in [1, 3, 1000] {
+                let cut = cut_records(data, size);
+                if cut.len() < client_hello::INPUT_BYTES_MAX {
+                    assert_eq!(decode(&cut), whole);
+                }
+            }
+        }
+        Ok(Decoded::Partial) => assert!(data.len() < client_hello::INPUT_BYTES_MAX),
+        Err(error) => {
+            assert!(!error.reason().is_empty());
+            assert_eq!(decode(&longer), whole);
+        }
+    }
+    for prefix in prefixes(data) {
+        let part = decode(prefix);
+        match &whole {
+            Ok(Decoded::Partial) => assert_eq!(part, Ok(Decoded::Partial)),
+            _ => assert!(part == Ok(Decoded::Partial) || part == whole),
+        }
+    }
+}
+
+/// The content of all whole records, in records of `size` bytes.
+fn cut_records(mut data: &[u8], size: usize) -> Vec<u8> {
+    let mut content = Vec::new();
+    while let Some((header, rest)) = data.split_at_checked(5) {
+        let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        let Some((record, rest)) = rest.split_at_checked(length).filter(|_| header[0] == 22) else {
+            // The message ended before; or it was complete within a part of this record.
+            content.extend_from_slice(rest);
+            break;
+        };
+        content.extend_from_slice(record);
+        data = rest;
+    }
+    let record = |part: &[u8]| {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [&[22, 3, 1][..], &length, part].concat()
+    };
+    content.chunks(size).flat_map(record).collect()
 }
