@@ -168,6 +168,8 @@ impl Control for FakeControl {
                 refused: 1,
                 responses: [7, 1, 20, 3, 4, 5],
                 malformed: 6,
+                handshakes: 8,
+                handshakes_failed: 9,
                 downstream_bytes_in: 1000,
                 downstream_bytes_out: 2000,
             }],

@@ -56,7 +56,7 @@ fn whole(out: &mut Text, metrics: &Metrics, ready: bool) {
 
 fn listeners(out: &mut Text, listeners: &[ListenerMetrics]) {
     type Value = fn(&ListenerMetrics) -> u64;
-    let families: [(&str, Kind, &str, Value); 7] = [
+    let families: [(&str, Kind, &str, Value); 9] = [
         (
             "evenkeel_listener_connections_open",
             Kind::Gauge,
@@ -77,6 +77,18 @@ fn listeners(out: &mut Text, listeners: &[ListenerMetrics]) {
             Kind::Counter,
             "Requests refused as malformed or over a limit, before a service was chosen.",
             |l| l.malformed,
+        ),
+        (
+            "evenkeel_listener_tls_handshakes_total",
+            Kind::Counter,
+            "TLS handshakes completed.",
+            |l| l.handshakes,
+        ),
+        (
+            "evenkeel_listener_tls_handshakes_failed_total",
+            Kind::Counter,
+            "TLS handshakes that failed, or took too long.",
+            |l| l.handshakes_failed,
         ),
         (
             "evenkeel_listener_resets_total",

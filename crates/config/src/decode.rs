@@ -21,6 +21,7 @@ mod route;
 mod run;
 mod scenario;
 mod service;
+mod tls;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -182,7 +182,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn defect(
+    pub(crate) fn defect(
         &self,
         severity: Severity,
         span: Span,

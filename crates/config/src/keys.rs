@@ -10,6 +10,7 @@ mod queue;
 mod route;
 pub(crate) mod scenario;
 mod service;
+mod tls;
 
 pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
@@ -25,6 +26,7 @@ pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
     ENDPOINT, HEALTH, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,
 };
+pub(crate) use tls::{CERTIFICATE, CLIENT_AUTH, HSTS, LISTENER_TLS, SERVICE_TLS};
 
 use std::time::Duration;
 

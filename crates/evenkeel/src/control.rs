@@ -10,8 +10,10 @@ mod admin_server;
 mod api;
 mod apply;
 mod bind_check;
+mod certificates;
 mod discovered;
 mod file_watch;
+mod files;
 mod merge;
 mod overview;
 mod replicas;
@@ -39,6 +41,8 @@ use tracing::{error, info, warn};
 
 use crate::failure::Failure;
 use crate::output::say;
+pub(crate) use files::parse;
+
 use admin_server::AdminServer;
 use discovered::Discovery;
 use running::Running;
@@ -126,6 +130,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
     }
     tokio::spawn(Arc::clone(&supervisor).announce());
     tokio::spawn(Arc::clone(&supervisor).follow_declared());
+    certificates::watch(&supervisor);
     loop {
         tokio::select! {
             Some(text) = changes.recv() => {
@@ -237,8 +242,9 @@ impl Supervisor {
         // Held while it is checked, too: a text that is checked sooner must not overtake.
         let _turn = self.applying.lock().await;
         // Ten thousand routes take a while to check.
+        let directory = self.directory.clone();
         let parsed = tokio::task::spawn_blocking(move || {
-            let checked = config::parse(&Source { name: &name, text: &text }, &vocabulary());
+            let checked = files::parse(&Source { name: &name, text: &text }, &directory);
             (checked, text)
         });
         let (checked, text) = parsed.await.map_err(|error| error.to_string())?;
@@ -253,7 +259,17 @@ impl Supervisor {
     async fn read_again(self: Arc<Self>, file: PathBuf) {
         let read = tokio::task::spawn_blocking(move || read_file(&file));
         match read.await {
-            Ok(Ok(text)) => self.reload(text, "SIGHUP").await,
+            Ok(Ok(text)) => {
+                let proxy = self.proxy.clone();
+                self.reload(text, "SIGHUP").await;
+                let files = proxy.tls_files().into_iter().map(|(file, _)| file);
+                let files: Vec<PathBuf> = files.collect();
+                let again =
+                    tokio::task::spawn_blocking(move || certificates::reload(&proxy, &files));
+                if let Err(error) = again.await {
+                    error!("SIGHUP: {error}");
+                }
+            }
             Ok(Err(failure)) => error!("SIGHUP: {failure}; nothing changed"),
             Err(error) => error!("SIGHUP: {error}"),
         }

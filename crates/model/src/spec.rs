@@ -15,6 +15,7 @@ mod run;
 pub mod scenario;
 mod service;
 mod slow_start;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,6 +45,9 @@ pub use service::{
     ServiceSpec,
 };
 pub use slow_start::SlowStartSpec;
+pub use tls::{
+    CertificateFiles, ClientAuthSpec, ClientTlsSpec, HstsSpec, ServerTlsSpec, TlsVersion,
+};
 
 use crate::{ListenerName, ServiceName};
 

@@ -227,6 +227,10 @@ pub struct ListenerMetrics {
     pub responses: [u64; 6],
     /// Requests refused as malformed or over a limit, before any service was chosen.
     pub malformed: u64,
+    /// TLS handshakes that came about.
+    pub handshakes: u64,
+    /// TLS handshakes that did not: no agreement, no acceptable certificate, not in time.
+    pub handshakes_failed: u64,
     /// Read from clients.
     pub downstream_bytes_in: u64,
     /// Written to clients.

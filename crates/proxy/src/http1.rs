@@ -19,4 +19,5 @@ pub(crate) mod session;
 mod spare;
 
 pub(crate) use connection::serve;
+pub(crate) use request_head::is_edited;
 pub(crate) use spare::Spares;

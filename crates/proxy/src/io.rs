@@ -1,19 +1,23 @@
 //! The seam between protocols and the runtime: everything above asks for bytes here, so that
-//! another driver (io_uring) or another transport (TLS) is a change of this file.
+//! another driver (io_uring) or another transport is a change of this file alone, as TLS was.
+
+mod tls;
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
+
+pub(crate) use tls::TlsStream;
 
 /// A byte stream to a client or an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -32,7 +36,10 @@ impl Stream {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let Stream::Tcp(stream) = self;
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => return stream.poll_read(cx, into),
+        };
         let mut buf = ReadBuf::new(into);
         ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
@@ -40,18 +47,24 @@ impl Stream {
 
     /// Waits until a read would give something, so that an idle connection needs no buffer.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream::Tcp(stream) = self;
-        stream.poll_read_ready(cx)
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(stream) => stream.poll_readable(cx),
+        }
     }
 
+    /// Writes `first` and `second`, as far as the kernel takes them. While it is pending it has to
+    /// be called with the same bytes in front.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Stream::Tcp(stream) = self;
-        let stream = Pin::new(stream);
+        let stream = match self {
+            Stream::Tcp(stream) => Pin::new(stream),
+            Stream::Tls(stream) => return stream.poll_write(cx, first, second),
+        };
         if second.is_empty() {
             stream.poll_write(cx, first)
         } else if first.is_empty() {
@@ -63,34 +76,42 @@ impl Stream {
 
     /// Sends the end of our direction; the other goes on.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream::Tcp(stream) = self;
-        Pin::new(stream).poll_shutdown(cx)
+        match self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => stream.poll_shutdown(cx),
+        }
     }
 
     /// Ends both directions at once, for a peer that is to stop what it does for us.
     pub(crate) fn end(&self) {
-        let Stream::Tcp(stream) = self;
         // Failure means that it has ended already.
-        let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(self.socket(), rustix::net::Shutdown::Both);
     }
 
     /// Makes the close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(&self) {
-        let Stream::Tcp(stream) = self;
-        // Failure means that the socket is already gone, which is what was wanted.
-        let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+        if let Stream::Tls(stream) = self {
+            stream.silence();
+        }
+        tls::reset(self.socket());
     }
 
     /// Nothing to read and not closed, as far as the runtime has heard.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let Stream::Tcp(stream) = self;
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => return stream.is_quiet(false),
+        };
         let mut byte = [0u8; 1];
         matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The same, asking the kernel.
-    pub(crate) fn is_quiet_now(&self) -> bool {
-        let Stream::Tcp(stream) = self;
+    pub(crate) fn is_quiet_now(&mut self) -> bool {
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => return stream.is_quiet(true),
+        };
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
@@ -98,8 +119,17 @@ impl Stream {
 
     /// The socket, where bytes may be moved inside the kernel.
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
-        let Stream::Tcp(stream) = self;
-        Some(stream)
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(_) => None,
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.tcp(),
+        }
     }
 }
 

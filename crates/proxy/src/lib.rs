@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod access_log;
+mod arrival;
 mod buffer;
 mod clock;
 mod http1;
@@ -17,6 +18,7 @@ mod io;
 mod lifecycle;
 mod listener;
 mod metrics;
+mod passthrough;
 mod pool;
 mod probe;
 mod proxy;
@@ -32,4 +34,4 @@ mod udp;
 mod upstream;
 mod worker;
 
-pub use proxy::{Proxy, ProxyOptions};
+pub use proxy::{Proxy, ProxyOptions, Reloaded};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec};
+use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec, ServerTlsSpec};
 use model::{Instant, ListenerName, ServiceName};
 use route::{Rewriter, Split, Table};
 use service::Service;
@@ -19,11 +19,13 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use crate::http1;
+use crate::arrival::arrive;
+use crate::http1::{self, is_edited};
 use crate::io::Stream;
 use crate::metrics::{Latencies, ListenerShard};
 use crate::tcp;
 use crate::udp;
+use crate::upstream::Secure;
 use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, per worker; the kernel bounds it by somaxconn.
@@ -55,6 +57,8 @@ pub(crate) struct ListenerState {
     pub(crate) spec: ListenerSpec,
     pub(crate) table: Table,
     pub(crate) routes: Vec<Route>,
+    /// `None`: clients speak in clear.
+    pub(crate) tls: Option<Arc<tls::Server>>,
 }
 
 /// A route, ready to be carried out.
@@ -78,6 +82,8 @@ pub(crate) enum Action {
 pub(crate) struct Target {
     pub(crate) service: Arc<Service>,
     pub(crate) latencies: Arc<[Latencies]>,
+    /// What is spoken to its endpoints; replaced when its files change.
+    pub(crate) secure: ArcSwap<Secure>,
 }
 
 impl fmt::Debug for Target {
@@ -90,13 +96,25 @@ impl fmt::Debug for Target {
 pub(crate) type Targets<'a> = &'a dyn Fn(&ServiceName) -> Option<Arc<Target>>;
 
 impl ListenerState {
-    pub(crate) fn build(spec: &ListenerSpec, targets: Targets<'_>) -> io::Result<Self> {
+    /// `former`: the TLS of the listener until now.
+    pub(crate) fn build(
+        spec: &ListenerSpec,
+        targets: Targets<'_>,
+        former: Option<Arc<tls::Server>>,
+    ) -> io::Result<Self> {
         let mut specs = spec.routes.clone();
         specs.extend(spec.service.clone().map(RouteSpec::catch_all));
         let table = Table::build(&specs).map_err(|e| invalid(format!("{}: {e}", spec.name)))?;
-        let routes =
-            specs.iter().map(|route| Route::build(route, targets)).collect::<io::Result<_>>()?;
-        Ok(Self { spec: spec.clone(), table, routes })
+        let tls = match &spec.tls {
+            None => None,
+            Some(tls) => Some(secured(spec, tls, former)?),
+        };
+        let hsts = tls.as_ref().and_then(|tls| tls.hsts());
+        let routes = specs
+            .iter()
+            .map(|route| Route::build(route, targets, hsts))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { spec: spec.clone(), table, routes, tls })
     }
 
     /// TCP and UDP listeners have one route, to one service.
@@ -108,8 +126,31 @@ impl ListenerState {
     }
 }
 
+/// As it was if nothing about it changed, so that its tickets stay good.
+fn secured(
+    spec: &ListenerSpec,
+    tls: &ServerTlsSpec,
+    former: Option<Arc<tls::Server>>,
+) -> io::Result<Arc<tls::Server>> {
+    if let Some(former) = &former
+        && former.spec() == tls
+    {
+        return Ok(former.clone());
+    }
+    let alpn: &[&[u8]] = match spec.protocol {
+        Protocol::Http => &[tls::ALPN_HTTP1],
+        _ => &[],
+    };
+    let made = tls::Server::new(spec.name.as_str(), tls, alpn, former.as_deref());
+    let (server, _) = made.map_err(|faults| {
+        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        invalid(texts.join("; "))
+    })?;
+    Ok(Arc::new(server))
+}
+
 impl Route {
-    fn build(spec: &RouteSpec, targets: Targets<'_>) -> io::Result<Self> {
+    fn build(spec: &RouteSpec, targets: Targets<'_>, hsts: Option<&str>) -> io::Result<Self> {
         let action = match &spec.action {
             ActionSpec::Forward(services) => {
                 let weights: Vec<u32> = services.iter().map(|s| s.weight).collect();
@@ -135,12 +176,19 @@ impl Route {
             None => None,
             Some(_) => Some(Rewriter::new(spec).map_err(|e| invalid(e.to_string()))?),
         };
+        let mut response_headers = spec.response_headers.clone();
+        let name = "strict-transport-security";
+        if let Some(value) = hsts
+            && !is_edited(&response_headers, name.as_bytes())
+        {
+            response_headers.push(HeaderEdit::Set(name.into(), value.into()));
+        }
         Ok(Self {
             action,
             rewriter,
             rewrite_host: spec.rewrite_host.clone(),
             request_headers: spec.request_headers.clone(),
-            response_headers: spec.response_headers.clone(),
+            response_headers,
         })
     }
 }
@@ -398,8 +446,20 @@ fn admit(door: &Door, stream: TcpStream, peer: SocketAddr) {
     tokio::task::spawn_local(async move {
         let closed = door.clone();
         match door.listener.protocol {
-            Protocol::Http => http1::serve(door, stream, peer).await,
-            Protocol::Tcp | Protocol::Udp => tcp::serve(door, stream, peer).await,
+            Protocol::Http => {
+                if let Some(arrival) = arrive(&door, stream, peer).await {
+                    match arrival.alpn() {
+                        None | Some(tls::ALPN_HTTP1) => http1::serve(door, arrival).await,
+                        // Only what we offered can have been agreed on.
+                        Some(_) => arrival.stream.reset_on_close(),
+                    }
+                }
+            }
+            Protocol::Tcp | Protocol::Udp | Protocol::Tls => {
+                if let Some(arrival) = arrive(&door, stream, peer).await {
+                    tcp::serve(door, arrival).await;
+                }
+            }
         }
         closed.counters().open.sub(1);
         drop(admission);

@@ -30,6 +30,8 @@ pub(crate) struct ListenerShard {
     pub(crate) connections: Counter,
     pub(crate) refused: Counter,
     pub(crate) malformed: Counter,
+    pub(crate) handshakes: Counter,
+    pub(crate) handshakes_failed: Counter,
     pub(crate) bytes_in: Counter,
     pub(crate) bytes_out: Counter,
     responses: [Counter; 6],
@@ -46,6 +48,8 @@ impl ListenerShard {
         sum.connections += self.connections.value();
         sum.refused += self.refused.value();
         sum.malformed += self.malformed.value();
+        sum.handshakes += self.handshakes.value();
+        sum.handshakes_failed += self.handshakes_failed.value();
         sum.downstream_bytes_in += self.bytes_in.value();
         sum.downstream_bytes_out += self.bytes_out.value();
         for (total, count) in sum.responses.iter_mut().zip(&self.responses) {

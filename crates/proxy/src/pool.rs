@@ -26,17 +26,20 @@ struct Pool {
 
 impl Pools {
     /// The connection used last, since it is the likeliest to be still good. `ask_kernel`: make
-    /// sure with a system call that the endpoint did not close it.
+    /// sure with a system call that the endpoint did not close it. `terms`: see
+    /// [`Upstream::terms`]; connections of other terms are closed.
     pub(crate) fn checkout(
         &self,
         endpoint: &EndpointHandle,
         now: Instant,
         ask_kernel: bool,
+        terms: u64,
     ) -> Option<Upstream> {
         let mut pools = self.by_endpoint.borrow_mut();
         let pool = pools.get_mut(&endpoint.key)?;
-        while let Some(upstream) = pool.idle.pop() {
-            if is_fresh(&upstream, &pool.settings, now)
+        while let Some(mut upstream) = pool.idle.pop() {
+            if upstream.terms == terms
+                && is_fresh(&upstream, &pool.settings, now)
                 && upstream.stream.is_quiet()
                 && (!ask_kernel || upstream.stream.is_quiet_now())
             {
@@ -76,7 +79,7 @@ impl Pools {
 
     pub(crate) fn sweep(&self, now: Instant) {
         self.by_endpoint.borrow_mut().retain(|_, pool| {
-            pool.idle.retain(|u| is_fresh(u, &pool.settings, now) && u.stream.is_quiet());
+            pool.idle.retain_mut(|u| is_fresh(u, &pool.settings, now) && u.stream.is_quiet());
             !pool.idle.is_empty()
         });
     }

@@ -6,7 +6,6 @@
 
 mod check;
 pub(crate) mod question;
-mod tls;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +17,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::listener::Target;
+use crate::upstream::Secure;
 use check::Verdict;
 
 /// Checks that run at the same time. At the default interval (2 s) that is enough for 1,000
@@ -31,7 +32,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// What the control side tells the driver.
 pub(crate) enum ProbeEvent {
     /// Check this service's endpoints from now on, in place of one of the same name.
-    Watch(Arc<Service>),
+    Watch(Arc<Target>),
     Forget(ServiceName),
     /// Requests to the endpoint failed in a row.
     Suspect(ServiceName, EndpointId),
@@ -87,6 +88,7 @@ type CheckKey = (ServiceName, EndpointId);
 
 struct Watched {
     service: Arc<Service>,
+    target: Arc<Target>,
     /// Its place in the agenda; [`Instant::FAR_FUTURE`]: none.
     deadline: Instant,
 }
@@ -141,15 +143,13 @@ impl Driver {
         while self.running.len() < RUNNING_MAX {
             let Some(key) = self.queue.pop_front() else { return };
             let Some((service, due)) = self.queued.remove(&key) else { continue };
-            let is_watched = self
-                .services
-                .get(&key.0)
-                .is_some_and(|watched| Arc::ptr_eq(&watched.service, &service));
-            if !is_watched {
+            let watched = self.services.get(&key.0);
+            let Some(watched) = watched.filter(|w| Arc::ptr_eq(&w.service, &service)) else {
                 continue;
-            }
+            };
+            let secure = Secure::clone(&watched.target.secure.load());
             self.running.spawn(async move {
-                let verdict = check::run(&due.spec, due.address).await;
+                let verdict = check::run(&due.spec, due.address, &secure).await;
                 Finished { service, endpoint: due.endpoint, generation: due.generation, verdict }
             });
         }
@@ -157,10 +157,11 @@ impl Driver {
 
     fn handle_event(&mut self, event: ProbeEvent) {
         match event {
-            ProbeEvent::Watch(service) => {
+            ProbeEvent::Watch(target) => {
+                let service = target.service.clone();
                 let name = service.name().clone();
                 self.forget(&name);
-                let watched = Watched { service, deadline: Instant::FAR_FUTURE };
+                let watched = Watched { service, target, deadline: Instant::FAR_FUTURE };
                 self.services.insert(name.clone(), watched);
                 self.schedule(&name, Instant::ZERO);
             }

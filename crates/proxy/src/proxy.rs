@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use model::spec::{AccessLogSpec, ListenerSpec, Protocol};
+use arc_swap::ArcSwap;
+use model::spec::{AccessLogSpec, ClientTlsSpec, ListenerSpec, Protocol};
 use model::status::{ListenerMetrics, ListenerStatus, Metrics};
 use model::{Instant, ListenerName, ServiceName};
 use service::{Events, Service};
@@ -21,6 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{self, Bound, Listener, ListenerState, Target};
 use crate::metrics::{shards, sum_latencies};
 use crate::probe::{self, ProbeEvent, question};
+use crate::upstream::Secure;
 use crate::worker::{self, Command, WorkerHandle};
 
 /// How a data plane is set up.
@@ -147,10 +150,83 @@ impl Proxy {
     /// Checks the health of the service's endpoints from now on, and counts its latencies.
     pub fn watch(&self, service: Arc<Service>) {
         let latencies = shards(self.workers().len());
-        let target = Arc::new(Target { service: service.clone(), latencies });
-        self.table().targets.insert(service.name().clone(), target);
+        let secure = ArcSwap::from_pointee(secure(&service));
+        let target = Arc::new(Target { service: service.clone(), latencies, secure });
+        self.table().targets.insert(service.name().clone(), target.clone());
         // A closed channel means that we are stopping.
-        let _ = self.inner.probes.send(ProbeEvent::Watch(service));
+        let _ = self.inner.probes.send(ProbeEvent::Watch(target));
+    }
+
+    /// The service's specification changed: what is spoken to its endpoints may have, too.
+    pub fn refresh(&self, service: &Service) {
+        let target = self.table().targets.get(service.name()).cloned();
+        let Some(target) = target else { return };
+        let same = match (&**target.secure.load(), &service.settings().tls) {
+            (Secure::Plain, None) => true,
+            (Secure::Tls(client), Some(spec)) => client.spec() == spec,
+            _ => false,
+        };
+        if !same {
+            target.secure.store(Arc::new(secure(service)));
+        }
+    }
+
+    /// Every file of certificates, keys and CAs that is in use, as it was before it was read.
+    pub fn tls_files(&self) -> Vec<(PathBuf, Option<tls::Fingerprint>)> {
+        let table = self.table();
+        let mut files = Vec::new();
+        for listener in table.listeners.values() {
+            let state = listener.state.load();
+            files.extend(state.tls.iter().flat_map(|tls| tls.files().iter().cloned()));
+        }
+        for target in table.targets.values() {
+            match &**target.secure.load() {
+                Secure::Tls(client) => files.extend(client.files().iter().cloned()),
+                Secure::Unusable => {
+                    files.extend(named_files(&target.service).into_iter().map(|f| (f, None)));
+                }
+                Secure::Plain => {}
+            }
+        }
+        files
+    }
+
+    /// Reads again what was made of any of these files. Handshakes from now on are by what they
+    /// hold; connections that are open go on. Answers whose they are, and what is wrong with them,
+    /// in which case what was read before stays in use.
+    pub fn reload_tls(&self, changed: &[PathBuf]) -> Vec<Reloaded> {
+        let (servers, targets) = {
+            let table = self.table();
+            let tls = |listener: &Arc<Listener>| {
+                Some((listener.name.clone(), listener.state.load().tls.clone()?))
+            };
+            let servers: Vec<_> = table.listeners.values().filter_map(tls).collect();
+            (servers, table.targets.values().cloned().collect::<Vec<_>>())
+        };
+        let concerns = |files: &[(PathBuf, Option<tls::Fingerprint>)]| {
+            files.iter().any(|(file, _)| changed.contains(file))
+        };
+        let mut reloaded = Vec::new();
+        for (name, server) in servers {
+            if concerns(server.files()) {
+                reloaded.push(Reloaded { of: format!("listener {name}"), result: server.reload() });
+            }
+        }
+        for target in targets {
+            let of = format!("service {}", target.service.name());
+            match &**target.secure.load() {
+                Secure::Tls(client) if concerns(client.files()) => {
+                    reloaded.push(Reloaded { of, result: client.reload() });
+                }
+                Secure::Unusable
+                    if named_files(&target.service).iter().any(|f| changed.contains(f)) =>
+                {
+                    target.secure.store(Arc::new(secure(&target.service)));
+                }
+                _ => {}
+            }
+        }
+        reloaded
     }
 
     /// The service is gone: no more checks.
@@ -229,7 +305,9 @@ impl Proxy {
         spec: &ListenerSpec,
         leaving: &[Arc<Listener>],
     ) -> io::Result<(ListenerState, Option<Place>)> {
-        let state = ListenerState::build(spec, &|name| table.targets.get(name).cloned())?;
+        let former = table.listeners.get(&spec.name).and_then(|old| old.state.load().tls.clone());
+        let target = |name: &ServiceName| table.targets.get(name).cloned();
+        let state = ListenerState::build(spec, &target, former)?;
         if let Some(old) = table.listeners.get(&spec.name)
             && leaving.iter().all(|leaving| leaving.id != old.id)
         {
@@ -361,6 +439,35 @@ impl Proxy {
     }
 }
 
+/// Whose files were read again, and what came of it.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// `listener web`
+    pub of: String,
+    /// Warnings, or errors.
+    pub result: Result<Vec<tls::Fault>, Vec<tls::Fault>>,
+}
+
+/// What is spoken to the service's endpoints.
+fn secure(service: &Service) -> Secure {
+    let settings = service.settings();
+    let Some(spec) = &settings.tls else { return Secure::Plain };
+    match tls::Client::new(service.name().as_str(), spec) {
+        Ok((client, _)) => Secure::Tls(Arc::new(client)),
+        Err(faults) => {
+            // They were right when the configuration was checked, a moment ago.
+            for fault in faults {
+                tracing::error!("{fault}");
+            }
+            Secure::Unusable
+        }
+    }
+}
+
+fn named_files(service: &Service) -> Vec<PathBuf> {
+    service.settings().tls.as_ref().map(ClientTlsSpec::files).unwrap_or_default()
+}
+
 fn clones(sockets: &[Bound]) -> io::Result<Vec<Bound>> {
     sockets.iter().map(Bound::try_clone).collect()
 }
@@ -379,6 +486,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
+        Protocol::Tls => "tls",
     }
 }
 

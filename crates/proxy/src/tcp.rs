@@ -1,8 +1,6 @@
 //! TCP services: a client's stream joined to an endpoint's.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::task::Poll;
 use std::time::Duration;
 
 use model::spec::{PRIORITY_DEFAULT, Protocol};
@@ -11,15 +9,16 @@ use service::{Acquired, Request};
 use smallvec::SmallVec;
 
 use crate::access_log::Entry;
+use crate::arrival::Arrival;
 use crate::buffer::Buffer;
 use crate::io::Stream;
 use crate::listener::{Door, Target};
-use crate::proxy_protocol;
+use crate::passthrough;
 use crate::queue;
 use crate::relay::{RelayBytes, RelayEnd, relay};
 use crate::session;
 use crate::tracked::Ticket;
-use crate::upstream::{Announce, DialError, dial};
+use crate::upstream::{Announce, DialError, Secure, dial};
 
 /// What the access log is told of a stream.
 #[derive(Debug, Default)]
@@ -31,41 +30,25 @@ struct Record {
     error: Option<&'static str>,
 }
 
-/// Serves a connection that was just accepted.
-pub(crate) async fn serve(door: Door, mut stream: Stream, peer: SocketAddr) {
-    let state = door.listener.state.load_full();
-    let spec = &state.spec;
-    let ticket = door.worker.tracked.register(door.listener.id);
-    poll_fn(|cx| {
-        ticket.attach(cx);
-        Poll::Ready(())
-    })
-    .await;
-    let started = door.worker.clock.now();
-    let mut inbound = Buffer::new(&door.worker.blocks);
-    let (mut client, mut local) = (peer, door.listener.address);
-    if let Some(accept) = &spec.proxy_protocol {
-        ticket.set_deadline(started + spec.timeouts.header);
-        let accepted = proxy_protocol::accept(accept, &ticket, &mut stream, &mut inbound, peer);
-        match accepted.await {
-            Ok(Some(addresses)) => (client, local) = (addresses.source, addresses.destination),
-            Ok(None) => {}
-            Err(_) => {
-                door.counters().malformed.add(1);
-                stream.reset_on_close();
-                return;
-            }
-        }
-    }
+/// Serves a client until both directions ended.
+pub(crate) async fn serve(door: Door, mut arrival: Arrival) {
     let mut record = Record::default();
-    // As it is now: the header may have been long in coming.
-    let target = door.listener.state.load().only_target().cloned();
+    let target = match door.listener.protocol {
+        Protocol::Tls => passthrough::target(&door, &mut arrival).await.map_err(Some),
+        // As it is now: the handshake may have been long in coming.
+        _ => door.listener.state.load().only_target().cloned().ok_or(None),
+    };
+    let Arrival { mut stream, mut inbound, ticket, client, local, accepted_at: started, .. } =
+        arrival;
     match &target {
-        Some(target) => {
+        Ok(target) => {
             let ends = (client, local);
             join(&door, &ticket, &mut stream, &mut inbound, target, ends, &mut record).await;
         }
-        None => stream.reset_on_close(),
+        Err(error) => {
+            record.error = *error;
+            stream.reset_on_close();
+        }
     }
     let counters = door.counters();
     counters.bytes_in.add(record.bytes.to_upstream);
@@ -73,14 +56,14 @@ pub(crate) async fn serve(door: Door, mut stream: Stream, peer: SocketAddr) {
     if door.worker.log.is_on() {
         door.worker.log.write(&Entry {
             listener: door.listener.name.as_str(),
-            protocol: Protocol::Tcp,
+            protocol: door.listener.protocol,
             client: client.ip(),
             http: None,
             duration: door.worker.clock.now().since(started),
             queued: record.queued,
             bytes_in: record.bytes.to_upstream,
             bytes_out: record.bytes.to_downstream,
-            service: target.as_ref().map(|t| t.service.name().as_str()),
+            service: target.as_ref().ok().map(|t| t.service.name().as_str()),
             endpoint: record.endpoint.as_ref().map(|e| e.as_str()),
             attempts: record.attempts,
             hedged: false,
@@ -155,6 +138,7 @@ async fn join(
             settings.pool.connections_max,
             settings.pool.age_max,
             announce,
+            Secure::clone(&target.secure.load()),
         );
         let mut upstream = match dialled.await {
             Ok(upstream) => {
@@ -171,7 +155,10 @@ async fn join(
                     DialError::Full | DialError::NoResources | DialError::Closed => {
                         Outcome::Abandoned
                     }
-                    DialError::TimedOut | DialError::Failed(_) => Outcome::ConnectFailed,
+                    DialError::TimedOut
+                    | DialError::Failed(_)
+                    | DialError::Handshake
+                    | DialError::Certificate => Outcome::ConnectFailed,
                 };
                 pick.report(&Report::new(worker.clock.now(), outcome));
                 record.error = Some(e.reason());

@@ -45,6 +45,7 @@ fn listener(service: &ServiceName) -> ListenerSpec {
         http: Default::default(),
         udp: Default::default(),
         proxy_protocol: None,
+        tls: None,
     }
 }
 

@@ -15,7 +15,7 @@
 //! 1. host: exact, then `*.suffix` (longer first), then none;
 //! 2. path: exact, then regex (longer pattern first), then prefix (longer first), then none.
 //!    `/*` counts as none;
-//! 3. a method is named, before none is;
+//! 3. a method is named, before none is; then ALPN is, before it is not;
 //! 4. more header matchers, then more query matchers, then more cookie matchers;
 //! 5. earlier in the file.
 //!
@@ -68,4 +68,9 @@ pub trait Request {
     /// Shows `visit` the value of each header of this name (in lower case), in order and without
     /// the white space around it, until `visit` returns true.
     fn header<'a>(&'a self, lower_name: &str, visit: &mut dyn FnMut(&'a [u8]) -> bool);
+    /// Whether the client offers to speak this protocol, by ALPN (RFC 7301). Only what passes
+    /// through undecrypted is asked.
+    fn offers(&self, _protocol: &[u8]) -> bool {
+        false
+    }
 }

@@ -21,6 +21,7 @@ pub(crate) struct Rule {
     headers: Vec<(String, Matcher)>,
     query: Vec<(String, Matcher)>,
     cookies: Vec<(String, Matcher)>,
+    alpn: Vec<String>,
 }
 
 /// In lower case, without a trailing dot.
@@ -47,6 +48,7 @@ pub(crate) enum Miss<'a> {
     Header(&'a str),
     Query(&'a str),
     Cookie(&'a str),
+    Alpn,
 }
 
 impl Rule {
@@ -68,6 +70,7 @@ impl Rule {
             headers: named_matchers(&spec.headers)?,
             query: named_matchers(&spec.query)?,
             cookies: named_matchers(&spec.cookies)?,
+            alpn: spec.alpn.clone(),
         })
     }
 
@@ -89,6 +92,7 @@ impl Rule {
             host,
             path,
             self.methods.is_empty(),
+            self.alpn.is_empty(),
             Reverse((self.headers.len(), self.query.len(), self.cookies.len())),
             self.index,
         )
@@ -98,6 +102,9 @@ impl Rule {
     pub(crate) fn miss(&self, request: &dyn Request) -> Option<Miss<'_>> {
         if !self.methods.is_empty() && !self.methods.iter().any(|m| m == request.method()) {
             return Some(Miss::Method);
+        }
+        if !self.alpn.is_empty() && !self.alpn.iter().any(|name| request.offers(name.as_bytes())) {
+            return Some(Miss::Alpn);
         }
         let missed = self.headers.iter().find(|(name, m)| !header_holds(name, m, request));
         if let Some((name, _)) = missed {
@@ -142,6 +149,7 @@ impl Rule {
             Miss::Method => format!("the method is not {}", self.methods.join(" or ")),
             Miss::Header(name) => format!("no header `{name}` has the wanted value"),
             Miss::Query(name) => format!("no query parameter `{name}` has the wanted value"),
+            Miss::Alpn => format!("the client does not offer {}", self.alpn.join(" or ")),
             Miss::Cookie(name) => format!("no cookie `{name}` has the wanted value"),
         })
     }

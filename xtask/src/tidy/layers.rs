@@ -15,13 +15,14 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("balance",   &["model"]),
     ("health",    &["model"]),
     ("service",   &["model", "balance", "health"]),
-    ("proxy",     &["model", "route", "wire", "service"]),
+    ("tls",       &["model"]),
+    ("proxy",     &["model", "route", "wire", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
     ("xtask",     &[]),
 ];
 

@@ -91,6 +91,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
         http: HttpSpec::default(),
         udp: UdpSpec::default(),
         proxy_protocol: None,
+        tls: None,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::spec::{
-    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, PathPattern, Protocol, RouteSpec,
-    TimeoutSpec, UdpSpec,
+    AcceptProxyProtocol, ActionSpec, HttpSpec, LimitSpec, ListenerSpec, PathPattern, Protocol,
+    RouteSpec, TimeoutSpec, UdpSpec,
 };
 use model::{Cidr, ListenerName};
 
@@ -15,7 +15,7 @@ use crate::keys;
 use crate::tree::{Entry, quoted};
 
 use super::bind::{Bind, Transport};
-use super::{Context, header, route};
+use super::{Context, header, route, tls};
 
 /// `None` if it has no address that could be used.
 pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerSpec> {
@@ -23,10 +23,10 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
     let fields =
         Fields::open(context.report, &keys::LISTENER, &owner, &entry.value, entry.key_span);
     let bind = fields.parsed("bind", parse_bind);
-    let protocol = protocol(&fields, context);
-    let routes = routes(&fields, context);
+    let protocol = protocol(&fields);
+    let routes = routes(&fields, protocol, context);
     let service = fields.text("service").map(|(name, span)| {
-        if matches!(protocol, Some(Protocol::Tcp | Protocol::Udp))
+        if matches!(protocol, Some(Protocol::Tcp | Protocol::Udp | Protocol::Tls))
             && let Some(service) = context.services.get(name)
         {
             service.stream.set(Some(span));
@@ -44,13 +44,14 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
         http: forwarding(&fields, context),
         udp: udp(&fields),
         proxy_protocol: proxy_protocol(&fields, context),
+        tls: tls::of_listener(&fields, context),
     };
     if let Some(protocol) = protocol {
         only_what_the_protocol_has(&fields, protocol, &owner, &spec, context);
     }
     let (address, span) = bind?;
     let transport = match spec.protocol {
-        Protocol::Http | Protocol::Tcp => Transport::Tcp,
+        Protocol::Http | Protocol::Tcp | Protocol::Tls => Transport::Tcp,
         Protocol::Udp => Transport::Udp,
     };
     context.binds.add(Bind { owner, address, span, transport });
@@ -58,19 +59,14 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
 }
 
 /// `None` if it is wrong: then nothing that depends on it is checked.
-fn protocol(fields: &Fields<'_>, context: &Context<'_>) -> Option<Protocol> {
-    let Some(entry) = fields.entry("protocol") else { return Some(Protocol::Http) };
-    if scalar(&entry.value) == Some("tls") {
-        context.report.error_help(
-            entry.value.span,
-            "protocol `tls` is not available in this version",
-            "use `tcp` to pass TLS through to one service",
-        );
-        return None;
+fn protocol(fields: &Fields<'_>) -> Option<Protocol> {
+    if fields.entry("protocol").is_none() {
+        return Some(Protocol::Http);
     }
     match fields.word("protocol")?.0 {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
+        "tls" => Some(Protocol::Tls),
         _ => Some(Protocol::Http),
     }
 }
@@ -85,13 +81,18 @@ fn only_what_the_protocol_has(
     let (word, foreign): (&str, &[&str]) = match protocol {
         Protocol::Http => ("http", &["udp"]),
         Protocol::Tcp => ("tcp", &["routes", "forwarding", "udp"]),
-        Protocol::Udp => ("udp", &["routes", "forwarding", "proxy_protocol"]),
+        Protocol::Udp => ("udp", &["routes", "forwarding", "proxy_protocol", "tls"]),
+        Protocol::Tls => ("tls", &["forwarding", "udp", "tls"]),
     };
     for key in foreign {
         if let Some(entry) = fields.entry(key) {
             let message = format!("{owner} has protocol `{word}`, where `{key}` has no meaning");
             let help = match *key {
                 "routes" => "write `service: NAME`, or `protocol: http`".into(),
+                "tls" if protocol == Protocol::Tls => {
+                    "remove it to pass TLS through as it is; to end TLS here, write `protocol: tcp`"
+                        .into()
+                }
                 _ => format!("remove `{key}`"),
             };
             context.report.error_help(entry.key_span, message, help);
@@ -101,14 +102,14 @@ fn only_what_the_protocol_has(
     match protocol {
         // Services and routes may come by label.
         _ if context.discovers => {}
-        Protocol::Http if !leads_somewhere && !fields.has("routes") => {
+        Protocol::Http | Protocol::Tls if !leads_somewhere && !fields.has("routes") => {
             context.report.error_help(
                 fields.span,
                 format!("{owner} leads nowhere"),
                 "add `service: NAME`, or `routes`",
             );
         }
-        Protocol::Http if !leads_somewhere && spec.routes.is_empty() => {
+        Protocol::Http | Protocol::Tls if !leads_somewhere && spec.routes.is_empty() => {
             let no_items = fields.list("routes").is_some_and(<[_]>::is_empty);
             if no_items {
                 context.report.error_help(
@@ -131,13 +132,26 @@ fn only_what_the_protocol_has(
     }
 }
 
-fn routes(fields: &Fields<'_>, context: &Context<'_>) -> Vec<RouteSpec> {
+fn routes(
+    fields: &Fields<'_>,
+    protocol: Option<Protocol>,
+    context: &Context<'_>,
+) -> Vec<RouteSpec> {
     // Routes without defects, and where they stand.
     let mut seen: BTreeMap<String, Span> = BTreeMap::new();
     let mut routes = Vec::new();
     for node in fields.list("routes").unwrap_or_default() {
         let errors = context.report.errors();
-        let Some(route) = route::route(node, context) else { continue };
+        let Some(route) = route::route(node, protocol, context) else { continue };
+        if protocol == Some(Protocol::Tls)
+            && let ActionSpec::Forward(services) = &route.action
+        {
+            for service in services {
+                if let Some(defined) = context.services.get(service.service.as_str()) {
+                    defined.stream.set(Some(node.span));
+                }
+            }
+        }
         if context.report.errors() == errors {
             no_two_alike(&mut seen, &route, node.span, context);
         }
@@ -191,7 +205,9 @@ pub fn matchers(route: &RouteSpec) -> String {
     // `/*` is every path.
     let path = route.path.as_ref().filter(|p| **p != PathPattern::Prefix(String::new()));
     let lists = (sorted(&route.headers), sorted(&route.query), sorted(&route.cookies));
-    format!("{:?}", (&route.host, path, methods, lists))
+    let mut alpn = route.alpn.clone();
+    alpn.sort();
+    format!("{:?}", (&route.host, path, methods, lists, alpn))
 }
 
 fn timeouts(fields: &Fields<'_>) -> TimeoutSpec {

@@ -1,6 +1,8 @@
 //! `listeners.NAME.routes`.
 
-use model::spec::{ActionSpec, HeaderEdit, PathPattern, PathRewrite, RouteSpec, WeightedService};
+use model::spec::{
+    ActionSpec, HeaderEdit, PathPattern, PathRewrite, Protocol, RouteSpec, WeightedService,
+};
 
 use crate::defect::Span;
 use crate::fields::{Fields, integer, scalar, wrong_kind};
@@ -12,7 +14,11 @@ use crate::tree::{Entry, Node, Value, quoted};
 use super::{Context, header, pattern};
 
 /// `None` if it says nothing about what to do.
-pub(super) fn route(node: &Node, context: &Context<'_>) -> Option<RouteSpec> {
+pub(super) fn route(
+    node: &Node,
+    protocol: Option<Protocol>,
+    context: &Context<'_>,
+) -> Option<RouteSpec> {
     let fields = Fields::open(context.report, &keys::ROUTE, "this route", node, node.span);
     let mut route = RouteSpec::catch_all("".into());
     route.host = fields.text("host").and_then(|(text, span)| pattern::host(text, span, context));
@@ -24,10 +30,46 @@ pub(super) fn route(node: &Node, context: &Context<'_>) -> Option<RouteSpec> {
     route.headers = pattern::named(&fields, "headers", context);
     route.query = pattern::named(&fields, "query", context);
     route.cookies = pattern::named(&fields, "cookies", context);
+    for node in fields.list("alpn").unwrap_or_default() {
+        match scalar(node).filter(|name| (1..=255).contains(&name.len())) {
+            Some(name) => route.alpn.push(name.into()),
+            None => context.report.error_help(
+                node.span,
+                format!("`alpn` must list names of protocols, not {}", node.describe()),
+                "write h2, http/1.1 or another name of 1 to 255 bytes",
+            ),
+        }
+    }
+    only_what_the_protocol_has(&fields, protocol, context);
     let action = action(&fields, node, context);
     rewrite(&fields, &mut route, context);
     route.action = action?;
     Some(route)
+}
+
+fn only_what_the_protocol_has(
+    fields: &Fields<'_>,
+    protocol: Option<Protocol>,
+    context: &Context<'_>,
+) {
+    /// Nothing of a request can be seen, and nothing can be said, without decrypting.
+    const HTTP_ONLY: [&str; 8] =
+        ["path", "method", "headers", "query", "cookies", "redirect", "respond", "rewrite"];
+    let (word, foreign): (&str, &[&str]) = match protocol {
+        Some(Protocol::Tls) => ("tls", &HTTP_ONLY),
+        Some(Protocol::Http) => ("http", &["alpn"]),
+        _ => return,
+    };
+    for entry in fields.entries(foreign) {
+        context.report.error_help(
+            entry.key_span,
+            format!("`{}` has no meaning with protocol `{word}`", entry.key),
+            match word {
+                "tls" => "routes of TLS that passes through have `host`, `alpn` and `service`",
+                _ => "remove it",
+            },
+        );
+    }
 }
 
 const ACTIONS: [&str; 4] = ["service", "services", "redirect", "respond"];

@@ -14,6 +14,7 @@ use crate::tree::{Entry, Value, quoted};
 
 use super::{
     Context, affinity, discover, endpoint, failures, health, hedge, path_of, policy, queue, run,
+    tls,
 };
 
 pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
@@ -30,6 +31,7 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
         Some(("v2", _)) => Some(ProxyProtocolVersion::V2),
         _ => None,
     };
+    spec.tls = tls::of_service(&fields, context);
     spec
 }
 

@@ -17,21 +17,21 @@ pub(crate) static LISTENER: Section = Section {
         ),
         key(
             "protocol",
-            AnyOf(&[Word("http"), Word("tcp"), Word("udp")]),
+            AnyOf(&[Word("http"), Word("tcp"), Word("udp"), Word("tls")]),
             Written("http"),
-            "What is spoken.",
+            "What is spoken. `tls` passes TLS through, as it is, to the service that the client's first message asks for.",
         ),
         key(
             "routes",
             ListOf(&In(&ROUTE)),
             Written("[]"),
-            "HTTP: which request goes where. The most specific route wins, whatever the order.",
+            "HTTP and `tls`: what goes where. The most specific route wins, whatever the order. With `tls` routes match by `host` (SNI) and `alpn` alone.",
         ),
         key(
             "service",
             SERVICE_NAME,
             Means("none"),
-            "TCP and UDP: where everything goes (required). HTTP: where requests go that no route matches.",
+            "TCP and UDP: where everything goes (required). HTTP and `tls`: where goes what no route matches.",
         ),
         key("timeouts", In(&LISTENER_TIMEOUTS), Written("{}"), "How long clients may take."),
         key("limits", In(&LIMITS), Written("{}"), "What clients may make us hold."),
@@ -46,9 +46,14 @@ pub(crate) static LISTENER: Section = Section {
             "proxy_protocol",
             In(&ACCEPT_PROXY_PROTOCOL),
             Means("not understood"),
-            "HTTP and TCP: accept PROXY protocol headers, version 1 and 2.",
+            "HTTP, TCP and `tls`: accept PROXY protocol headers, version 1 and 2.",
         ),
-        Key::later("tls"),
+        key(
+            "tls",
+            In(&LISTENER_TLS),
+            Means("no TLS"),
+            "HTTP and TCP: what is spoken is spoken over TLS, which ends here.",
+        ),
     ],
 };
 

@@ -59,6 +59,12 @@ pub(crate) static ROUTE: Section = Section {
             "Action: split requests between services by weight.",
         ),
         key(
+            "alpn",
+            ListOf(&text("the name of a protocol", "h2")),
+            Means("any, or none"),
+            "Protocol `tls`: the client offers one of these by ALPN.",
+        ),
+        key(
             "redirect",
             AnyOf(&[text("a location", "https://{host}{uri}"), In(&REDIRECT)]),
             Means("see the other actions"),

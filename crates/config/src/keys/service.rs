@@ -86,7 +86,12 @@ pub(crate) static SERVICE: Section = Section {
             Written("off"),
             "Begin each connection to an endpoint with a PROXY protocol header.",
         ),
-        Key::later("tls"),
+        key(
+            "tls",
+            AnyOf(&[Bool, In(&SERVICE_TLS)]),
+            Written("false"),
+            "Speak TLS to the endpoints. `true`: with the defaults.",
+        ),
     ],
 };
 
@@ -123,7 +128,12 @@ pub(crate) static HEALTH: Section = Section {
     doc: "How endpoints are checked; at most one of `tcp`, `http` and `https`.",
     example: "http: /healthz",
     keys: &[
-        key("tcp", AnyOf(&[Bool, In(&HEALTH_TCP)]), Written("true"), "A connection can be made."),
+        key(
+            "tcp",
+            AnyOf(&[Bool, In(&HEALTH_TCP)]),
+            Written("true"),
+            "A connection can be made; with `tls` of the service, TLS too.",
+        ),
         key(
             "http",
             text("a path", "/healthz"),
@@ -134,7 +144,7 @@ pub(crate) static HEALTH: Section = Section {
             "https",
             text("a path", "/healthz"),
             Means("see `tcp`"),
-            "The same over TLS; the certificate is not verified.",
+            "The same over TLS: as `tls` of the service says, or else with any certificate.",
         ),
         key(
             "interval",

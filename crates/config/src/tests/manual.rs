@@ -79,6 +79,22 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source:\n        @\n",
     ),
     (
+        "listener tls",
+        "listeners:\n  w:\n    bind: :1\n    service: s\n    tls:\n      certificates: [ a.pem ]\n      @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "client_auth",
+        "listeners:\n  w:\n    bind: :1\n    service: s\n    tls:\n      certificates: [ a.pem ]\n      client_auth:\n        ca: b.pem\n        @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "hsts",
+        "listeners:\n  w:\n    bind: :1\n    service: s\n    tls:\n      certificates: [ a.pem ]\n      hsts:\n        max_age: 1d\n        @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "service tls",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    tls:\n      server_name: a.b\n      @\n",
+    ),
+    (
         "retry",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    retry:\n      @\n",
     ),
@@ -303,7 +319,7 @@ fn the_schema_refuses_what_is_wrong() {
         ("interval: 2s", "interval: 2"),
         ("weight: 3", "weight: 70000"),
         ("policy: least_request", "policy: least"),
-        ("protocol: tcp", "protocol: tls"),
+        ("protocol: tcp", "protocol: quic"),
         ("key: header:x-user", "key: header"),
         ("budget: 20%", "budget: 20"),
         ("    bind: 127.0.0.1:1883\n", ""),

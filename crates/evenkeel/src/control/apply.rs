@@ -22,6 +22,7 @@ use tracing::warn;
 use super::admin_server::AdminServer;
 use super::api::Api;
 use super::bind_check::{self, explain};
+use super::certificates;
 use super::running::Running;
 use super::{State, Supervisor};
 
@@ -90,6 +91,9 @@ impl Supervisor {
         let mut notes = change.make(begun && prove).await?;
         if difference.workers && begun {
             notes.push("workers: holds from the next start on".into());
+        }
+        if !difference.listeners.is_empty() {
+            certificates::explain_trust(&new);
         }
         let mut state = self.state();
         state.spec = Arc::new(new);

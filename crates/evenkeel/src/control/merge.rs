@@ -128,6 +128,7 @@ fn word(protocol: Protocol) -> &'static str {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
+        Protocol::Tls => "tls",
     }
 }
 

@@ -24,7 +24,10 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
         // Port 0 was asked for, perhaps: what counts is what was bound.
         let bind = status.map_or(listener.bind, |status| status.bind);
         let (protocol, address) = match listener.protocol {
+            Protocol::Http if listener.tls.is_some() => ("https", format!("https://{bind}")),
             Protocol::Http => ("http", format!("http://{bind}")),
+            Protocol::Tcp if listener.tls.is_some() => ("tcp+tls", bind.to_string()),
+            Protocol::Tls => ("tls", bind.to_string()),
             Protocol::Tcp => ("tcp", bind.to_string()),
             Protocol::Udp => ("udp", bind.to_string()),
         };

@@ -59,6 +59,7 @@ impl Running {
             self.drained.clear();
         }
         self.service.update(spec, proxy.now());
+        proxy.refresh(&self.service);
         self.follow(proxy, spec, directory, former);
         superfluous
     }

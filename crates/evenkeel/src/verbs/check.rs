@@ -4,7 +4,7 @@ use anstream::eprintln;
 use config::{Checked, Source};
 
 use super::Verb;
-use crate::control::{read_file, vocabulary};
+use crate::control::{parse, read_file};
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -32,10 +32,22 @@ impl Verb for Check {
     }
 }
 
+/// From which paths in the configuration count.
+pub(super) fn directory(file: &Path) -> Result<PathBuf, Failure> {
+    let directory = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    directory.canonicalize().map_err(|error| {
+        Failure::Job(format!("cannot find the directory {}: {error}", directory.display()))
+    })
+}
+
 /// The checked configuration; otherwise its defects are printed.
 pub(super) fn check(file: &Path, text: &str) -> Result<Checked, Failure> {
     let name = file.to_string_lossy();
-    config::parse(&Source { name: &name, text }, &vocabulary()).map_err(|defects| {
+    let directory = directory(file)?;
+    parse(&Source { name: &name, text }, &directory).map_err(|defects| {
         eprintln!("{defects}");
         Failure::Said
     })

@@ -1,7 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Verb;
-use super::check::check;
+use super::check::{check, directory};
 use crate::control::{self, Origin, read_file};
 use crate::failure::Failure;
 use crate::log::{self, LogLevel};
@@ -27,13 +27,7 @@ impl Verb for Run {
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
-        let directory = match self.config.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let directory = directory.canonicalize().map_err(|error| {
-            Failure::Job(format!("cannot find the directory {}: {error}", directory.display()))
-        })?;
+        let directory = directory(&self.config)?;
         control::run(Origin {
             name: self.config.to_string_lossy().into_owned(),
             file: Some(self.config),

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::spec::RouteSpec;
+use crate::spec::{RouteSpec, ServerTlsSpec};
 use crate::{Cidr, ListenerName, ServiceName};
 
 /// An address that accepts, and what becomes of what it accepts.
@@ -10,9 +10,10 @@ pub struct ListenerSpec {
     pub name: ListenerName,
     pub bind: SocketAddr,
     pub protocol: Protocol,
-    /// HTTP only. The most specific route wins, whatever the order; see `route`.
+    /// HTTP and TLS. The most specific route wins, whatever the order; see `route`. With TLS the
+    /// host is what the client asks for by SNI, and only `host` and `alpn` are matched.
     pub routes: Vec<RouteSpec>,
-    /// TCP and UDP: where everything goes. HTTP: a catch-all after `routes`.
+    /// TCP and UDP: where everything goes. HTTP and TLS: a catch-all after `routes`.
     pub service: Option<ServiceName>,
     pub timeouts: TimeoutSpec,
     pub limits: LimitSpec,
@@ -20,6 +21,8 @@ pub struct ListenerSpec {
     pub udp: UdpSpec,
     /// Accept a PROXY protocol header (v1 or v2); `None`: it is not understood.
     pub proxy_protocol: Option<AcceptProxyProtocol>,
+    /// HTTP and TCP: TLS ends here. `None`: plain.
+    pub tls: Option<ServerTlsSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +30,8 @@ pub enum Protocol {
     Http,
     Tcp,
     Udp,
+    /// TLS that passes through, routed by what the client asks for in its first message.
+    Tls,
 }
 
 /// Connections from `from` must begin with a PROXY header; all others must not have one and keep

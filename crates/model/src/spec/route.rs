@@ -11,6 +11,8 @@ pub struct RouteSpec {
     pub headers: Vec<(String, TextMatch)>,
     pub query: Vec<(String, TextMatch)>,
     pub cookies: Vec<(String, TextMatch)>,
+    /// Protocol `tls` only: the client offers one of these by ALPN. Empty: any, or none.
+    pub alpn: Vec<String>,
     pub action: ActionSpec,
     pub rewrite_path: Option<PathRewrite>,
     /// Replaces the `Host` that the endpoint sees.
@@ -29,6 +31,7 @@ impl RouteSpec {
             headers: Vec::new(),
             query: Vec::new(),
             cookies: Vec::new(),
+            alpn: Vec::new(),
             action: ActionSpec::Forward(vec![WeightedService { service, weight: 1 }]),
             rewrite_path: None,
             rewrite_host: None,

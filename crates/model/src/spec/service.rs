@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use crate::spec::{
-    AffinitySpec, DiscoverSpec, HealthSpec, HedgeSpec, OutlierSpec, QueueSpec, RunSpec,
-    ServiceLimitSpec, SlowStartSpec,
+    AffinitySpec, ClientTlsSpec, DiscoverSpec, HealthSpec, HedgeSpec, OutlierSpec, QueueSpec,
+    RunSpec, ServiceLimitSpec, SlowStartSpec,
 };
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
@@ -46,6 +46,8 @@ pub struct ServiceSpec {
     pub drain_grace: Duration,
     /// Begin each upstream connection with a PROXY protocol header. Default off.
     pub send_proxy_protocol: Option<ProxyProtocolVersion>,
+    /// Speak TLS to the endpoints. Default: plain.
+    pub tls: Option<ClientTlsSpec>,
 }
 
 /// Where a service's endpoints come from.
@@ -171,6 +173,7 @@ impl ServiceSpec {
             total_timeout: None,
             drain_grace: Duration::from_secs(30),
             send_proxy_protocol: None,
+            tls: None,
         }
     }
 }

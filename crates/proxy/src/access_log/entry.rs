@@ -101,6 +101,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
         Protocol::Http => "http",
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
+        Protocol::Tls => "tls",
     }
 }
 

@@ -12,6 +12,7 @@ use model::Instant;
 use route::{Normalised, normalise_path};
 use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
 
+use crate::arrival::{Arrival, Secured};
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
 use crate::http1::record::Record;
@@ -21,7 +22,6 @@ use crate::http1::session;
 use crate::http1::spare::Scratch;
 use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
-use crate::proxy_protocol;
 use crate::tracked::Ticket;
 
 /// How long the last bytes of a client that we refused are read and dropped, so that our answer
@@ -56,54 +56,29 @@ pub(crate) struct Downstream {
     /// The address that the client connected to.
     pub(crate) local: SocketAddr,
     client_text: String,
+    /// `None`: it speaks in clear.
+    secured: Option<Secured>,
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
 }
 
-/// Serves a connection that was just accepted.
-pub(crate) async fn serve(door: Door, stream: Stream, peer: SocketAddr) {
-    let ticket = door.worker.tracked.register(door.listener.id);
-    poll_fn(|cx| {
-        ticket.attach(cx);
-        Poll::Ready(())
-    })
-    .await;
+/// Serves a client until one side wants no more.
+pub(crate) async fn serve(door: Door, arrival: Arrival) {
+    let Arrival { stream, inbound, ticket, client, local, accepted_at, secured } = arrival;
     let mut cache = Cache::new(door.listener.state.clone());
     let mut down = Downstream {
-        inbound: Buffer::new(&door.worker.blocks),
+        inbound,
         stream,
         ticket,
-        client: peer,
-        local: door.listener.address,
-        client_text: String::new(),
+        client,
+        local,
+        client_text: client.ip().to_string(),
+        secured,
         continued: false,
-        finished_at: door.worker.clock.now(),
+        finished_at: accepted_at,
         door,
     };
-    down.ticket.set_deadline(down.finished_at + cache.load().spec.timeouts.header);
-    if let Some(accept) = cache.load().spec.proxy_protocol.clone() {
-        let result = proxy_protocol::accept(
-            &accept,
-            &down.ticket,
-            &mut down.stream,
-            &mut down.inbound,
-            peer,
-        );
-        match result.await {
-            Ok(Some(addresses)) => {
-                down.client = addresses.source;
-                down.local = addresses.destination;
-            }
-            Ok(None) => {}
-            Err(_) => {
-                down.door.counters().malformed.add(1);
-                down.stream.reset_on_close();
-                return;
-            }
-        }
-    }
-    down.client_text = down.client.ip().to_string();
     let next = down.serve_requests(&mut cache).await;
     match next {
         Next::Reset => down.stream.reset_on_close(),
@@ -308,7 +283,8 @@ impl Downstream {
                     false => text(head.path),
                 };
                 let (host, query) = (text(head.authority), text(head.query));
-                route::location(location, "http", host, path, query, &mut to);
+                let scheme = if self.secured.is_some() { "https" } else { "http" };
+                route::location(location, scheme, host, path, query, &mut to);
                 let reply = Reply { header: Some(("location", &to)), ..Reply::status(*status) };
                 self.answer(scratch, &reply).await
             }
@@ -361,6 +337,8 @@ impl Downstream {
             address: self.client.ip(),
             text: &self.client_text,
             trusted: http.trusted.iter().any(|net| net.contains(self.client.ip())),
+            https: self.secured.is_some(),
+            identity: self.secured.as_ref().and_then(|secured| secured.identity.as_ref()),
         };
         let target = request_head::Target {
             path,
@@ -395,7 +373,7 @@ impl Downstream {
             keep_alive_http10: head.version == Version::Http10,
             ..*reply
         };
-        reply.write(&mut scratch.reply);
+        reply.write(&mut scratch.reply, self.hsts());
         scratch.record.status = reply.status;
         if !self.send(scratch).await {
             return Next::Reset;
@@ -429,8 +407,12 @@ impl Downstream {
     ) -> Next {
         self.door.counters().malformed.add(1);
         scratch.record.failed(status, error);
-        Reply::status(status).write(&mut scratch.reply);
+        Reply::status(status).write(&mut scratch.reply, self.hsts());
         if self.send(scratch).await { Next::Close } else { Next::Reset }
+    }
+
+    fn hsts(&self) -> Option<&str> {
+        self.secured.as_ref().and_then(|secured| secured.server.hsts())
     }
 
     async fn send(&mut self, scratch: &mut Scratch) -> bool {

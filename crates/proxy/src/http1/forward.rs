@@ -22,7 +22,7 @@ use crate::pump::Pump;
 use crate::queue::{self, Refusal};
 use crate::relay::{RelayEnd, relay};
 use crate::session;
-use crate::upstream::{Announce, DialError, Upstream, dial};
+use crate::upstream::{Announce, DialError, Secure, Upstream, dial};
 
 /// What one attempt led to.
 enum Attempt {
@@ -311,9 +311,11 @@ impl Forward<'_> {
         now: Instant,
     ) -> Result<(Upstream, bool), DialError> {
         let worker = &self.down.door.worker;
+        let secure = self.target.secure.load();
         if !self.fresh_only
             && self.announce.is_none()
-            && let Some(upstream) = worker.pools.checkout(endpoint, now, !request.idempotent)
+            && let Some(upstream) =
+                worker.pools.checkout(endpoint, now, !request.idempotent, secure.terms())
         {
             return Ok((upstream, true));
         }
@@ -326,6 +328,7 @@ impl Forward<'_> {
             settings.pool.connections_max,
             settings.pool.age_max,
             self.announce,
+            Secure::clone(&secure),
         )
         .await?;
         Ok((upstream, false))
@@ -408,7 +411,7 @@ impl Forward<'_> {
             }
             DialError::Full | DialError::NoResources | DialError::Closed => 503,
             DialError::TimedOut => 504,
-            DialError::Failed(_) => 502,
+            DialError::Failed(_) | DialError::Handshake | DialError::Certificate => 502,
         };
         Attempt::Again { status, error: e.reason() }
     }
@@ -492,7 +495,10 @@ impl Forward<'_> {
 pub(super) fn dial_outcome(e: &DialError) -> Outcome {
     match e {
         DialError::Full | DialError::NoResources | DialError::Closed => Outcome::Abandoned,
-        DialError::TimedOut | DialError::Failed(_) => Outcome::ConnectFailed,
+        DialError::TimedOut
+        | DialError::Failed(_)
+        | DialError::Handshake
+        | DialError::Certificate => Outcome::ConnectFailed,
     }
 }
 

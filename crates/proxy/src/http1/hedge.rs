@@ -32,7 +32,7 @@ use crate::http1::request_head;
 use crate::http1::spare::Scratch;
 use crate::pump::PumpError;
 use crate::tracked::Ticket;
-use crate::upstream::{Announce, Upstream, dial};
+use crate::upstream::{Announce, Secure, Upstream, dial};
 use crate::worker::Worker;
 
 /// An attempt that has its connection.
@@ -220,6 +220,7 @@ impl Forward<'_> {
             endpoint: endpoint.clone(),
             settings: self.settings.clone(),
             announce: self.announce,
+            secure: Secure::clone(&self.target.secure.load()),
             message: [&scratch.outbound[..], body].concat(),
             total_at: self.total_at(),
         };
@@ -430,6 +431,7 @@ struct Attempt {
     endpoint: Arc<EndpointHandle>,
     settings: Arc<Settings>,
     announce: Option<Announce>,
+    secure: Secure,
     /// The whole request.
     message: Vec<u8>,
     total_at: Instant,
@@ -448,7 +450,7 @@ impl Attempt {
         ticket.set_endpoint(endpoint.key, endpoint.close_at());
         // The kernel is asked: a stale connection would be a hedge for nothing.
         let idle = match self.announce {
-            None => worker.pools.checkout(endpoint, now, true),
+            None => worker.pools.checkout(endpoint, now, true, self.secure.terms()),
             Some(_) => None,
         };
         let reused = idle.is_some();
@@ -458,7 +460,8 @@ impl Attempt {
                 let timeout = settings.connect_timeout.min(total_at.since(now));
                 let pool = &settings.pool;
                 let (most, age) = (pool.connections_max, pool.age_max);
-                dial(worker, ticket, endpoint, timeout, most, age, self.announce)
+                let secure = self.secure.clone();
+                dial(worker, ticket, endpoint, timeout, most, age, self.announce, secure)
                     .await
                     .map_err(|e| dial_outcome(&e))?
             }

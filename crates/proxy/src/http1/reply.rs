@@ -42,8 +42,8 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Replaces what is in `out`.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    /// Replaces what is in `out`. `hsts`: the value of `Strict-Transport-Security`.
+    pub(crate) fn write(&self, out: &mut Vec<u8>, hsts: Option<&str>) {
         let reason = reason(self.status);
         let named = format!("{} {reason}\n", self.status);
         let has_body = !matches!(self.status, 100..=199 | 204 | 304);
@@ -68,6 +68,10 @@ impl<'a> Reply<'a> {
             out.extend_from_slice(b": ");
             out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
+        }
+        if let Some(hsts) = hsts {
+            let line = format!("strict-transport-security: {hsts}\r\n");
+            out.extend_from_slice(line.as_bytes());
         }
         if self.close {
             out.extend_from_slice(b"connection: close\r\n");
@@ -147,12 +151,12 @@ mod tests {
     #[test]
     fn a_reply_is_framed() {
         let mut out = Vec::new();
-        Reply::status(503).write(&mut out);
+        Reply::status(503).write(&mut out, None);
         let text = String::from_utf8(out.clone()).unwrap();
         assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\ndate: "), "{text}");
         assert!(text.contains("retry-after: 1\r\n") && text.contains("connection: close\r\n"));
         assert!(text.ends_with("content-length: 24\r\nretry-after: 1\r\nconnection: close\r\n\r\n503 Service Unavailable\n"), "{text}");
-        Reply { close: false, ..Reply::status(204) }.write(&mut out);
+        Reply { close: false, ..Reply::status(204) }.write(&mut out, None);
         let text = String::from_utf8(out).unwrap();
         assert!(!text.contains("content-length") && text.ends_with("\r\n\r\n"), "{text}");
     }

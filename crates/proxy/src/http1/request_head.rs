@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use model::Rng;
 use model::spec::{HeaderEdit, HttpSpec};
+use tls::Identity;
 use wire::http1::{Framing, Header, HeaderKind, RequestHead, TargetForm};
 
 use crate::http1::session::write_cookie;
@@ -17,6 +18,16 @@ pub(crate) struct Sender<'a> {
     pub(crate) text: &'a str,
     /// May it tell us about clients before it?
     pub(crate) trusted: bool,
+    /// Did it come by TLS?
+    pub(crate) https: bool,
+    /// Whom it proved to be.
+    pub(crate) identity: Option<&'a Identity>,
+}
+
+impl Sender<'_> {
+    fn scheme(&self) -> &'static [u8] {
+        if self.https { b"https" } else { b"http" }
+    }
 }
 
 /// What the endpoint's request line and `Host` say.
@@ -64,6 +75,9 @@ pub(crate) fn write(
         out.extend_from_slice(b"Connection: upgrade\r\n");
         line(out, b"Upgrade", protocol);
     }
+    if let Some(identity) = sender.identity {
+        out.extend_from_slice(&identity.header_lines);
+    }
     // What the route sets or removes is the route's to say.
     let edits = &route.request_headers;
     let is_ours = |name: &str| edits.is_empty() || !is_edited(edits, name.as_bytes());
@@ -72,7 +86,7 @@ pub(crate) fn write(
             forwarded_for(out, bytes, &head.headers, sender);
         }
         if !seen.proto && is_ours("x-forwarded-proto") {
-            out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+            line(out, b"X-Forwarded-Proto", sender.scheme());
         }
         if !seen.host && is_ours("x-forwarded-host") {
             line(out, b"X-Forwarded-Host", head.authority.of(bytes));
@@ -121,6 +135,10 @@ fn copy_headers(
             HeaderKind::Host | HeaderKind::TransferEncoding => continue,
             // Credentials for a proxy are for the first proxy that asks; none of ours do.
             HeaderKind::ProxyAuthorization => continue,
+            // Applications take these for what we verified (RFC 9440 section 2.4).
+            HeaderKind::ClientCertificate if !sender.trusted || sender.identity.is_some() => {
+                continue;
+            }
             HeaderKind::XForwardedFor if spec.x_forwarded => continue,
             HeaderKind::XForwardedProto if spec.x_forwarded => {
                 if !sender.trusted {
@@ -222,7 +240,9 @@ fn forwarded(out: &mut Vec<u8>, bytes: &[u8], head: &RequestHead, sender: &Sende
         out.extend_from_slice(b"for=");
         out.extend_from_slice(sender.text.as_bytes());
     }
-    out.extend_from_slice(b";proto=http;host=\"");
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(sender.scheme());
+    out.extend_from_slice(b";host=\"");
     out.extend_from_slice(head.authority.of(bytes));
     out.extend_from_slice(b"\"\r\n");
 }

@@ -1,21 +1,20 @@
 //! One health check: a connection of its own, closed without trace.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::spec::{HealthKind, HealthSpec, StatusSet};
-use rustix::net::sockopt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::client::TlsStream;
 use wire::http1::{
     ChunkStep, ChunkedDecoder, Framing, HeadLimits, Progress, RequestKind, ResponseHead,
     TrailerLimits,
 };
 
-use super::tls;
+use crate::io::Stream;
+use crate::upstream::{Secure, secure};
 
 /// Bytes of an answer's head, and fields in it: what a health endpoint can reasonably say.
 pub(super) const HEAD_LIMITS: HeadLimits =
@@ -40,18 +39,31 @@ pub(super) enum Verdict {
 }
 
 /// Checks the endpoint whose traffic goes to `address`.
-pub(super) async fn run(spec: &HealthSpec, address: SocketAddr) -> Verdict {
+/// `secure`: what is spoken to it.
+pub(super) async fn run(spec: &HealthSpec, address: SocketAddr, secure: &Secure) -> Verdict {
     let target = spec.target(address);
     let result = match &spec.kind {
         HealthKind::Off => return Verdict::Passed,
-        HealthKind::Tcp => timeout(spec.timeout, connect(target)).await.map(|r| r.map(close)),
+        HealthKind::Tcp => {
+            // Another port may speak anything.
+            let over = match (secure, spec.port) {
+                (Secure::Plain, _) | (_, Some(_)) => Over::Clear,
+                (secure, None) => Over::Service(secure),
+            };
+            let opened = timeout(spec.timeout, Connection::open(target, over)).await;
+            opened.map(|opened| opened.map(Connection::close))
+        }
         HealthKind::Http { path, method, host, headers, expect, tls } => {
             let host = host.clone().unwrap_or_else(|| target.to_string());
             let request = request(method, path, &host, headers);
             let kind = RequestKind { is_head: method == "HEAD", is_connect: false };
             let mut answer = Answer::default();
-            let tls = tls.then_some(host.as_str());
-            let asked = ask(&mut answer, target, tls, &request, kind, expect);
+            let over = match (tls, secure) {
+                (false, _) => Over::Clear,
+                (true, Secure::Plain) => Over::AnyCertificate(&host),
+                (true, secure) => Over::Service(secure),
+            };
+            let asked = ask(&mut answer, target, over, &request, kind, expect);
             match timeout(spec.timeout, asked).await {
                 Ok(Ok(stream)) => {
                     drain(answer, stream).await;
@@ -124,54 +136,60 @@ pub(super) async fn connect(target: SocketAddr) -> Result<TcpStream, CheckError>
     connect.await.map_err(|e| if is_ours(&e) { CheckError::NotRun(e) } else { CheckError::Io(e) })
 }
 
-/// A connection to check, in clear or over TLS.
-enum Connection {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+/// What a check speaks.
+#[derive(Clone, Copy)]
+enum Over<'a> {
+    Clear,
+    /// TLS, as traffic does.
+    Service(&'a Secure),
+    /// TLS with whoever answers: the check asks whether it works. The host may have a port.
+    AnyCertificate(&'a str),
 }
 
+/// A connection to check, in clear or over TLS.
+struct Connection(Stream);
+
 impl Connection {
-    async fn open(target: SocketAddr, tls: Option<&str>) -> Result<Connection, CheckError> {
-        let stream = connect(target).await?;
-        match tls {
-            None => Ok(Connection::Plain(stream)),
-            Some(host) => {
-                let stream = tls::handshake(stream, host, target).await.map_err(CheckError::Tls)?;
-                Ok(Connection::Tls(Box::new(stream)))
+    async fn open(target: SocketAddr, over: Over<'_>) -> Result<Connection, CheckError> {
+        let socket = connect(target).await?;
+        let unusable = || CheckError::Tls(io::Error::other("no usable settings"));
+        let dialling = match over {
+            Over::Clear => return Ok(Connection(Stream::Tcp(socket))),
+            Over::Service(Secure::Tls(client)) => client.dial(target, &[]),
+            Over::Service(_) => return Err(unusable()),
+            Over::AnyCertificate(host) => {
+                let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+                tls::Client::unverified(name).map_err(|_| unusable())?.dial(target, &[])
             }
-        }
+        };
+        let dialling = dialling.map_err(|e| CheckError::Tls(io::Error::other(e)))?;
+        let secured = secure(socket, dialling.session).await;
+        secured.map(Connection).map_err(CheckError::Tls)
     }
 
     async fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        match self {
-            Connection::Plain(stream) => stream.write_all(request).await,
-            Connection::Tls(stream) => {
-                stream.write_all(request).await?;
-                stream.flush().await
+        let mut sent = 0;
+        while sent < request.len() {
+            match poll_fn(|cx| self.0.poll_write(cx, &request[sent..], &[])).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => sent += count,
             }
         }
+        Ok(())
     }
 
     async fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
-        bytes.reserve(READ_BYTES);
-        match self {
-            Connection::Plain(stream) => stream.read_buf(bytes).await,
-            Connection::Tls(stream) => stream.read_buf(bytes).await,
-        }
+        let held = bytes.len();
+        bytes.resize(held + READ_BYTES, 0);
+        let read = poll_fn(|cx| self.0.poll_read(cx, &mut bytes[held..])).await;
+        bytes.truncate(held + read.as_ref().map_or(0, |count| *count));
+        read
     }
 
+    /// Closes with a reset, so that no check leaves a connection in TIME_WAIT behind.
     fn close(self) {
-        match self {
-            Connection::Plain(stream) => close(stream),
-            Connection::Tls(stream) => close(stream.into_inner().0),
-        }
+        self.0.reset_on_close();
     }
-}
-
-/// Closes with a reset, so that no check leaves a connection in TIME_WAIT behind.
-fn close(stream: TcpStream) {
-    // Failure means that the connection is gone already.
-    let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
 }
 
 /// The request, without a body. Configured headers take the place of ours.
@@ -210,12 +228,12 @@ struct Answer {
 async fn ask(
     answer: &mut Answer,
     target: SocketAddr,
-    tls: Option<&str>,
+    over: Over<'_>,
     request: &[u8],
     kind: RequestKind,
     expect: &StatusSet,
 ) -> Result<Connection, CheckError> {
-    let mut stream = Connection::open(target, tls).await?;
+    let mut stream = Connection::open(target, over).await?;
     // An endpoint may answer and close before it has read all: the answer decides.
     let sent = stream.send(request).await;
     let mut interim = 0;
@@ -321,7 +339,13 @@ fn ranges(set: &StatusSet) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::crypto::aws_lc_rs;
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
     use super::*;
 
@@ -338,6 +362,19 @@ mod tests {
             timeout: Duration::from_secs(20),
             ..HealthSpec::default()
         }
+    }
+
+    /// A server with a certificate of its own making.
+    fn acceptor(name: &str) -> TlsAcceptor {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     fn on_runtime<T>(run: impl Future<Output = T>) -> T {
@@ -360,7 +397,7 @@ mod tests {
                 stream.write_all(answer).await.unwrap();
                 String::from_utf8(request).unwrap()
             };
-            tokio::join!(run(spec, address), endpoint)
+            tokio::join!(run(spec, address, &Secure::Plain), endpoint)
         })
     }
 
@@ -406,7 +443,8 @@ mod tests {
                 // Cut off by the check at some point.
                 let _ = stream.write_all(&answer).await;
             };
-            let (verdict, ()) = tokio::join!(async { run(&http("GET"), address).await }, endpoint);
+            let (verdict, ()) =
+                tokio::join!(async { run(&http("GET"), address, &Secure::Plain).await }, endpoint);
             assert!(
                 matches!(&verdict, Verdict::Failed(r) if r.starts_with("not an HTTP")),
                 "{verdict:?}"
@@ -441,7 +479,7 @@ mod tests {
         on_runtime(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let acceptor = super::tls::tests::acceptor("somebody.else");
+            let acceptor = acceptor("somebody.else");
             let endpoint = async {
                 let (stream, _) = listener.accept().await.unwrap();
                 let mut stream = acceptor.accept(stream).await.unwrap();
@@ -454,7 +492,7 @@ mod tests {
                 stream.flush().await.unwrap();
                 String::from_utf8(request).unwrap()
             };
-            let (verdict, request) = tokio::join!(run(&spec, address), endpoint);
+            let (verdict, request) = tokio::join!(run(&spec, address, &Secure::Plain), endpoint);
             assert!(matches!(verdict, Verdict::Passed), "{verdict:?}");
             assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: app.example\r\n"));
 
@@ -463,7 +501,7 @@ mod tests {
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
                 let _ = stream.read_buf(&mut Vec::new()).await;
             };
-            let (verdict, ()) = tokio::join!(run(&spec, address), plain);
+            let (verdict, ()) = tokio::join!(run(&spec, address, &Secure::Plain), plain);
             let said = format!("{verdict:?}");
             assert!(said.contains("TLS handshake"), "{said}");
         });
@@ -475,16 +513,16 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let tcp = HealthSpec::default();
-            assert!(matches!(run(&tcp, address).await, Verdict::Passed));
+            assert!(matches!(run(&tcp, address, &Secure::Plain).await, Verdict::Passed));
             // Accepted by the kernel, answered by nobody.
             let silent = HealthSpec { timeout: Duration::from_millis(250), ..http("GET") };
-            match run(&silent, address).await {
+            match run(&silent, address, &Secure::Plain).await {
                 Verdict::Failed(reason) => assert_eq!(reason, "no answer within 250ms"),
                 other => panic!("{other:?}"),
             }
             drop(listener);
             for spec in [tcp, http("GET")] {
-                match run(&spec, address).await {
+                match run(&spec, address, &Secure::Plain).await {
                     Verdict::Failed(reason) => assert_eq!(reason, "connection refused"),
                     other => panic!("{other:?}"),
                 }

@@ -42,7 +42,12 @@ fn endpoints_come_and_go() {
         };
         let notify: Arc<dyn Events> = Arc::new(ToDriver(events.clone()));
         let service = Service::new(&spec, notify, clock.now(), 1);
-        events.send(ProbeEvent::Watch(service.clone())).unwrap();
+        let target = Target {
+            service: service.clone(),
+            latencies: Vec::new().into(),
+            secure: Default::default(),
+        };
+        events.send(ProbeEvent::Watch(Arc::new(target))).unwrap();
         let becomes = async |healthy: usize| {
             let wait = async {
                 while service.healthy() != healthy {

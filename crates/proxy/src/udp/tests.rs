@@ -58,6 +58,7 @@ impl Bench {
             http: HttpSpec::default(),
             udp: UdpSpec::default(),
             proxy_protocol: None,
+            tls: None,
         };
         change(&mut spec);
         let address = proxy.set_listener(&spec).unwrap();

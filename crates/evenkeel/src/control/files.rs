@@ -1,0 +1,51 @@
+//! The files that a configuration names: their paths, and what is wrong with what they hold.
+
+use std::path::{Path, PathBuf};
+
+use config::{Checked, Defect, Defects, Severity, Source, defect_at};
+use model::spec::{CertificateFiles, Spec};
+
+use super::vocabulary;
+
+/// Reads and checks a configuration, and the certificates, keys and CAs that it names. Relative
+/// paths count from `directory`.
+pub(crate) fn parse(source: &Source<'_>, directory: &Path) -> Result<Checked, Defects> {
+    let mut checked = config::parse(source, &vocabulary())?;
+    place(&mut checked.spec, directory);
+    let mut defects: Vec<Defect> = tls::check(&checked.spec)
+        .into_iter()
+        .map(|fault| {
+            let severity = match fault.severity {
+                tls::Severity::Error => Severity::Error,
+                tls::Severity::Warning => Severity::Warning,
+            };
+            defect_at(source, &fault.place, severity, &fault.message, &fault.help)
+        })
+        .collect();
+    let failed = defects.iter().any(|defect| defect.severity == Severity::Error);
+    defects.append(&mut checked.warnings);
+    defects.sort_by_key(|defect| (defect.line, defect.column));
+    // One file may be named in several ways at one place.
+    defects.dedup();
+    if failed {
+        return Err(Defects(defects));
+    }
+    checked.warnings = defects;
+    Ok(checked)
+}
+
+fn place(spec: &mut Spec, directory: &Path) {
+    let from_here = |path: &mut PathBuf| *path = directory.join(&*path);
+    let both = |files: &mut CertificateFiles| {
+        from_here(&mut files.certificate);
+        from_here(&mut files.key);
+    };
+    for tls in spec.listeners.values_mut().filter_map(|listener| listener.tls.as_mut()) {
+        tls.certificates.iter_mut().for_each(both);
+        tls.client_auth.iter_mut().for_each(|auth| from_here(&mut auth.ca));
+    }
+    for tls in spec.services.values_mut().filter_map(|service| service.tls.as_mut()) {
+        tls.certificate.iter_mut().for_each(both);
+        tls.ca.iter_mut().for_each(from_here);
+    }
+}

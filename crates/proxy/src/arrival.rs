@@ -1,0 +1,137 @@
+//! From an accepted socket to a client that can be served: the PROXY protocol's header if the
+//! listener takes one, then TLS if it speaks it.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+
+use model::Instant;
+use tls::Identity;
+
+use crate::buffer::Buffer;
+use crate::io::{Stream, TlsStream};
+use crate::listener::Door;
+use crate::proxy_protocol;
+use crate::tracked::Ticket;
+
+/// A client whose first bytes of its own protocol are next.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) stream: Stream,
+    /// May hold some of them already.
+    pub(crate) inbound: Buffer,
+    pub(crate) ticket: Ticket,
+    /// The client's address: by PROXY protocol, or the peer's.
+    pub(crate) client: SocketAddr,
+    /// The address that the client connected to.
+    pub(crate) local: SocketAddr,
+    pub(crate) accepted_at: Instant,
+    pub(crate) secured: Option<Secured>,
+}
+
+/// What is known of a client that came by TLS.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    pub(crate) server: Arc<tls::Server>,
+    /// `None`: it showed no certificate.
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Arrival {
+    /// The protocol that client and listener agreed on.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        match &self.stream {
+            Stream::Tcp(_) => None,
+            Stream::Tls(stream) => stream.alpn(),
+        }
+    }
+}
+
+/// `None`: it is not to be served, and was told so as far as its protocol has words for it.
+pub(crate) async fn arrive(door: &Door, stream: Stream, peer: SocketAddr) -> Option<Arrival> {
+    let ticket = door.worker.tracked.register(door.listener.id);
+    poll_fn(|cx| {
+        ticket.attach(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let state = door.listener.state.load();
+    let accepted_at = door.worker.clock.now();
+    ticket.set_deadline(accepted_at + state.spec.timeouts.header);
+    let mut arrival = Arrival {
+        stream,
+        inbound: Buffer::new(&door.worker.blocks),
+        ticket,
+        client: peer,
+        local: door.listener.address,
+        accepted_at,
+        secured: None,
+    };
+    let (proxy_protocol, tls) = (state.spec.proxy_protocol.clone(), state.tls.clone());
+    drop(state);
+    if let Some(accept) = proxy_protocol {
+        let Arrival { stream, inbound, ticket, .. } = &mut arrival;
+        match proxy_protocol::accept(&accept, ticket, stream, inbound, peer).await {
+            Ok(Some(addresses)) => {
+                (arrival.client, arrival.local) = (addresses.source, addresses.destination);
+            }
+            Ok(None) => {}
+            Err(_) => {
+                door.counters().malformed.add(1);
+                arrival.stream.reset_on_close();
+                return None;
+            }
+        }
+    }
+    match tls {
+        None => Some(arrival),
+        Some(server) => secure(door, arrival, server).await,
+    }
+}
+
+async fn secure(door: &Door, arrival: Arrival, server: Arc<tls::Server>) -> Option<Arrival> {
+    let Arrival { stream, mut inbound, ticket, .. } = arrival;
+    let deadline = door.worker.clock.now() + server.handshake_timeout();
+    ticket.set_deadline(deadline);
+    let counters = door.counters();
+    let Ok(stream) = shake_hands(stream, &mut inbound, &ticket, &server).await else {
+        counters.handshakes_failed.add(1);
+        return None;
+    };
+    counters.handshakes.add(1);
+    let identity = server.spec().client_auth.as_ref().and_then(|_| stream.identity());
+    let timeout = door.listener.state.load().spec.timeouts.header;
+    ticket.set_deadline(door.worker.clock.now() + timeout);
+    let stream = Stream::Tls(Box::new(stream));
+    Some(Arrival {
+        stream,
+        inbound,
+        ticket,
+        secured: Some(Secured { server, identity }),
+        ..arrival
+    })
+}
+
+/// Until the ticket's deadline.
+async fn shake_hands(
+    stream: Stream,
+    inbound: &mut Buffer,
+    ticket: &Ticket,
+    server: &tls::Server,
+) -> io::Result<TlsStream> {
+    let Stream::Tcp(socket) = stream else {
+        return Err(io::Error::other("TLS within TLS"));
+    };
+    let session = server.accept().map_err(io::Error::other)?;
+    // What came behind the PROXY header.
+    let mut stream = TlsStream::new(socket, session, inbound.bytes())?;
+    inbound.clear();
+    poll_fn(|cx| match stream.poll_handshake(cx) {
+        Poll::Pending if ticket.expired() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        other => other,
+    })
+    .await?;
+    Ok(stream)
+}

@@ -1,0 +1,123 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::SignatureAlgorithm;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::certificate::Certificate;
+
+/// The certificates of a listener, by the names that they are for.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    exact: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// `*.example.com` as `example.com`. RFC 6125 section 6.4.3: it stands for one label.
+    wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// For clients that ask for no name, or for one that is not here.
+    default: Vec<Arc<CertifiedKey>>,
+    strict: bool,
+}
+
+impl Store {
+    /// The first certificate is the default, and so are those of other keys for its names.
+    pub(crate) fn new(certificates: &[Certificate], strict: bool) -> Self {
+        let mut store = Store { strict, ..Store::default() };
+        for certificate in certificates {
+            for name in &certificate.names {
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut store.wildcard, parent),
+                    None => (&mut store.exact, name.as_str()),
+                };
+                map.entry(name.to_owned()).or_default().push(certificate.key.clone());
+            }
+        }
+        if let Some(first) = certificates.first() {
+            let alike = |other: &&Certificate| {
+                Arc::ptr_eq(&other.key, &first.key)
+                    || (!first.names.is_empty() && other.names == first.names)
+            };
+            store.default = certificates.iter().filter(alike).map(|c| c.key.clone()).collect();
+        }
+        let all = store.exact.values_mut().chain(store.wildcard.values_mut());
+        for keys in all.chain([&mut store.default]) {
+            // Smaller and quicker first, for clients that take either.
+            keys.sort_by_key(|key| match key.key.algorithm() {
+                SignatureAlgorithm::ECDSA => 0,
+                SignatureAlgorithm::ED25519 => 1,
+                _ => 2,
+            });
+        }
+        store
+    }
+
+    fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
+        let name = name.to_ascii_lowercase();
+        let wild = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        self.exact.get(&name).or_else(wild).map(Vec::as_slice)
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<&[Arc<CertifiedKey>]> {
+        match name.and_then(|name| self.named(name)) {
+            Some(found) => Some(found),
+            None if self.strict && name.is_some() => None,
+            None => Some(&self.default),
+        }
+    }
+}
+
+impl ResolvesServerCert for Store {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let keys = self.find(hello.server_name())?;
+        let schemes = hello.signature_schemes();
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
+        keys.iter().find(fits).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::provider;
+    use rustls::pki_types::PrivateKeyDer;
+
+    fn certificate(names: &[&str], rsa: bool) -> Certificate {
+        let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+        let algorithm = if rsa { &rcgen::PKCS_RSA_SHA256 } else { &rcgen::PKCS_ECDSA_P256_SHA256 };
+        let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let made =
+            rcgen::CertificateParams::new(names.clone()).unwrap().self_signed(&pair).unwrap();
+        let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        let key = Arc::new(CertifiedKey::new(vec![made.der().clone()], key));
+        Certificate { key, names }
+    }
+
+    #[test]
+    fn names_find_their_certificates() {
+        let all = [
+            certificate(&["a.example", "www.a.example"], true),
+            certificate(&["*.b.example"], false),
+            certificate(&["c.b.example"], false),
+            certificate(&["a.example", "www.a.example"], false),
+        ];
+        for (strict, name, expected) in [
+            (false, Some("a.example"), Some(vec![3, 0])),
+            (false, Some("WWW.A.example"), Some(vec![3, 0])),
+            (false, Some("x.b.example"), Some(vec![1])),
+            (false, Some("c.b.example"), Some(vec![2])),
+            (false, Some("y.x.b.example"), Some(vec![3, 0])),
+            (false, Some("b.example"), Some(vec![3, 0])),
+            (false, None, Some(vec![3, 0])),
+            (true, None, Some(vec![3, 0])),
+            (true, Some("nobody.example"), None),
+            (true, Some("x.b.example"), Some(vec![1])),
+        ] {
+            let store = Store::new(&all, strict);
+            let found = store.find(name).map(|keys| {
+                let at = |key| all.iter().position(|c| Arc::ptr_eq(&c.key, key)).unwrap();
+                keys.iter().map(at).collect::<Vec<_>>()
+            });
+            assert_eq!(found, expected, "{name:?} strict={strict}");
+        }
+    }
+}
