@@ -40,5 +40,6 @@ mod e2e {
     mod smuggling;
     mod stop;
     mod streams;
+    mod tls;
     mod upheaval;
 }

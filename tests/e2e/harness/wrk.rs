@@ -21,6 +21,16 @@ pub struct Load {
 impl Wrk {
     /// One thread, `connections` kept-alive connections, for so many seconds.
     pub fn start(address: SocketAddr, path: &str, connections: usize, seconds: u64) -> Wrk {
+        Self::start_url(&format!("http://{address}{path}"), &[], connections, seconds)
+    }
+
+    /// The same over TLS. It verifies nothing.
+    pub fn start_tls(address: SocketAddr, path: &str, connections: usize, seconds: u64) -> Wrk {
+        Self::start_url(&format!("https://{address}{path}"), &[], connections, seconds)
+    }
+
+    /// With further arguments for `wrk`.
+    pub fn start_url(url: &str, more: &[&str], connections: usize, seconds: u64) -> Wrk {
         let child = Command::new("wrk")
             .args([
                 "-t1",
@@ -29,7 +39,8 @@ impl Wrk {
                 "--timeout",
                 "10s",
             ])
-            .arg(format!("http://{address}{path}"))
+            .args(more)
+            .arg(url)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
