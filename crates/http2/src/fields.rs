@@ -36,7 +36,7 @@ impl Fields {
     }
 
     /// Gives back the memory that an unusually large list took.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub(crate) fn shrink(&mut self, bytes: usize) {
         if self.text.capacity() > bytes {
             self.text = Vec::new();
             self.lines = Vec::new();

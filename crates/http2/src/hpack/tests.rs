@@ -20,12 +20,13 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, 
 fn check(table: usize, blocks: &[(&str, &[(&str, &str)], usize)]) {
     let mut decoder = Decoder::new(4096);
     // The examples of C.5 and C.6 take SETTINGS_HEADER_TABLE_SIZE for 256.
-    decoder.decode(&[0x3f, (table - 31) as u8 | 0x80, ((table - 31) >> 7) as u8], &mut {
-        let mut fields = Fields::default();
-        fields.begin(0, 0);
-        fields
-    })
-    .unwrap();
+    decoder
+        .decode(&[0x3f, (table - 31) as u8 | 0x80, ((table - 31) >> 7) as u8], &mut {
+            let mut fields = Fields::default();
+            fields.begin(0, 0);
+            fields
+        })
+        .unwrap();
     for (hex, expected, size) in blocks {
         let decoded = decode(&mut decoder, &bytes(hex)).unwrap();
         let expected: Vec<_> =
@@ -51,12 +52,7 @@ fn c_2_representations() {
 }
 
 const C_3_FIELDS: [&[(&str, &str)]; 3] = [
-    &[
-        (":method", "GET"),
-        (":scheme", "http"),
-        (":path", "/"),
-        (":authority", "www.example.com"),
-    ],
+    &[(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "www.example.com")],
     &[
         (":method", "GET"),
         (":scheme", "http"),
