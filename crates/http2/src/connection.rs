@@ -1,10 +1,12 @@
 //! One connection: what was received so far, and what follows from it.
 //!
-//! `receive` takes frames apart and keeps the states of streams; `send` writes frames within what
+//! `receive` takes frames apart and keeps the states of streams, `control` those of the connection;
+//! `send` writes frames within what
 //! the peer's windows and our own bounds allow. A violation that concerns one stream resets that
 //! stream; one that concerns the connection ends it: the GOAWAY is in the output then, and nothing
 //! is received any more.
 
+mod control;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -17,7 +19,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::error::{ErrorCode, MessageError, Violation};
 use crate::fields::Fields;
-use crate::frame::{PAYLOAD_MAX, setting};
+use crate::frame::{HEAD_BYTES, PAYLOAD_MAX, setting};
 use crate::hpack::{Decoder, Encoder};
 use crate::message::{RequestHead, ResponseHead};
 use crate::output::Output;
@@ -256,7 +258,8 @@ impl Connection {
     /// Does so much wait for the socket that nothing more should be read from it? A peer that asks
     /// and never listens would fill our memory with answers else.
     pub fn is_congested(&self) -> bool {
-        self.output.len() >= self.config.output_bytes
+        // With less room than this there is no DATA frame that holds anything.
+        self.output.len() + HEAD_BYTES >= self.config.output_bytes
     }
 
     /// Time has passed, some ten seconds: what seemed a flood is one no more.
@@ -285,6 +288,11 @@ impl Connection {
         self.streams.get(stream).is_some_and(|stream| stream.receiving || stream.sending)
     }
 
+    /// Was the stream not forgotten yet?
+    pub fn is_held(&self, stream: StreamKey) -> bool {
+        self.streams.get(stream).is_some()
+    }
+
     /// May the peer be asked to tunnel other protocols (RFC 8441)? For clients.
     pub fn has_extended_connect(&self) -> bool {
         self.peer.extended_connect
@@ -295,9 +303,10 @@ impl Connection {
         self.peer.has_sent_settings
     }
 
-    /// How many streams more a client may open now.
+    /// How many streams more a client may open now; servers open none.
     pub fn capacity(&self) -> usize {
-        if self.goaway.is_some()
+        if self.role == Role::Server
+            || self.goaway.is_some()
             || self.failed.is_some()
             || self.draining != Draining::No
             // RFC 9113 section 5.1.1: numbers are used once, and there is no more than 2^31.

@@ -1,6 +1,7 @@
 //! The list of `conformance`, against a connection without a socket.
 
 mod conformance;
+mod contract;
 
 use conformance::{Case, LAST_PING, PING, cases, frame, judge, parse};
 use http2::{Config, Connection, Event, HeadKind, StreamKey};
@@ -140,4 +141,13 @@ fn no_two_cases_have_the_same_name() {
     let count = names.len();
     names.dedup();
     assert_eq!(names.len(), count);
+}
+
+/// What clients may do is a corpus too.
+#[test]
+fn the_cases_of_the_rfc_pass() {
+    for case in cases() {
+        let length = case.send.len().min(40_000);
+        contract::connection(&case.send[..length]);
+    }
 }

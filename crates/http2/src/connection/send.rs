@@ -71,7 +71,6 @@ impl Connection {
         is_connect: bool,
         write: impl FnOnce(&mut FieldWriter<'_>),
     ) -> Option<StreamKey> {
-        debug_assert!(self.role == Role::Client, "servers answer");
         if self.capacity() == 0 {
             return None;
         }
@@ -140,7 +139,7 @@ impl Connection {
                 stream.stalled = true;
                 return taken;
             }
-            if window == 0 || is_congested || room == 0 {
+            if window == 0 || is_congested {
                 self.enqueue(key);
                 return taken;
             }

@@ -16,8 +16,11 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, 
     Ok(fields.iter().map(|(name, value)| (text(name), text(value))).collect())
 }
 
-/// Blocks of one connection, what they hold, and the size of the table afterwards.
-fn check(table: usize, blocks: &[(&str, &[(&str, &str)], usize)]) {
+/// A block, what it holds, and the size of the table afterwards.
+type Example<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+
+/// Blocks of one connection.
+fn check(table: usize, blocks: &[Example<'_>]) {
     let mut decoder = Decoder::new(4096);
     // The examples of C.5 and C.6 take SETTINGS_HEADER_TABLE_SIZE for 256.
     decoder
