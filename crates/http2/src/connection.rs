@@ -329,7 +329,9 @@ impl Connection {
         if self.failed.is_some() {
             return true;
         }
-        let ending = matches!(self.draining, Draining::Final(_)) || self.goaway.is_some();
+        // A client's GOAWAY concerns the streams that we would open, of which there are none.
+        let is_left = self.role == Role::Client && self.goaway.is_some();
+        let ending = matches!(self.draining, Draining::Final(_)) || is_left;
         ending && self.streams.open_count() == 0 && self.streams.held_count() == 0
     }
 }

@@ -1,6 +1,6 @@
 //! The list itself.
 
-use super::Expect::{ConnectionError, Data, Nothing, Pong, Response, Status, StreamError};
+use super::Expect::{Closed, ConnectionError, Data, Nothing, Pong, Response, Status, StreamError};
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WHOLE, WINDOW_UPDATE, WITH_PRIORITY, block, data, field,
@@ -263,7 +263,7 @@ fn stream_states() -> Vec<Case> {
         ),
         case("5.1.1", "an even stream number", &[get(2)], ConnectionError(PROTOCOL)),
         case("5.1.1", "a number below the last one", &[get(5), get(3)], ConnectionError(ANY)),
-        case("5.1.1", "a number that was used", &[get(1), get(1)], ConnectionError(CLOSED)),
+        case("5.1.1", "a number that was used", &[get(1), get(1)], Closed(1)),
         case("5.1.1", "numbers that are left out", &[get(1), get(101)], Response(101)),
         case("5.1.1", "the largest number", &[get(0x7fff_ffff)], Response(0x7fff_ffff)),
         case(

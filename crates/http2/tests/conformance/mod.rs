@@ -33,6 +33,8 @@ pub(crate) enum Expect {
     Data(u32, usize),
     /// Reset this stream with one of these codes, and go on.
     StreamError(u32, &'static [u32]),
+    /// Take this stream for closed: by its reset, or by the end of the connection.
+    Closed(u32),
     /// End the connection with one of these codes.
     ConnectionError(&'static [u32]),
     /// Answer a ping with these bytes.
@@ -63,6 +65,15 @@ pub(crate) fn judge(expect: &Expect, frames: &[Frame]) -> Result<(), String> {
         return match codes.contains(&found) {
             true => Ok(()),
             false => Err(format!("GOAWAY with code {found:#x} instead of {codes:x?}")),
+        };
+    }
+    if let Expect::Closed(stream) = expect {
+        let is_reset = |f: &&Frame| f.stream == *stream && f.kind == RST_STREAM;
+        let reset = frames.iter().find(is_reset).and_then(|frame| code(frame, 0));
+        let found = reset.or_else(|| goaway.and_then(|frame| code(frame, 4)));
+        return match found {
+            Some(STREAM_CLOSED) => Ok(()),
+            _ => Err(format!("code {found:x?}")),
         };
     }
     if let Some(goaway) = goaway {
@@ -114,6 +125,6 @@ pub(crate) fn judge(expect: &Expect, frames: &[Frame]) -> Result<(), String> {
             None => Ok(()),
             Some(reset) => Err(format!("{reset:?}")),
         },
-        Expect::ConnectionError(_) => Ok(()),
+        Expect::ConnectionError(_) | Expect::Closed(_) => Ok(()),
     }
 }
