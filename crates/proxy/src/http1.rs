@@ -18,5 +18,5 @@ mod response_head;
 pub(crate) mod session;
 mod spare;
 
-pub(crate) use connection::serve;
+pub(crate) use connection::{Downstream, serve, serve_stream};
 pub(crate) use spare::Spares;

@@ -10,10 +10,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::http2::StreamEnd;
+
 /// A byte stream to a client or an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    /// A client's stream of an HTTP/2 connection, which carries one request as HTTP/1.1 does.
+    Http2(StreamEnd),
 }
 
 impl Stream {
@@ -32,16 +36,22 @@ impl Stream {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let Stream::Tcp(stream) = self;
-        let mut buf = ReadBuf::new(into);
-        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-        Poll::Ready(Ok(buf.filled().len()))
+        match self {
+            Stream::Tcp(stream) => {
+                let mut buf = ReadBuf::new(into);
+                ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+                Poll::Ready(Ok(buf.filled().len()))
+            }
+            Stream::Http2(stream) => stream.poll_read(cx, into),
+        }
     }
 
     /// Waits until a read would give something, so that an idle connection needs no buffer.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream::Tcp(stream) = self;
-        stream.poll_read_ready(cx)
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Http2(stream) => stream.poll_readable(cx),
+        }
     }
 
     pub(crate) fn poll_write(
@@ -50,8 +60,10 @@ impl Stream {
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let Stream::Tcp(stream) = self;
-        let stream = Pin::new(stream);
+        let stream = match self {
+            Stream::Tcp(stream) => Pin::new(stream),
+            Stream::Http2(stream) => return stream.poll_write(cx, first, second),
+        };
         if second.is_empty() {
             stream.poll_write(cx, first)
         } else if first.is_empty() {
@@ -63,34 +75,48 @@ impl Stream {
 
     /// Sends the end of our direction; the other goes on.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Stream::Tcp(stream) = self;
-        Pin::new(stream).poll_shutdown(cx)
+        match self {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Http2(stream) => stream.poll_shutdown(),
+        }
     }
 
     /// Ends both directions at once, for a peer that is to stop what it does for us.
-    pub(crate) fn end(&self) {
-        let Stream::Tcp(stream) = self;
-        // Failure means that it has ended already.
-        let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Both);
+    pub(crate) fn end(&mut self) {
+        match self {
+            // Failure means that it has ended already.
+            Stream::Tcp(stream) => {
+                let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Both);
+            }
+            Stream::Http2(stream) => stream.reset_on_close(),
+        }
     }
 
     /// Makes the close a reset, so that the peer cannot take what it got for the whole.
-    pub(crate) fn reset_on_close(&self) {
-        let Stream::Tcp(stream) = self;
-        // Failure means that the socket is already gone, which is what was wanted.
-        let _ = rustix::net::sockopt::set_socket_linger(stream, Some(Duration::ZERO));
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            // Failure means that the socket is already gone, which is what was wanted.
+            Stream::Tcp(stream) => {
+                let _ = rustix::net::sockopt::set_socket_linger(&*stream, Some(Duration::ZERO));
+            }
+            Stream::Http2(stream) => stream.reset_on_close(),
+        }
     }
 
     /// Nothing to read and not closed, as far as the runtime has heard.
     pub(crate) fn is_quiet(&self) -> bool {
-        let Stream::Tcp(stream) = self;
+        let Stream::Tcp(stream) = self else {
+            return false;
+        };
         let mut byte = [0u8; 1];
         matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The same, asking the kernel.
     pub(crate) fn is_quiet_now(&self) -> bool {
-        let Stream::Tcp(stream) = self;
+        let Stream::Tcp(stream) = self else {
+            return false;
+        };
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
         matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
@@ -98,8 +124,10 @@ impl Stream {
 
     /// The socket, where bytes may be moved inside the kernel.
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
-        let Stream::Tcp(stream) = self;
-        Some(stream)
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Http2(_) => None,
+        }
     }
 }
 
