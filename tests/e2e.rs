@@ -24,6 +24,7 @@ mod e2e {
     pub mod harness;
     mod hedging;
     mod hostile;
+    mod http2;
     mod limits;
     mod live_changes;
     mod observability;

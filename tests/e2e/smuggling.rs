@@ -97,8 +97,8 @@ fn request_lines() -> Vec<Attack> {
     attacks.push((&[414], "9112 3: a target beyond the limit", join(&[&long, b"\r\n", HIDDEN])));
     attacks.push((
         &[505],
-        "9113 3.4: the preface of HTTP/2",
-        join(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0attack"]),
+        "9113 3.4: something like the preface of HTTP/2",
+        join(&[b"PRI * HTTP/2.1\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0attack"]),
     ));
     attacks.push((
         &[400],

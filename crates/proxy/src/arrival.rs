@@ -43,7 +43,7 @@ impl Arrival {
     /// The protocol that client and listener agreed on.
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         match &self.stream {
-            Stream::Tcp(_) => None,
+            Stream::Tcp(_) | Stream::Http2(_) => None,
             Stream::Tls(stream) => stream.alpn(),
         }
     }

@@ -18,6 +18,6 @@ mod response_head;
 pub(crate) mod session;
 mod spare;
 
-pub(crate) use connection::serve;
+pub(crate) use connection::{Downstream, serve, serve_stream};
 pub(crate) use request_head::is_edited;
 pub(crate) use spare::Spares;

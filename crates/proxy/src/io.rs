@@ -11,13 +11,16 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-pub(crate) use tls::TlsStream;
+use crate::http2::StreamEnd;
+pub(crate) use tls::{TlsStream, reset};
 
 /// A byte stream to a client or an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream>),
+    /// A client's stream of an HTTP/2 connection, which carries one request as HTTP/1.1 does.
+    Http2(StreamEnd),
 }
 
 impl Stream {
@@ -36,13 +39,15 @@ impl Stream {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let stream = match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => return stream.poll_read(cx, into),
-        };
-        let mut buf = ReadBuf::new(into);
-        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-        Poll::Ready(Ok(buf.filled().len()))
+        match self {
+            Stream::Tcp(stream) => {
+                let mut buf = ReadBuf::new(into);
+                ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
+                Poll::Ready(Ok(buf.filled().len()))
+            }
+            Stream::Tls(stream) => stream.poll_read(cx, into),
+            Stream::Http2(stream) => stream.poll_read(cx, into),
+        }
     }
 
     /// Waits until a read would give something, so that an idle connection needs no buffer.
@@ -50,6 +55,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Tls(stream) => stream.poll_readable(cx),
+            Stream::Http2(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -64,6 +70,7 @@ impl Stream {
         let stream = match self {
             Stream::Tcp(stream) => Pin::new(stream),
             Stream::Tls(stream) => return stream.poll_write(cx, first, second),
+            Stream::Http2(stream) => return stream.poll_write(cx, first, second),
         };
         if second.is_empty() {
             stream.poll_write(cx, first)
@@ -79,21 +86,34 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => stream.poll_shutdown(cx),
+            Stream::Http2(stream) => stream.poll_shutdown(),
         }
     }
 
     /// Ends both directions at once, for a peer that is to stop what it does for us.
-    pub(crate) fn end(&self) {
-        // Failure means that it has ended already.
-        let _ = rustix::net::shutdown(self.socket(), rustix::net::Shutdown::Both);
+    pub(crate) fn end(&mut self) {
+        match self {
+            // Failure means that it has ended already.
+            Stream::Tcp(stream) => {
+                let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Both);
+            }
+            Stream::Tls(stream) => {
+                let _ = rustix::net::shutdown(stream.tcp(), rustix::net::Shutdown::Both);
+            }
+            Stream::Http2(stream) => stream.reset_on_close(),
+        }
     }
 
     /// Makes the close a reset, so that the peer cannot take what it got for the whole.
-    pub(crate) fn reset_on_close(&self) {
-        if let Stream::Tls(stream) = self {
-            stream.silence();
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            Stream::Tcp(stream) => tls::reset(stream),
+            Stream::Tls(stream) => {
+                stream.silence();
+                tls::reset(stream.tcp());
+            }
+            Stream::Http2(stream) => stream.reset_on_close(),
         }
-        tls::reset(self.socket());
     }
 
     /// Nothing to read and not closed, as far as the runtime has heard.
@@ -101,6 +121,7 @@ impl Stream {
         let stream = match self {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => return stream.is_quiet(false),
+            Stream::Http2(_) => return false,
         };
         let mut byte = [0u8; 1];
         matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
@@ -111,6 +132,7 @@ impl Stream {
         let stream = match self {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => return stream.is_quiet(true),
+            Stream::Http2(_) => return false,
         };
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
@@ -121,14 +143,7 @@ impl Stream {
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
         match self {
             Stream::Tcp(stream) => Some(stream),
-            Stream::Tls(_) => None,
-        }
-    }
-
-    fn socket(&self) -> &TcpStream {
-        match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => stream.tcp(),
+            Stream::Tls(_) | Stream::Http2(_) => None,
         }
     }
 }

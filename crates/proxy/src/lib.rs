@@ -1,4 +1,5 @@
-//! The data plane: listeners, connection pools, and the forwarding of HTTP/1, TCP and UDP.
+//! The data plane: listeners, connection pools, and the forwarding of HTTP/1, HTTP/2,
+//! TCP and UDP.
 //!
 //! For: moving bytes between clients and endpoints with as few system calls, copies and
 //! allocations as the protocols allow; one single-threaded worker per core, each with its own
@@ -14,6 +15,7 @@ mod arrival;
 mod buffer;
 mod clock;
 mod http1;
+mod http2;
 mod io;
 mod lifecycle;
 mod listener;

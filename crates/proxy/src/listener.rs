@@ -138,7 +138,7 @@ fn secured(
         return Ok(former.clone());
     }
     let alpn: &[&[u8]] = match spec.protocol {
-        Protocol::Http => &[tls::ALPN_HTTP1],
+        Protocol::Http => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
         _ => &[],
     };
     let made = tls::Server::new(spec.name.as_str(), tls, alpn, former.as_deref());
@@ -447,12 +447,9 @@ fn admit(door: &Door, stream: TcpStream, peer: SocketAddr) {
         let closed = door.clone();
         match door.listener.protocol {
             Protocol::Http => {
+                // What was agreed on is one of what we offered, or nothing.
                 if let Some(arrival) = arrive(&door, stream, peer).await {
-                    match arrival.alpn() {
-                        None | Some(tls::ALPN_HTTP1) => http1::serve(door, arrival).await,
-                        // Only what we offered can have been agreed on.
-                        Some(_) => arrival.stream.reset_on_close(),
-                    }
+                    http1::serve(door, arrival).await;
                 }
             }
             Protocol::Tcp | Protocol::Udp | Protocol::Tls => {

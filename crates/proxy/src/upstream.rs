@@ -171,7 +171,7 @@ async fn connect(
                 io::ErrorKind::PermissionDenied => DialError::Certificate,
                 _ => DialError::Handshake,
             })?;
-            Ok((secured, dialling.generation))
+            Ok((Stream::Tls(Box::new(secured)), dialling.generation))
         }
         (_, stream) => Ok((stream, 0)),
     }
@@ -179,10 +179,10 @@ async fn connect(
 
 /// Shakes hands as the client of a TLS session. An error of kind `PermissionDenied` is one of the
 /// peer's certificate.
-pub(crate) async fn secure(stream: TcpStream, session: tls::Session) -> io::Result<Stream> {
+pub(crate) async fn secure(stream: TcpStream, session: tls::Session) -> io::Result<TlsStream> {
     let mut stream = TlsStream::new(stream, session, &[])?;
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok(stream)
 }
 
 async fn send_header(stream: &mut Stream, announce: Announce) -> io::Result<()> {

@@ -26,6 +26,6 @@ pub use fault::{Fault, Place, Severity, check};
 pub use identity::Identity;
 pub use local_ca::LocalCa;
 pub use outgoing::Outgoing;
-pub use server::{ALPN_HTTP1, Server};
+pub use server::{ALPN_HTTP1, ALPN_HTTP2, Server};
 pub use session::{Processed, Session, TlsError};
 pub use watch::{Fingerprint, Watch};

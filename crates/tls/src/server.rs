@@ -18,6 +18,8 @@ use crate::watch::{Fingerprint, fingerprints};
 
 /// What HTTP/1.1 is called in ALPN (RFC 7301 section 6).
 pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+/// RFC 9113 section 3.2.
+pub const ALPN_HTTP2: &[u8] = b"h2";
 
 /// TLS towards the clients of one listener. Its files can be read again while it is in use:
 /// handshakes from then on see what they hold now.

@@ -46,8 +46,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn every_decoder_has_a_target() {
+    // Other crates have targets of their own, and tests that look for them.
+    let is_ours = |path: &PathBuf| fs::read_to_string(path).unwrap().contains("crates/wire/");
     let stem = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let found: Vec<_> = entries(&folder("../../fuzz/fuzz_targets")).iter().map(stem).collect();
+    let targets = entries(&folder("../../fuzz/fuzz_targets"));
+    let found: Vec<_> = targets.iter().filter(|path| is_ours(path)).map(stem).collect();
     let mut listed: Vec<_> = DECODERS.iter().map(|decoder| decoder.target).collect();
     listed.sort_unstable();
     assert_eq!(found, listed, "fuzz/fuzz_targets and DECODERS differ");

@@ -40,6 +40,7 @@ mod tests {
             "crates/route/clippy.toml:0",
             "crates/service/clippy.toml:0",
             "crates/wire/clippy.toml:0",
+            "crates/http2/clippy.toml:0",
         ];
         expect_findings(check, &files, &expected);
     }

@@ -1,6 +1,6 @@
 //! Who may depend on whom: `evenkeel` -> {`proxy`, `discovery`, `runner`, `admin`, `sim`} ->
-//! `service` -> {`balance`, `health`}; `route`, `wire` and `config` are leaves over `model`;
-//! `compose` reads with `config` and asks engines, beside them.
+//! `service` -> {`balance`, `health`}; `route`, `wire`, `http2` and `config` are leaves over
+//! `model`; `compose` reads with `config` and asks engines, beside them.
 
 use super::Finding;
 use crate::tree::{Dependency, Package, Tree};
@@ -12,17 +12,18 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("config",    &["model"]),
     ("route",     &["model"]),
     ("wire",      &["model"]),
+    ("http2",     &["model"]),
     ("balance",   &["model"]),
     ("health",    &["model"]),
     ("service",   &["model", "balance", "health"]),
     ("tls",       &["model"]),
-    ("proxy",     &["model", "route", "wire", "service", "tls"]),
+    ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
     ("xtask",     &[]),
 ];
 

@@ -8,7 +8,7 @@ use crate::source::Source;
 use crate::tree::Tree;
 
 static BELOW_THE_SHELL: &[&str] =
-    &["model", "config", "route", "balance", "health", "service", "sim", "wire"];
+    &["model", "config", "route", "balance", "health", "service", "sim", "wire", "http2"];
 
 #[rustfmt::skip]
 static FORBIDDEN: &[(&str, &str)] = &[

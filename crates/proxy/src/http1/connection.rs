@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::http1::reply::{Reply, send};
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
 use crate::http1::spare::Scratch;
+use crate::http2;
 use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
 use crate::tracked::Ticket;
@@ -57,7 +59,7 @@ pub(crate) struct Downstream {
     pub(crate) local: SocketAddr,
     client_text: String,
     /// `None`: it speaks in clear.
-    secured: Option<Secured>,
+    secured: Option<Rc<Secured>>,
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
@@ -65,6 +67,8 @@ pub(crate) struct Downstream {
 
 /// Serves a client until one side wants no more.
 pub(crate) async fn serve(door: Door, arrival: Arrival) {
+    // By TLS it is agreed on beforehand (RFC 9113 section 3.2).
+    let agreed = arrival.secured.is_some().then(|| arrival.alpn() == Some(tls::ALPN_HTTP2));
     let Arrival { stream, inbound, ticket, client, local, accepted_at, secured } = arrival;
     let mut cache = Cache::new(door.listener.state.clone());
     let mut down = Downstream {
@@ -74,20 +78,91 @@ pub(crate) async fn serve(door: Door, arrival: Arrival) {
         client,
         local,
         client_text: client.ip().to_string(),
-        secured,
+        secured: secured.map(Rc::new),
         continued: false,
         finished_at: accepted_at,
         door,
     };
-    let next = down.serve_requests(&mut cache).await;
-    match next {
-        Next::Reset => down.stream.reset_on_close(),
-        Next::Close => down.close().await,
-        Next::Request | Next::Gone => {}
+    let is_http2 = match agreed {
+        Some(agreed) => Some(agreed),
+        None => down.begins_http2(cache.load()).await,
+    };
+    match is_http2 {
+        Some(true) => {
+            let spec = &cache.load().spec;
+            let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
+            drop(cache);
+            // Boxed: connections that speak HTTP/1 pay nothing for its state.
+            Box::pin(http2::serve(down, limits, timeouts)).await;
+        }
+        Some(false) => down.serve_and_close(&mut cache).await,
+        None => {}
     }
 }
 
+/// Serves a stream that carries one request: see [`Downstream::beside`].
+pub(crate) async fn serve_stream(mut down: Downstream) {
+    poll_fn(|cx| {
+        down.ticket.attach(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let mut cache = Cache::new(down.door.listener.state.clone());
+    down.serve_and_close(&mut cache).await;
+}
+
 impl Downstream {
+    /// A stream of the same client, with a deadline of its own.
+    pub(crate) fn beside(&self, stream: Stream) -> Downstream {
+        let worker = &self.door.worker;
+        Downstream {
+            inbound: Buffer::new(&worker.blocks),
+            stream,
+            ticket: worker.tracked.register(self.door.listener.id),
+            client: self.client,
+            local: self.local,
+            client_text: self.client_text.clone(),
+            secured: self.secured.clone(),
+            continued: false,
+            finished_at: worker.clock.now(),
+            door: self.door.clone(),
+        }
+    }
+
+    /// Reads the first bytes: do they begin HTTP/2? None: the connection is over without any.
+    async fn begins_http2(&mut self, state: &ListenerState) -> Option<bool> {
+        if self.inbound.is_empty() && !self.wait(state, true).await {
+            return None;
+        }
+        loop {
+            if let Some(decided) = http2::is_preface(self.inbound.bytes()) {
+                return Some(decided);
+            }
+            let filled = poll_fn(|cx| {
+                match self.inbound.poll_fill(cx, &mut self.stream, state.spec.limits.header_bytes) {
+                    Poll::Pending if self.ticket.expired() => Poll::Ready(Ok(0)),
+                    other => other,
+                }
+            });
+            match filled.await {
+                Ok(count) if count > 0 => self.door.counters().bytes_in.add(count as u64),
+                // A part of a head: it is answered like any other.
+                _ => return Some(false),
+            }
+        }
+    }
+
+    async fn serve_and_close(
+        &mut self,
+        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
+    ) {
+        match self.serve_requests(cache).await {
+            Next::Reset => self.stream.reset_on_close(),
+            Next::Close => self.close().await,
+            Next::Request | Next::Gone => {}
+        }
+    }
+
     async fn serve_requests(
         &mut self,
         cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
@@ -437,7 +512,7 @@ impl Downstream {
 
     /// Ends our direction, then reads what still comes for a moment: closing with unread bytes
     /// would reset the connection under the answer.
-    async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         self.inbound.clear();
         self.ticket.set_deadline(self.door.worker.clock.now() + LINGER);
         let mut dropped = 0;

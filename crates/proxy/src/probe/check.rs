@@ -3,9 +3,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use model::spec::{HealthKind, HealthSpec, StatusSet};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use wire::http1::{
@@ -13,7 +16,7 @@ use wire::http1::{
     TrailerLimits,
 };
 
-use crate::io::Stream;
+use crate::io::TlsStream;
 use crate::upstream::{Secure, secure};
 
 /// Bytes of an answer's head, and fields in it: what a health endpoint can reasonably say.
@@ -147,14 +150,17 @@ enum Over<'a> {
 }
 
 /// A connection to check, in clear or over TLS.
-struct Connection(Stream);
+enum Connection {
+    Clear(TcpStream),
+    Secured(Box<TlsStream>),
+}
 
 impl Connection {
     async fn open(target: SocketAddr, over: Over<'_>) -> Result<Connection, CheckError> {
         let socket = connect(target).await?;
         let unusable = || CheckError::Tls(io::Error::other("no usable settings"));
         let dialling = match over {
-            Over::Clear => return Ok(Connection(Stream::Tcp(socket))),
+            Over::Clear => return Ok(Connection::Clear(socket)),
             Over::Service(Secure::Tls(client)) => client.dial(target, &[]),
             Over::Service(_) => return Err(unusable()),
             Over::AnyCertificate(host) => {
@@ -164,13 +170,13 @@ impl Connection {
         };
         let dialling = dialling.map_err(|e| CheckError::Tls(io::Error::other(e)))?;
         let secured = secure(socket, dialling.session).await;
-        secured.map(Connection).map_err(CheckError::Tls)
+        secured.map(|stream| Connection::Secured(Box::new(stream))).map_err(CheckError::Tls)
     }
 
     async fn send(&mut self, request: &[u8]) -> io::Result<()> {
         let mut sent = 0;
         while sent < request.len() {
-            match poll_fn(|cx| self.0.poll_write(cx, &request[sent..], &[])).await? {
+            match poll_fn(|cx| self.poll_write(cx, &request[sent..])).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 count => sent += count,
             }
@@ -181,14 +187,38 @@ impl Connection {
     async fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let held = bytes.len();
         bytes.resize(held + READ_BYTES, 0);
-        let read = poll_fn(|cx| self.0.poll_read(cx, &mut bytes[held..])).await;
+        let read = poll_fn(|cx| self.poll_read(cx, &mut bytes[held..])).await;
         bytes.truncate(held + read.as_ref().map_or(0, |count| *count));
         read
     }
 
     /// Closes with a reset, so that no check leaves a connection in TIME_WAIT behind.
     fn close(self) {
-        self.0.reset_on_close();
+        match self {
+            Connection::Clear(stream) => crate::io::reset(&stream),
+            Connection::Secured(stream) => {
+                stream.silence();
+                crate::io::reset(stream.tcp());
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Connection::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Connection::Secured(stream) => stream.poll_write(cx, bytes, &[]),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Connection::Clear(stream) => {
+                let mut into = ReadBuf::new(into);
+                ready!(Pin::new(stream).poll_read(cx, &mut into))?;
+                Poll::Ready(Ok(into.filled().len()))
+            }
+            Connection::Secured(stream) => stream.poll_read(cx, into),
+        }
     }
 }
 

@@ -1,0 +1,381 @@
+//! What the list of RFC 9113 cases does not reach: clients, drains, budgets, sending.
+
+use super::*;
+use crate::frame::{FrameHead, HEAD_BYTES, flag, kind};
+
+const CONFIG: Config = Config {
+    streams_max: 3,
+    stream_window: 65_535,
+    connection_window: 65_535,
+    field_bytes_max: 4096,
+    field_count_max: 20,
+    output_bytes: 10_000,
+    extended_connect: true,
+    resets_max: 4,
+    idle_frames_max: 4,
+    window_updates_max: 4,
+};
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let head = FrameHead { length: payload.len(), kind, flags, stream };
+    [&head.to_bytes(), payload].concat()
+}
+
+/// Takes the output: kind, flags, stream and length of each frame.
+fn sent(connection: &mut Connection) -> Vec<(u8, u8, u32, usize)> {
+    let output = connection.output().to_vec();
+    connection.advance(output.len());
+    let mut rest = output.strip_prefix(PREFACE).unwrap_or(&output);
+    let mut frames = Vec::new();
+    while let Some(head) = FrameHead::parse(rest) {
+        frames.push((head.kind, head.flags, head.stream, head.length));
+        rest = &rest[HEAD_BYTES + head.length..];
+    }
+    assert!(rest.is_empty());
+    frames
+}
+
+fn feed(connection: &mut Connection, bytes: &[u8]) -> Result<Vec<Event>, Violation> {
+    let mut rest = bytes;
+    let mut events = Vec::new();
+    loop {
+        let received = connection.receive(rest)?;
+        rest = &rest[received.consumed..];
+        match received.event {
+            Some(event) => events.push(event),
+            None => return Ok(events),
+        }
+    }
+}
+
+fn server() -> Connection {
+    let mut server = Connection::server(CONFIG);
+    let start = [&PREFACE[..], &frame(kind::SETTINGS, 0, 0, &[])].concat();
+    assert_eq!(feed(&mut server, &start), Ok(vec![Event::Settings]));
+    sent(&mut server);
+    server
+}
+
+fn client() -> Connection {
+    let mut client = Connection::client(CONFIG);
+    assert!(client.output().starts_with(PREFACE));
+    assert_eq!(feed(&mut client, &frame(kind::SETTINGS, 0, 0, &[])), Ok(vec![Event::Settings]));
+    sent(&mut client);
+    client
+}
+
+fn get(stream: u32) -> Vec<u8> {
+    frame(kind::HEADERS, flag::END_STREAM | flag::END_HEADERS, stream, b"\x82\x86\x84\x41\x01a")
+}
+
+fn post(stream: u32) -> Vec<u8> {
+    frame(kind::HEADERS, flag::END_HEADERS, stream, b"\x83\x86\x84\x41\x01a")
+}
+
+fn ask(client: &mut Connection, end: bool) -> Option<StreamKey> {
+    client.request(end, false, false, |fields| {
+        fields.method(b"GET");
+        fields.scheme(b"http");
+        fields.path(b"/");
+    })
+}
+
+fn opened(events: &[Event]) -> StreamKey {
+    match events {
+        [Event::Request { stream, .. }] => *stream,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_server_says_what_it_allows() {
+    let mut server = Connection::server(CONFIG);
+    assert_eq!(sent(&mut server), [(kind::SETTINGS, 0, 0, 30)]);
+    let wide = Config { connection_window: 100_000, extended_connect: false, ..CONFIG };
+    let mut server = Connection::server(wide);
+    assert_eq!(sent(&mut server), [(kind::SETTINGS, 0, 0, 24), (kind::WINDOW_UPDATE, 0, 0, 4)]);
+}
+
+#[test]
+fn head_body_and_end_are_three_frames_at_most() {
+    let mut server = server();
+    let stream = opened(&feed(&mut server, &get(1)).unwrap());
+    server.send_head(stream, HeadKind::Final, |fields| fields.status(200));
+    assert_eq!(server.send_data(stream, b"hello", true), 5);
+    let expected = [(kind::HEADERS, flag::END_HEADERS, 1, 1), (kind::DATA, flag::END_STREAM, 1, 5)];
+    assert_eq!(sent(&mut server), expected);
+    assert!(!server.is_open(stream) && server.is_held(stream));
+    server.forget(stream);
+    assert!(!server.is_held(stream) && server.output().is_empty());
+    // An end that comes later finds the frame that is still here.
+    let stream = opened(&feed(&mut server, &get(3)).unwrap());
+    server.send_head(stream, HeadKind::Final, |fields| fields.status(200));
+    server.send_data(stream, b"hello", false);
+    server.send_data(stream, b"", true);
+    let expected = [(kind::HEADERS, flag::END_HEADERS, 3, 1), (kind::DATA, flag::END_STREAM, 3, 5)];
+    assert_eq!(sent(&mut server), expected);
+    server.forget(stream);
+    let stream = opened(&feed(&mut server, &get(5)).unwrap());
+    server.send_head(stream, HeadKind::Informational, |fields| fields.status(103));
+    server.send_head(stream, HeadKind::Final, |fields| fields.status(200));
+    server.send_head(stream, HeadKind::Trailers, |fields| fields.field(b"Grpc-Status", b"0"));
+    let flags: Vec<u8> = sent(&mut server).iter().map(|frame| frame.1).collect();
+    assert_eq!(flags, [4, 4, 5]);
+}
+
+#[test]
+fn sending_stops_at_the_bound_and_goes_on_in_turns() {
+    let mut server = server();
+    let mut keys = Vec::new();
+    for number in 0..3 {
+        let stream = opened(&feed(&mut server, &get(2 * number + 1)).unwrap());
+        server.send_head(stream, HeadKind::Final, |fields| fields.status(200));
+        keys.push(stream);
+    }
+    let body = vec![0; 50_000];
+    let taken = server.send_data(keys[0], &body, true);
+    assert!((9_000..10_000).contains(&taken), "{taken}");
+    assert_eq!(server.send_data(keys[1], &body, true), 0);
+    assert_eq!(server.send_data(keys[2], &body, true), 0);
+    assert!(server.is_congested() && !server.poll_room(keys[1]));
+    assert_eq!(server.next_writable(), None);
+    let mut order = Vec::new();
+    for _ in 0..5 {
+        sent(&mut server);
+        let key = server.next_writable().unwrap();
+        order.push(key.id);
+        assert!(server.send_data(key, &body, true) > 0);
+        assert_eq!(server.next_writable(), None);
+    }
+    assert_eq!(order, [1, 3, 5, 1, 3]);
+    // The window of the connection is next to stop it: all of them together.
+    sent(&mut server);
+    let key = server.next_writable().unwrap();
+    assert!(server.send_data(key, &body, true) < 6_000);
+    sent(&mut server);
+    assert_eq!(server.next_writable(), None);
+    feed(&mut server, &frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0x20, 0])).unwrap();
+    assert!(server.next_writable().is_some());
+}
+
+#[test]
+fn consumed_bytes_open_the_windows_again() {
+    let mut server = server();
+    let stream = opened(&feed(&mut server, &post(1)).unwrap());
+    let piece = vec![0; 16_384];
+    for _ in 0..2 {
+        feed(&mut server, &frame(kind::DATA, 0, 1, &piece)).unwrap();
+    }
+    server.consume(stream, 20_000);
+    assert_eq!(sent(&mut server), [], "not worth a frame yet");
+    server.consume(stream, 1_000_000);
+    assert_eq!(
+        sent(&mut server),
+        [(kind::WINDOW_UPDATE, 0, 1, 4), (kind::WINDOW_UPDATE, 0, 0, 4)],
+        "no more than was received"
+    );
+    for _ in 0..2 {
+        feed(&mut server, &frame(kind::DATA, 0, 1, &piece)).unwrap();
+    }
+    // What nobody took is given back to the connection.
+    server.forget(stream);
+    assert_eq!(sent(&mut server), [(kind::RST_STREAM, 0, 1, 4), (kind::WINDOW_UPDATE, 0, 0, 4)]);
+    let late = frame(kind::DATA, 0, 1, &piece);
+    assert_eq!(feed(&mut server, &late), Ok(vec![]), "was under way");
+}
+
+#[test]
+fn a_drain_serves_what_was_opened_before_it_was_known() {
+    let mut server = server();
+    let first = opened(&feed(&mut server, &get(1)).unwrap());
+    server.drain();
+    server.drain();
+    assert_eq!(sent(&mut server), [(kind::GOAWAY, 0, 0, 8), (kind::PING, 0, 0, 8)]);
+    let second = opened(&feed(&mut server, &get(3)).unwrap());
+    assert_eq!(feed(&mut server, &frame(kind::PING, flag::ACK, 0, &DRAIN_PING)), Ok(vec![]));
+    assert_eq!(sent(&mut server), [(kind::GOAWAY, 0, 0, 8)]);
+    let late = [post(5), frame(kind::DATA, flag::END_STREAM, 5, b"x")].concat();
+    assert_eq!(feed(&mut server, &late), Ok(vec![]), "is not processed, and no error");
+    for stream in [first, second] {
+        assert!(!server.is_over());
+        server.send_head(stream, HeadKind::FinalWithoutBody, |fields| fields.status(204));
+        server.forget(stream);
+    }
+    assert!(server.is_over());
+}
+
+#[test]
+fn what_is_not_forgotten_counts_against_the_streams() {
+    let mut server = Connection::server(Config { resets_max: 100, ..CONFIG });
+    let start = [&PREFACE[..], &frame(kind::SETTINGS, 0, 0, &[])].concat();
+    feed(&mut server, &start).unwrap();
+    let cancelled =
+        |number: u32| [post(number), frame(kind::RST_STREAM, 0, number, &[0, 0, 0, 8])].concat();
+    for number in [1, 3, 5, 7, 9, 11] {
+        assert_eq!(feed(&mut server, &cancelled(number)).unwrap().len(), 2);
+    }
+    sent(&mut server);
+    assert_eq!(server.open_count(), 0);
+    assert_eq!(feed(&mut server, &post(13)), Ok(vec![]));
+    assert_eq!(sent(&mut server), [(kind::RST_STREAM, 0, 13, 4)]);
+}
+
+#[test]
+fn time_and_useful_requests_refill_budgets() {
+    let cancel =
+        |number: u32| [post(number), frame(kind::RST_STREAM, 0, number, &[0, 0, 0, 8])].concat();
+    let mut server = server();
+    let mut number = 1;
+    let mut waste = |server: &mut Connection, count: usize| {
+        (0..count).try_for_each(|_| {
+            let events = feed(server, &cancel(number))?;
+            number += 2;
+            let Event::Reset { stream, .. } = events[1] else { panic!("{events:?}") };
+            server.forget(stream);
+            Ok::<(), Violation>(())
+        })
+    };
+    assert_eq!(waste(&mut server, 4), Ok(()));
+    server.refill();
+    assert_eq!(waste(&mut server, 4), Ok(()));
+    assert_eq!(waste(&mut server, 1), Err(Violation::ResetFlood));
+    assert_eq!(server.receive(&[]), Err(Violation::ResetFlood));
+    assert!(server.is_over());
+    let last = sent(&mut server);
+    assert_eq!(last.last().map(|frame| frame.0), Some(kind::GOAWAY));
+}
+
+#[test]
+fn a_window_byte_by_byte_is_a_flood() {
+    let mut server = server();
+    feed(&mut server, &frame(kind::SETTINGS, 0, 0, b"\0\x04\0\0\0\0")).unwrap();
+    let stream = opened(&feed(&mut server, &get(1)).unwrap());
+    server.send_head(stream, HeadKind::Final, |fields| fields.status(200));
+    let body = vec![0; 50_000];
+    assert_eq!(server.send_data(stream, &body, true), 0);
+    let mut result = Ok(vec![]);
+    for _ in 0..5 {
+        result = feed(&mut server, &frame(kind::WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]));
+        if let Some(key) = server.next_writable() {
+            assert_eq!(server.send_data(key, &body, true), 1);
+        }
+    }
+    assert_eq!(result, Err(Violation::WindowUpdateFlood));
+}
+
+#[test]
+fn a_client_asks_as_often_as_it_may() {
+    let mut client = client();
+    let keys: Vec<_> = (0..3).filter_map(|_| ask(&mut client, true)).collect();
+    assert_eq!(keys.iter().map(|key| key.id).collect::<Vec<_>>(), [1, 3, 5]);
+    assert_eq!((client.capacity(), ask(&mut client, true)), (0, None));
+    feed(&mut client, &frame(kind::SETTINGS, 0, 0, b"\0\x03\0\0\0\x02")).unwrap();
+    let ok = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, b"\x88");
+    let events = feed(&mut client, &ok).unwrap();
+    assert!(matches!(events[..], [Event::Response { stream, end: true, .. }] if stream == keys[0]));
+    assert_eq!(client.capacity(), 0, "the peer allows two");
+    // What it did not process can be asked elsewhere.
+    let goaway = frame(kind::GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0]);
+    let events = feed(&mut client, &goaway).unwrap();
+    assert_eq!(events, [Event::GoAway { last: 3, code: ErrorCode::NO_ERROR }]);
+    assert!(client.is_open(keys[1]) && !client.is_open(keys[2]));
+    assert_eq!(client.capacity(), 0);
+    for key in keys {
+        client.forget(key);
+    }
+    assert!(client.is_over());
+}
+
+#[test]
+fn what_a_client_takes_for_malformed() {
+    let headers = |flags: u8, block: &[u8]| frame(kind::HEADERS, flags | 4, 1, block);
+    let check = |is_head: bool, frames: &[Vec<u8>], expected: Option<ErrorCode>| {
+        let mut client = client();
+        let key = client
+            .request(true, is_head, false, |fields| fields.method(b"GET"))
+            .expect("there is capacity");
+        let events = feed(&mut client, &frames.concat()).unwrap();
+        let reset = events.iter().find_map(|event| match event {
+            Event::Reset { code, stream } if *stream == key => Some(*code),
+            _ => None,
+        });
+        assert_eq!(reset, expected, "{frames:x?}");
+    };
+    let protocol = Some(ErrorCode::PROTOCOL_ERROR);
+    let data = |flags: u8, bytes: &[u8]| frame(kind::DATA, flags, 1, bytes);
+    check(false, &[headers(0, b"\x88"), data(1, b"x")], None);
+    check(false, &[headers(0, b"\x08\x03103"), headers(0, b"\x88"), data(1, b"x")], None);
+    check(false, &[headers(0, b"\x88"), data(0, b"x"), headers(1, b"\0\x01a\x01b")], None);
+    check(true, &[headers(1, b"\x88\x0f\x0d\x015")], None);
+    check(false, &[data(1, b"x")], protocol);
+    check(false, &[headers(0, b"\x08\x03103"), data(1, b"x")], protocol);
+    check(false, &[headers(1, b"\x08\x03103")], protocol);
+    check(false, &[headers(0, b"\x08\x03101")], protocol);
+    check(false, &[headers(0, b"\0\x01a\x01b")], protocol);
+    check(false, &[headers(1, b"\x88\x0f\x0d\x015")], protocol);
+    check(true, &[headers(0, b"\x88"), data(1, b"x")], protocol);
+    check(false, &[headers(0, b"\x89"), data(1, b"x")], protocol);
+    check(false, &[headers(0, b"\x88"), headers(0, b"\0\x01a\x01b")], protocol);
+    let hints = vec![headers(0, b"\x08\x03103"); 17];
+    check(false, &hints, protocol);
+}
+
+#[test]
+fn what_ends_a_clients_connection() {
+    let check = |frame: Vec<u8>, expected: Violation| {
+        let mut client = client();
+        ask(&mut client, true);
+        assert_eq!(feed(&mut client, &frame), Err(expected));
+    };
+    let promise = frame(kind::PUSH_PROMISE, flag::END_HEADERS, 1, b"\0\0\0\x02\x82\x86\x84");
+    check(promise, Violation::PushPromise);
+    let push = frame(kind::SETTINGS, 0, 0, b"\0\x02\0\0\0\x01");
+    check(push, Violation::InvalidSetting);
+    check(frame(kind::HEADERS, 5, 2, b"\x88"), Violation::IdleStream);
+    check(frame(kind::HEADERS, 5, 3, b"\x88"), Violation::IdleStream);
+    check(frame(kind::DATA, 0, 5, b"x"), Violation::IdleStream);
+    let mut early = Connection::client(CONFIG);
+    assert_eq!(feed(&mut early, &get(1)), Err(Violation::SettingsExpected));
+}
+
+#[test]
+fn tunnels_carry_bytes_both_ways() {
+    let mut client = client();
+    assert!(!client.has_extended_connect());
+    feed(&mut client, &frame(kind::SETTINGS, 0, 0, b"\0\x08\0\0\0\x01")).unwrap();
+    assert!(client.has_extended_connect());
+    let mut server = server();
+    let key = client
+        .request(false, false, true, |fields| {
+            fields.method(b"CONNECT");
+            fields.field(b":protocol", b"websocket");
+            fields.scheme(b"http");
+            fields.path(b"/chat");
+            fields.authority(b"a");
+        })
+        .unwrap();
+    let output = client.output().to_vec();
+    client.advance(output.len());
+    // The acknowledgement of the settings comes first.
+    let events = feed(&mut server, &output).unwrap();
+    let [Event::Request { stream, head, end: false }] = events[..] else { panic!("{events:?}") };
+    assert!(head.is_connect && head.protocol.is_some());
+    server.send_head(stream, HeadKind::Final, |fields| fields.status(200));
+    server.send_data(stream, b"hi", false);
+    let output = server.output().to_vec();
+    let events = feed(&mut client, &output).unwrap();
+    assert!(
+        matches!(&events[..], [Event::Response { .. }, Event::Data { stream, .. }] if *stream == key)
+    );
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let mut server = server();
+    let stream = opened(&feed(&mut server, &get(1)).unwrap());
+    server.send_head(stream, HeadKind::FinalWithoutBody, |fields| fields.status(204));
+    sent(&mut server);
+    server.forget(stream);
+    server.shrink();
+    assert!(size_of::<Connection>() <= 768, "{}", size_of::<Connection>());
+}

@@ -1,0 +1,246 @@
+//! Messages as HTTP/1.1 writes them (RFC 9113 section 8, RFC 9112).
+//!
+//! The proxy has one path for requests of all versions, and that path reads HTTP/1.1. What is
+//! written here was checked by [`RequestHead::check`] or [`ResponseHead::check`], so no part of it
+//! can end a line, a head or a body before its time: a request that is smuggled into HTTP/1.1
+//! behind an HTTP/2 one needs such a part.
+
+use crate::Fields;
+use crate::message::{self, RequestHead, ResponseHead};
+
+/// Writes the head of a request.
+///
+/// A body whose length is not told becomes a chunked one, unless `end`: no body follows. A tunnel
+/// to another protocol becomes an upgrade (RFC 8441 section 5): `key` is then its
+/// `Sec-WebSocket-Key`, which HTTP/2 has no use for.
+///
+/// Without an authority there is no Host, which readers of HTTP/1.1 refuse.
+pub fn write_request(
+    fields: &Fields,
+    head: &RequestHead,
+    end: bool,
+    key: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let value = |position: Option<usize>| position.map_or(&b""[..], |at| fields.get(at).1);
+    let authority = value(head.authority);
+    let is_tunnel = head.is_connect;
+    match (is_tunnel, head.protocol) {
+        (true, Some(_)) => {
+            out.extend_from_slice(b"GET ");
+            out.extend_from_slice(value(head.path));
+        }
+        (true, None) => {
+            out.extend_from_slice(b"CONNECT ");
+            out.extend_from_slice(authority);
+        }
+        (false, _) => {
+            out.extend_from_slice(value(Some(head.method)));
+            out.push(b' ');
+            out.extend_from_slice(value(head.path));
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    if head.authority.is_some() {
+        line(out, b"host", authority);
+    }
+    let mut has_cookie = false;
+    for (name, value) in fields.iter().skip(head.fields) {
+        match name {
+            b"host" => {}
+            b"cookie" => has_cookie = true,
+            // Content-Length means nothing in a tunnel, and must not make a body there.
+            b"content-length" | b"sec-websocket-key" | b"http2-settings" if is_tunnel => {}
+            _ => line(out, name, value),
+        }
+    }
+    if has_cookie {
+        write_cookie(fields, head.fields, out);
+    }
+    if let Some(protocol) = head.protocol {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+        line(out, b"upgrade", value(Some(protocol)));
+        line(out, b"sec-websocket-key", key);
+    } else if !is_tunnel && !end && head.content_length.is_none() {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9113 section 8.2.3: "If there are multiple Cookie header fields after decompression, these
+/// MUST be concatenated into a single octet string using the two-octet delimiter of 0x3b, 0x20 (the
+/// ASCII string "; ") before being passed into a non-HTTP/2 context".
+fn write_cookie(fields: &Fields, from: usize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"cookie: ");
+    let cookies = fields.iter().skip(from).filter(|(name, _)| *name == b"cookie");
+    for (index, (_, value)) in cookies.enumerate() {
+        if index > 0 {
+            out.extend_from_slice(b"; ");
+        }
+        out.extend_from_slice(value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of a response. A body whose length is not told becomes a chunked one; `end`: no
+/// body follows. `is_head`: it answers HEAD, and Content-Length tells of what GET would bring.
+pub fn write_response(
+    fields: &Fields,
+    head: &ResponseHead,
+    end: bool,
+    is_head: bool,
+    out: &mut Vec<u8>,
+) {
+    let status = [100, 10, 1].map(|unit| b'0' + (head.status / unit % 10) as u8);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&status);
+    // RFC 9112 section 4: the space stands even where the reason is empty.
+    out.extend_from_slice(b" \r\n");
+    for (name, value) in fields.iter().skip(head.fields) {
+        line(out, name, value);
+    }
+    let bodiless = is_head || head.is_informational() || matches!(head.status, 204 | 304);
+    if head.content_length.is_none() && !bodiless {
+        match end {
+            true => out.extend_from_slice(b"content-length: 0\r\n"),
+            false => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of a response that opened a tunnel (RFC 8441 section 5.1).
+pub fn write_upgraded(fields: &Fields, head: &ResponseHead, protocol: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n");
+    line(out, b"upgrade", protocol);
+    for (name, value) in fields.iter().skip(head.fields) {
+        line(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what stands before `length` bytes of a chunked body (RFC 9112 section 7.1). They are
+/// followed by CRLF, and `length` is not 0.
+pub fn write_chunk_size(length: usize, out: &mut Vec<u8>) {
+    debug_assert!(length > 0, "an empty chunk is the last one");
+    let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1);
+    for position in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[length >> (4 * position) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the end of a chunked body, with these trailers, if there are any.
+pub fn write_last_chunk(trailers: Option<&Fields>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(fields) = trailers {
+        for (name, value) in fields.iter().filter(|(name, _)| message::may_trail(name)) {
+            line(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(list: &[(&str, &str)]) -> Fields {
+        let mut fields = Fields::default();
+        fields.begin(64 * 1024, 100);
+        for (name, value) in list {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        fields
+    }
+
+    #[test]
+    fn requests() {
+        let check = |list: &[(&str, &str)], end: bool, expected: &str| {
+            let fields = fields(list);
+            let head = RequestHead::check(&fields, true).unwrap();
+            let mut out = Vec::new();
+            write_request(&fields, &head, end, b"a2V5", &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let post = [(":method", "POST"), (":path", "/a?b"), (":scheme", "https")];
+        let with = |more: &[(&'static str, &'static str)]| [&post[..], more].concat();
+        check(
+            &with(&[(":authority", "a:1"), ("cookie", "a=b"), ("x", "y"), ("cookie", "c=d")]),
+            true,
+            "POST /a?b HTTP/1.1\r\nhost: a:1\r\nx: y\r\ncookie: a=b; c=d\r\n\r\n",
+        );
+        check(
+            &with(&[("host", "a")]),
+            false,
+            "POST /a?b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n",
+        );
+        check(
+            &with(&[(":authority", "a"), ("host", "a"), ("content-length", "3")]),
+            false,
+            "POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n",
+        );
+        check(
+            &[
+                (":method", "CONNECT"),
+                (":protocol", "websocket"),
+                (":scheme", "https"),
+                (":path", "/chat"),
+                (":authority", "a"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", "mine"),
+            ],
+            false,
+            "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-version: 13\r\n\
+             connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: a2V5\r\n\r\n",
+        );
+        check(
+            &[(":method", "CONNECT"), (":authority", "a:1"), ("content-length", "3")],
+            false,
+            "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n",
+        );
+    }
+
+    #[test]
+    fn responses() {
+        let check = |list: &[(&str, &str)], end: bool, is_head: bool, expected: &str| {
+            let fields = fields(list);
+            let head = ResponseHead::check(&fields).unwrap();
+            let mut out = Vec::new();
+            write_response(&fields, &head, end, is_head, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        let ok = [(":status", "200"), ("x", "y")];
+        check(&ok, false, false, "HTTP/1.1 200 \r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n");
+        check(&ok, true, false, "HTTP/1.1 200 \r\nx: y\r\ncontent-length: 0\r\n\r\n");
+        check(&ok, true, true, "HTTP/1.1 200 \r\nx: y\r\n\r\n");
+        check(&[(":status", "304")], true, false, "HTTP/1.1 304 \r\n\r\n");
+        check(&[(":status", "103")], false, false, "HTTP/1.1 103 \r\n\r\n");
+        let sized = [(":status", "200"), ("content-length", "5")];
+        check(&sized, false, false, "HTTP/1.1 200 \r\ncontent-length: 5\r\n\r\n");
+    }
+
+    #[test]
+    fn chunks() {
+        for (length, expected) in
+            [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (16_384, "4000\r\n")]
+        {
+            let mut out = Vec::new();
+            write_chunk_size(length, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+        let mut out = Vec::new();
+        write_last_chunk(Some(&fields(&[("grpc-status", "0"), ("content-length", "9")])), &mut out);
+        assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n");
+        out.clear();
+        write_last_chunk(None, &mut out);
+        assert_eq!(out, b"0\r\n\r\n");
+    }
+}

@@ -1,0 +1,237 @@
+//! A client that speaks HTTP/2 by the crate of the project, for what programs cannot be told to do.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use http2::{Config, Connection, ErrorCode, Event, FieldWriter, HeadKind, StreamKey};
+
+const CONFIG: Config = Config {
+    streams_max: 100,
+    stream_window: 65_535,
+    connection_window: 65_535,
+    field_bytes_max: 64 * 1024,
+    field_count_max: 200,
+    output_bytes: 64 * 1024,
+    extended_connect: false,
+    resets_max: 1000,
+    idle_frames_max: 1000,
+    window_updates_max: 100_000,
+};
+
+/// What came on one stream.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) informational: Vec<u16>,
+    pub(super) status: u16,
+    pub(super) fields: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Vec<(String, String)>,
+    pub(super) ended: bool,
+    pub(super) reset: Option<ErrorCode>,
+}
+
+impl Answer {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..])
+    }
+}
+
+pub(super) struct Client {
+    stream: TcpStream,
+    connection: Connection,
+    input: Vec<u8>,
+    answers: HashMap<u32, Answer>,
+    /// The peer was told to open no more streams.
+    pub(super) told_to_go: bool,
+}
+
+impl Client {
+    pub(super) fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let connection = Connection::client(CONFIG);
+        let answers = HashMap::new();
+        let mut client =
+            Client { stream, connection, input: Vec::new(), answers, told_to_go: false };
+        client.flush();
+        client.turn_until(|client| client.connection.has_settings());
+        client
+    }
+
+    pub(super) fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        end: bool,
+        more: &[(&str, &str)],
+    ) -> StreamKey {
+        let is_connect = method == "CONNECT";
+        let key = self.connection.request(end, method == "HEAD", is_connect, |fields| {
+            fields.method(method.as_bytes());
+            fields.scheme(b"http");
+            fields.path(path.as_bytes());
+            fields.authority(b"localhost");
+            write(fields, more);
+        });
+        let key = key.expect("the server takes one more stream");
+        self.answers.insert(key.id, Answer::default());
+        self.flush();
+        key
+    }
+
+    /// Opens a tunnel (RFC 8441).
+    pub(super) fn websocket(&mut self, path: &str) -> StreamKey {
+        let key = self.connection.request(false, false, true, |fields| {
+            fields.method(b"CONNECT");
+            fields.field(b":protocol", b"websocket");
+            fields.scheme(b"http");
+            fields.path(path.as_bytes());
+            fields.authority(b"localhost");
+            fields.field(b"sec-websocket-version", b"13");
+        });
+        let key = key.expect("the server takes one more stream");
+        self.answers.insert(key.id, Answer::default());
+        self.flush();
+        key
+    }
+
+    pub(super) fn data(&mut self, key: StreamKey, mut bytes: &[u8], end: bool) {
+        loop {
+            let taken = self.connection.send_data(key, bytes, end);
+            self.flush();
+            bytes = &bytes[taken..];
+            if bytes.is_empty() {
+                return;
+            }
+            self.turn_until(|client| client.connection.next_writable().is_some());
+        }
+    }
+
+    pub(super) fn trailers(&mut self, key: StreamKey, list: &[(&str, &str)]) {
+        self.connection.send_head(key, HeadKind::Trailers, |fields| write(fields, list));
+        self.flush();
+    }
+
+    pub(super) fn cancel(&mut self, key: StreamKey) {
+        self.connection.reset(key, ErrorCode::CANCEL);
+        self.flush();
+    }
+
+    /// Waits for the end of the stream, whichever.
+    pub(super) fn answer(&mut self, key: StreamKey) -> Answer {
+        self.turn_until(|client| {
+            let answer = &client.answers[&key.id];
+            answer.ended || answer.reset.is_some()
+        });
+        self.connection.forget(key);
+        self.flush();
+        self.answers.remove(&key.id).expect("it was asked")
+    }
+
+    /// Waits for so many bytes of the body, and takes them.
+    pub(super) fn take(&mut self, key: StreamKey, count: usize) -> Vec<u8> {
+        self.turn_until(|client| client.answers[&key.id].body.len() >= count);
+        self.answers.get_mut(&key.id).expect("it was asked").body.drain(..count).collect()
+    }
+
+    pub(super) fn status(&mut self, key: StreamKey) -> u16 {
+        self.turn_until(|client| client.answers[&key.id].status > 0);
+        self.answers[&key.id].status
+    }
+
+    pub(super) fn has_extended_connect(&self) -> bool {
+        self.connection.has_extended_connect()
+    }
+
+    /// Has the server ended the connection?
+    pub(super) fn is_ended(&mut self) -> bool {
+        let mut byte = [0; 4096];
+        loop {
+            match self.stream.read(&mut byte) {
+                Ok(0) => return true,
+                Ok(count) => self.receive(&byte[..count]),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    pub(super) fn turn_until(&mut self, mut done: impl FnMut(&mut Client) -> bool) {
+        let mut buffer = [0; 16 * 1024];
+        while !done(self) {
+            let count = self.stream.read(&mut buffer).expect("an answer in time");
+            assert!(count > 0, "the server ended the connection");
+            self.receive(&buffer[..count]);
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        loop {
+            let received = self.connection.receive(&self.input).expect("the server keeps to it");
+            let done = received.event.is_none();
+            if let Some(event) = received.event {
+                self.handle(event);
+            }
+            self.input.drain(..received.consumed);
+            if done {
+                break;
+            }
+        }
+        self.flush();
+    }
+
+    fn handle(&mut self, event: Event) {
+        let fields = || {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let all = self.connection.fields().iter();
+            all.map(|(name, value)| (text(name), text(value))).collect::<Vec<_>>()
+        };
+        match event {
+            Event::Response { stream, head, end } => {
+                let fields = fields();
+                let Some(answer) = self.answers.get_mut(&stream.id) else { return };
+                if head.is_informational() {
+                    answer.informational.push(head.status);
+                    return;
+                }
+                answer.status = head.status;
+                answer.fields = fields;
+                answer.ended = end;
+            }
+            Event::Data { stream, range, end } => {
+                self.connection.consume(stream, range.len());
+                let Some(answer) = self.answers.get_mut(&stream.id) else { return };
+                answer.body.extend_from_slice(&self.input[range]);
+                answer.ended = end;
+            }
+            Event::Trailers { stream } => {
+                let fields = fields();
+                let Some(answer) = self.answers.get_mut(&stream.id) else { return };
+                answer.trailers = fields;
+                answer.ended = true;
+            }
+            Event::Reset { stream, code } => {
+                if let Some(answer) = self.answers.get_mut(&stream.id) {
+                    answer.reset = Some(code);
+                }
+            }
+            Event::GoAway { .. } => self.told_to_go = true,
+            _ => {}
+        }
+    }
+
+    fn flush(&mut self) {
+        // A server that is gone is noticed by what does not come.
+        let _ = self.stream.write_all(self.connection.output());
+        let count = self.connection.output().len();
+        self.connection.advance(count);
+    }
+}
+
+fn write(fields: &mut FieldWriter<'_>, list: &[(&str, &str)]) {
+    for (name, value) in list {
+        fields.field(name.as_bytes(), value.as_bytes());
+    }
+}
