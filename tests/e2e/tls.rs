@@ -5,6 +5,7 @@ mod changes;
 mod clients;
 mod endpoints;
 mod hostile;
+mod http2;
 mod passthrough;
 mod serving;
 
@@ -75,7 +76,7 @@ fn curl(ca: &str, host: &str, at: SocketAddr, path: &str, more: &[&str]) -> Resu
     let resolve = format!("{host}:{}:{}", at.port(), at.ip());
     let url = format!("https://{host}:{}{path}", at.port());
     let output = Command::new("curl")
-        .args(["-sS", "-i", "--max-time", "30", "--cacert", ca, "--resolve", &resolve])
+        .args(["-sS", "-i", "--http1.1", "--max-time", "30", "--cacert", ca, "--resolve", &resolve])
         .args(more)
         .arg(url)
         .output()
