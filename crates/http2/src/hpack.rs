@@ -1,6 +1,6 @@
 //! HPACK (RFC 7541): the compression of field sections.
 //!
-//! [`Decoder`] turns the fragments of one field block into [`Fields`]; [`Encoder`] writes one field
+//! [`Decoder`] turns the fragments of one field block into `Fields`; [`Encoder`] writes one field
 //! after another. Each keeps one dynamic table of bounded size, which is all that a connection
 //! remembers of the fields that it carried.
 

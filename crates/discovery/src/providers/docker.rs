@@ -1,6 +1,6 @@
 //! Docker and Podman: follows the engine's events and tells how each container is.
 //!
-//! Start with [`Watch::run`]; `tracker.rs` decides, `decode.rs` reads, `engine.rs` asks.
+//! Start with `Watch::run`; `tracker.rs` decides, `decode.rs` reads, `engine.rs` asks.
 
 pub mod decode;
 mod engine;
