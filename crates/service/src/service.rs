@@ -355,6 +355,9 @@ impl Service {
         // Under the lock still, so that the line hears of changes in their order.
         let woken = (published || notices.room || !notices.leaving.is_empty())
             .then(|| self.origin.gate.settle(&self.snapshot.load(), control.is_closed(), now));
+        let was_asking = control.is_asking();
+        let questions = control.ask_idle(&self.snapshot.load(), now);
+        let begins = control.is_asking() && !was_asking;
         drop(controlled);
         woken.into_iter().flatten().for_each(Waker::wake);
         for endpoint in &notices.leaving {
@@ -363,7 +366,10 @@ impl Service {
         for endpoint in &notices.staying {
             self.origin.events.staying(self.name(), endpoint);
         }
-        if notices.changed {
+        for (endpoint, path) in &questions {
+            self.origin.events.probe(self.name(), endpoint, path);
+        }
+        if notices.changed || begins {
             self.origin.events.changed(self.name());
         }
         result

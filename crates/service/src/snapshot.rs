@@ -28,6 +28,9 @@ pub(crate) struct Snapshot {
     limits: Option<Box<Limits>>,
 }
 
+/// Who is to be asked how they are, and at which path.
+pub(crate) type Questions = Vec<(Arc<EndpointHandle>, Arc<str>)>;
+
 /// What a service with limits keeps to.
 pub(crate) struct Limits {
     pub(crate) spec: ServiceLimitSpec,
@@ -186,5 +189,22 @@ impl Snapshot {
                 }
             });
         }
+    }
+
+    /// When [`Snapshot::ask_idle`] is due, unless a pick comes before it.
+    pub(crate) fn idle_at(&self) -> Option<Instant> {
+        self.picker.as_ref().filter(|_| self.probe_path.is_some())?.idle_at()
+    }
+
+    /// Whom the policy wants to be asked after a time without picks, and at which path.
+    pub(crate) fn ask_idle(&self, now: Instant, rng: &mut Rng) -> Questions {
+        let mut questions = Vec::new();
+        if let (Some(picker), Some(path)) = (&self.picker, &self.probe_path) {
+            picker.ask_idle(now, &self.loads, rng, &mut |position| {
+                let endpoint = self.endpoints.get(position as usize);
+                questions.extend(endpoint.map(|endpoint| (endpoint.clone(), path.clone())));
+            });
+        }
+        questions
     }
 }

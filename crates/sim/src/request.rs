@@ -300,7 +300,7 @@ impl Simulation<'_> {
 
     /// Endpoints whom the balancer's policy wants to ask answer how they are now, and that is heard
     /// a moment later.
-    fn probe(&mut self, index: u32) {
+    pub(crate) fn probe(&mut self, index: u32) {
         let balancer = &mut self.balancers[index as usize];
         for endpoint in balancer.take_probes() {
             let server = crate::server::index_of(endpoint.address);

@@ -415,6 +415,8 @@ impl<'a> Simulation<'a> {
             self.invariants.ejected(self.now, index, &ejected);
         }
         self.take_notes(index);
+        // A policy may ask after a quiet time, and not only when it picks.
+        self.probe(index);
         let balancer = &mut self.balancers[index as usize];
         let at = balancer.service.poll_timeout().unwrap_or(Instant::FAR_FUTURE).max(self.now);
         if at < balancer.poll_at && at != Instant::FAR_FUTURE {

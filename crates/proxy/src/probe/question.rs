@@ -242,12 +242,11 @@ fn field<'a>(head: &ResponseHead, bytes: &'a [u8], name: &str) -> Option<&'a str
 
 /// What the answer says in the ORCA format; the last report counts, as in any response.
 fn load_report(head: &ResponseHead, bytes: &[u8]) -> Option<LoadReport> {
-    let reports = head.headers.iter().filter_map(|header| match header.kind {
+    head.headers.iter().rev().find_map(|header| match header.kind {
         HeaderKind::EndpointLoadMetrics => orca::decode(header.value.of(bytes)),
         HeaderKind::EndpointLoadMetricsBin => orca::decode_binary(header.value.of(bytes)),
         _ => None,
-    });
-    reports.last()
+    })
 }
 
 /// `12.5`

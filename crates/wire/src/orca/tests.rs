@@ -65,7 +65,10 @@ fn two_named_metrics_are_read() {
     );
     check(r#"JSON {"cpuUtilization":0.25,"namedMetrics":{"latency_ms":12.5,"rif":7}}"#, all);
     // As protoc --encode writes it, with a third metric.
-    check("BIN CQAAAAAAANA/Qg4KA3JpZhEAAAAAAAAcQEIQCgVvdGhlchEAAAAAAAAiQEIVCgpsYXRlbmN5X21zEQAAAAAAAClA", all);
+    check(
+        "BIN CQAAAAAAANA/Qg4KA3JpZhEAAAAAAAAcQEIQCgVvdGhlchEAAAAAAAAiQEIVCgpsYXRlbmN5X21zEQAAAAAAAClA",
+        all,
+    );
     // The value of an entry is zero if it is left out.
     check("BIN QgUKA3JpZg==", said(None, Some(0.0), None));
     // They are nowhere else, and are no other numbers.
