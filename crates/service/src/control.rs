@@ -81,6 +81,10 @@ pub(crate) struct Control {
     /// When limits were learnt last.
     learnt_at: Instant,
     serving: bool,
+    /// Replicas of ours are wanted, whether or not they are there.
+    wanted: bool,
+    /// While nothing is served: that endpoints are on their way, as it was published.
+    expected: bool,
     closed: bool,
 }
 
@@ -154,6 +158,8 @@ impl Control {
             ask_at: None,
             learnt_at: now,
             serving: false,
+            wanted: wants(&spec.source),
+            expected: false,
             closed: false,
             spec,
             origin,
@@ -198,11 +204,18 @@ impl Control {
             self.pending.stale = Stale::Now;
         }
         self.set_tick(now);
+        if old.source != self.spec.source {
+            self.wanted = wants(&self.spec.source);
+        }
         if old.source != self.spec.source
             && let EndpointSource::Static(endpoints) = &self.spec.source
         {
             self.set_endpoints(endpoints.clone(), now);
         }
+    }
+
+    pub(crate) fn want(&mut self, replicas: usize) {
+        self.wanted = replicas > 0 && matches!(self.spec.source, EndpointSource::Run(_));
     }
 
     fn update_health(&mut self, now: Instant) {
@@ -425,6 +438,10 @@ impl Control {
     pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
         Some(self.members.get(self.listed.get(id)?)?.handle.clone())
     }
+}
+
+fn wants(source: &EndpointSource) -> bool {
+    matches!(source, EndpointSource::Run(run) if run.replicas > 0)
 }
 
 fn sessions(spec: &ServiceSpec, seed: u64, former: Option<&Sessions>) -> Option<Arc<Sessions>> {
