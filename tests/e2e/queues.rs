@@ -381,3 +381,43 @@ fn a_tunnel_holds_its_slot_until_it_ends() {
     drop(tunnel);
     until("nothing in flight", || web.in_flight() == 0);
 }
+
+/// The endpoint closes a kept-alive connection when the next request is on it: that one is sent
+/// again in the place that it has, and not behind who came later.
+#[test]
+fn a_stale_connection_costs_nobody_its_place() {
+    let arrived: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (go, gate): (Sender<()>, Receiver<()>) = channel();
+    let gate = Mutex::new(gate);
+    let replica = Replica::raw({
+        let arrived = arrived.clone();
+        move |connection| {
+            let mut is_first = true;
+            while let Some(seen) = connection.request() {
+                let path = seen.line().split(' ').nth(1).unwrap_or_default().to_owned();
+                arrived.lock().unwrap().push(path.clone());
+                if path == "/stale" && !is_first {
+                    let _ = gate.lock().unwrap().recv();
+                    return;
+                }
+                is_first = false;
+                if connection.send(ok(&path)).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let service = format!("{ONE}queue: {{ max: 1, timeout: 60s }}\nretry: off");
+    let web = Web::start(&[&replica], "", &service);
+    let mut client = Client::connect(web.address);
+    client.send("GET /first HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().text(), "/first");
+    client.send("GET /stale HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    until("the second on its connection", || arrived.lock().unwrap().len() == 2);
+    let waits = ask(web.address, "/waits", "");
+    until_queued(&web.program, 1);
+    go.send(()).unwrap();
+    assert_eq!(client.response().unwrap().text(), "/stale");
+    assert_eq!(text(waits), (200, "/waits".to_owned()));
+    assert_eq!(*arrived.lock().unwrap(), ["/first", "/stale", "/stale", "/waits"]);
+}

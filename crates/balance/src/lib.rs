@@ -84,6 +84,22 @@ pub trait Picker: Send + Sync {
         _probe: &mut dyn FnMut(u32),
     ) {
     }
+
+    /// When [`Picker::ask_idle`] is due although nothing is picked; `None`: never. It may be put off
+    /// by each [`Picker::ask`] until then, so it is asked again when the time has come.
+    fn idle_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// As [`Picker::ask`], after so long a time without a pick that what is known has grown old.
+    fn ask_idle(
+        &self,
+        _now: Instant,
+        _loads: &[Arc<Load>],
+        _rng: &mut Rng,
+        _probe: &mut dyn FnMut(u32),
+    ) {
+    }
 }
 
 /// What a policy learns of one endpoint beyond its counters. Kept in the policy, so that it

@@ -10,7 +10,7 @@ mod date;
 mod exchange;
 mod forward;
 mod hedge;
-mod hints;
+pub(crate) mod hints;
 mod record;
 mod reply;
 mod request_head;

@@ -22,7 +22,7 @@ pub enum Acquired {
     Waits(Waiting),
     /// A limit is in the way, and nothing is worth waiting for.
     Full(Rejection),
-    /// None is eligible.
+    /// None is eligible, nor expected soon, or nobody may wait for it.
     NoEndpoint,
 }
 
@@ -32,6 +32,8 @@ pub(crate) enum Miss {
     Rejected(Rejection),
     /// All are at their limit. The one that the policy chose first, and what was counted.
     Full(Arc<EndpointHandle>, Counted),
+    /// There is none yet, but there is a queue to wait in; and what was counted.
+    Expected(Counted),
 }
 
 /// How often the policy is asked again, without those that were full. It answers by its own
@@ -42,14 +44,17 @@ impl Service {
     /// As [`Service::pick`], but with a queue it may be a place in it that is answered.
     /// `priority`: 0 (first) to 9.
     pub fn acquire(&self, request: &Request<'_>, priority: u8, rng: &mut Rng) -> Acquired {
+        self.count_request(request);
         for _ in 0..LOOKS_MAX {
-            let (choice, counted) = match self.pick_now(request, rng) {
+            // Where none is eligible but expected, any will do.
+            let (choice, counted) = match self.pick_uncounted(request, rng) {
                 Ok(pick) => return Acquired::Picked(pick),
                 Err(Miss::NoEndpoint) => return Acquired::NoEndpoint,
                 Err(Miss::Rejected(rejection)) => return Acquired::Full(rejection),
-                Err(Miss::Full(choice, counted)) => (choice, counted),
+                Err(Miss::Full(choice, counted)) => (Some(choice), counted),
+                Err(Miss::Expected(counted)) => (None, counted),
             };
-            if let Some(acquired) = self.enter(request, priority, Some(choice), counted, rng) {
+            if let Some(acquired) = self.enter(request, priority, choice, counted, rng) {
                 return acquired;
             }
         }
@@ -86,9 +91,7 @@ impl Service {
                 },
             },
         };
-        if request.exclude.is_empty() {
-            self.budget.count_request(request.now);
-        }
+        self.count_request(request);
         Some(acquired)
     }
 
@@ -105,7 +108,8 @@ impl Service {
         let moves = waiting.is_of_session();
         drop(waiting);
         let pick = handed.or_else(|| match moves {
-            true => match self.pick_now(request, rng) {
+            // It was counted when it came.
+            true => match self.pick_uncounted(request, rng) {
                 Ok(pick) => Some(pick),
                 Err(miss) => {
                     self.forget(&miss);
@@ -139,7 +143,7 @@ impl Service {
 
     /// What was counted for a pick that is not wanted any more.
     pub(crate) fn forget(&self, miss: &Miss) {
-        if let Miss::Full(_, counted) = miss {
+        if let Miss::Full(_, counted) | Miss::Expected(counted) = miss {
             self.origin.gate.uncount(*counted);
         }
     }
@@ -173,6 +177,9 @@ impl Service {
                 Err(Some(choice)) => return Err(Miss::Full(choice, counted)),
                 Err(None) => {}
             }
+        }
+        if self.snapshot.load().awaits_endpoints() {
+            return Err(Miss::Expected(counted));
         }
         self.origin.gate.uncount(counted);
         Err(self.none())
@@ -251,6 +258,9 @@ impl Service {
             gate.uncount(counted);
             return None;
         };
+        if snapshot.is_hopeless() {
+            return Some(refused(None));
+        }
         let Some(queue) = limits.queue.as_ref() else {
             return Some(refused(Some(Rejection::Concurrency)));
         };

@@ -37,6 +37,7 @@ use crate::endpoint::Origin;
 use crate::gate::Gate;
 use crate::member::{Member, Standing};
 use crate::session::Slots;
+use crate::snapshot::{Questions, Snapshot};
 use crate::{DueCheck, EndpointHandle, Sessions};
 
 pub(crate) use learn::Learner;
@@ -75,9 +76,15 @@ pub(crate) struct Control {
     publish_at: Option<Instant>,
     /// When [`Control::tick`] is due; `None`: nothing needs it.
     tick_at: Option<Instant>,
+    /// When the policy may want endpoints to be asked, for want of picks; `None`: never.
+    ask_at: Option<Instant>,
     /// When limits were learnt last.
     learnt_at: Instant,
     serving: bool,
+    /// Replicas of ours are wanted, whether or not they are there.
+    wanted: bool,
+    /// While nothing is served: that endpoints are on their way, as it was published.
+    expected: bool,
     closed: bool,
 }
 
@@ -148,8 +155,11 @@ impl Control {
             published_at: now,
             publish_at: None,
             tick_at: None,
+            ask_at: None,
             learnt_at: now,
             serving: false,
+            wanted: wants(&spec.source),
+            expected: false,
             closed: false,
             spec,
             origin,
@@ -194,11 +204,18 @@ impl Control {
             self.pending.stale = Stale::Now;
         }
         self.set_tick(now);
+        if old.source != self.spec.source {
+            self.wanted = wants(&self.spec.source);
+        }
         if old.source != self.spec.source
             && let EndpointSource::Static(endpoints) = &self.spec.source
         {
             self.set_endpoints(endpoints.clone(), now);
         }
+    }
+
+    pub(crate) fn want(&mut self, replicas: usize) {
+        self.wanted = replicas > 0 && matches!(self.spec.source, EndpointSource::Run(_));
     }
 
     fn update_health(&mut self, now: Instant) {
@@ -242,7 +259,7 @@ impl Control {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
         let back = self.ejected.first().map(|(at, _)| *at);
-        [timer, back, self.publish_at, self.tick_at].into_iter().flatten().min()
+        [timer, back, self.publish_at, self.tick_at, self.ask_at].into_iter().flatten().min()
     }
 
     pub(crate) fn due_checks(&mut self, now: Instant) -> Vec<DueCheck> {
@@ -277,6 +294,25 @@ impl Control {
             self.tick_at = self.tick_interval().map(|interval| now + interval);
         }
         due
+    }
+
+    /// After each change, of what is published by then: has the policy ask, if it had nothing to ask
+    /// at for so long that it wants to. Who is to be asked is told once no lock is held.
+    pub(crate) fn ask_idle(&mut self, snapshot: &Snapshot, now: Instant) -> Questions {
+        let mut questions = Questions::new();
+        let mut at = snapshot.idle_at();
+        if at.is_some_and(|at| at <= now) {
+            questions = snapshot.ask_idle(now, &mut self.rng);
+            at = snapshot.idle_at();
+        }
+        // Picks put it off without a word, so it is looked again when it seems due.
+        self.ask_at = at.filter(|_| !self.closed);
+        questions
+    }
+
+    /// When that begins, [`Control::poll_timeout`] may be earlier than whoever polls knows.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.ask_at.is_some()
     }
 
     /// What is done once in a while for all endpoints together, from what their counters say.
@@ -402,6 +438,10 @@ impl Control {
     pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
         Some(self.members.get(self.listed.get(id)?)?.handle.clone())
     }
+}
+
+fn wants(source: &EndpointSource) -> bool {
+    matches!(source, EndpointSource::Run(run) if run.replicas > 0)
 }
 
 fn sessions(spec: &ServiceSpec, seed: u64, former: Option<&Sessions>) -> Option<Arc<Sessions>> {

@@ -15,8 +15,8 @@ pub trait Events: Send + Sync {
     /// should judge. Not repeated for an endpoint until that was called.
     fn suspect(&self, service: &ServiceName, endpoint: &EndpointId);
 
-    /// From the data path: the policy wants to know how the endpoint is, which it says at this
-    /// path; the answer goes to [`EndpointHandle::probed`]. May be left undone, as when too many
+    /// From the data path, or after a quiet time from the control side: the policy wants to know how
+    /// the endpoint is, which it says at this path; the answer goes to [`EndpointHandle::probed`]. May be left undone, as when too many
     /// are under way.
     fn probe(&self, _service: &ServiceName, _endpoint: &Arc<EndpointHandle>, _path: &Arc<str>) {}
 

@@ -291,6 +291,12 @@ impl Gate {
                 })
             });
             line.eligible = eligible;
+            if snapshot.is_hopeless() {
+                // Who comes now is turned away at once, and so is who came before.
+                for waiter in line.take_open() {
+                    woken.extend(waiter.end(State::Closed));
+                }
+            }
         }
         self.open.store(line.open_len(), SeqCst);
         for endpoint in &awaited {
@@ -326,8 +332,8 @@ impl Gate {
 }
 
 /// A place in the queue of a service; ready with a [`Pick`] when its turn has come, or with
-/// `None` if the service is no more. Dropped, it gives the place back. It never times out by
-/// itself: see [`crate::Service::overdue`].
+/// `None` if the service is no more, or is left without any endpoint and expects none. Dropped, it
+/// gives the place back. It never times out by itself: see [`crate::Service::overdue`].
 #[must_use = "a place in the queue is given back when it is dropped"]
 pub struct Waiting {
     origin: Arc<Origin>,

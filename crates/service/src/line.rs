@@ -156,6 +156,11 @@ impl Line {
         self.pinned.retain(|_, queue| !queue.is_empty());
     }
 
+    /// Those leave who wait for any endpoint.
+    pub(crate) fn take_open(&mut self) -> Vec<Arc<Waiter>> {
+        std::mem::take(&mut self.open).into_values().collect()
+    }
+
     /// Everybody leaves.
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Waiter>> {
         let open = std::mem::take(&mut self.open).into_values();

@@ -99,6 +99,11 @@ impl Pick {
         session: bool,
         counted: Counted,
     ) -> Result<Self, NotBegun> {
+        // A session may wait for a drained endpoint until after its grace: what cannot begin is not
+        // to be counted.
+        if session && !endpoint.takes_sessions(now) {
+            return Err(NotBegun::Leaving);
+        }
         let in_flight = endpoint.load.try_begin(endpoint.limit.most()).ok_or(NotBegun::Full)?;
         let stays = if session { endpoint.takes_sessions(now) } else { !endpoint.is_leaving() };
         if !stays {

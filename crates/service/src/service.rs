@@ -92,17 +92,34 @@ impl Service {
         picked
             .inspect_err(|miss| {
                 self.forget(miss);
-                if matches!(miss, Miss::Full(..)) {
-                    self.origin.gate.reject(Rejection::Concurrency);
+                match miss {
+                    Miss::Full(..) => self.origin.gate.reject(Rejection::Concurrency),
+                    // Here nobody waits for it.
+                    Miss::Expected(_) => drop(self.none()),
+                    Miss::NoEndpoint | Miss::Rejected(_) => {}
                 }
             })
             .ok()
     }
 
     pub(crate) fn pick_now(&self, request: &Request<'_>, rng: &mut Rng) -> Result<Pick, Miss> {
+        self.count_request(request);
+        self.pick_uncounted(request, rng)
+    }
+
+    /// One that is no retry, for the budget.
+    pub(crate) fn count_request(&self, request: &Request<'_>) {
         if request.exclude.is_empty() {
             self.budget.count_request(request.now);
         }
+    }
+
+    /// For a request that was counted before.
+    pub(crate) fn pick_uncounted(
+        &self,
+        request: &Request<'_>,
+        rng: &mut Rng,
+    ) -> Result<Pick, Miss> {
         for _ in 0..LOOKS_MAX {
             let snapshot = self.snapshot.load();
             if let Some(limits) = snapshot.limits() {
@@ -145,9 +162,7 @@ impl Service {
                 self.resume_within(endpoint, request.now, counted).ok()?
             }
         };
-        if request.exclude.is_empty() {
-            self.budget.count_request(request.now);
-        }
+        self.count_request(request);
         Some(pick)
     }
 
@@ -211,6 +226,13 @@ impl Service {
     /// `drain_grace`.
     pub fn set_endpoints(&self, endpoints: Vec<Endpoint>, now: Instant) {
         self.change(now, |control| control.set_endpoints(endpoints, now));
+    }
+
+    /// So many replicas of ours are wanted from now on, of which [`Service::set_endpoints`] tells when
+    /// they are there: in place of what the specification says, until that says something else. While
+    /// there is no endpoint, requests wait in the queue for wanted ones, and fail at once if none is.
+    pub fn want(&self, replicas: usize, now: Instant) {
+        self.change(now, |control| control.want(replicas));
     }
 
     /// It gets nothing new, finishes what it has until the grace is over, and stays listed. With
@@ -355,6 +377,9 @@ impl Service {
         // Under the lock still, so that the line hears of changes in their order.
         let woken = (published || notices.room || !notices.leaving.is_empty())
             .then(|| self.origin.gate.settle(&self.snapshot.load(), control.is_closed(), now));
+        let was_asking = control.is_asking();
+        let questions = control.ask_idle(&self.snapshot.load(), now);
+        let begins = control.is_asking() && !was_asking;
         drop(controlled);
         woken.into_iter().flatten().for_each(Waker::wake);
         for endpoint in &notices.leaving {
@@ -363,7 +388,10 @@ impl Service {
         for endpoint in &notices.staying {
             self.origin.events.staying(self.name(), endpoint);
         }
-        if notices.changed {
+        for (endpoint, path) in &questions {
+            self.origin.events.probe(self.name(), endpoint, path);
+        }
+        if notices.changed || begins {
             self.origin.events.changed(self.name());
         }
         result

@@ -26,7 +26,12 @@ pub(crate) struct Snapshot {
     sessions: SessionMap,
     /// Absent if nothing is limited.
     limits: Option<Box<Limits>>,
+    /// Nothing can be picked now, but endpoints are on their way.
+    expects: bool,
 }
+
+/// Who is to be asked how they are, and at which path.
+pub(crate) type Questions = Vec<(Arc<EndpointHandle>, Arc<str>)>;
 
 /// What a service with limits keeps to.
 pub(crate) struct Limits {
@@ -51,7 +56,13 @@ impl Snapshot {
             probe_path: None,
             sessions: SessionMap::default(),
             limits: None,
+            expects: false,
         }
+    }
+
+    /// `expects`: whether there is reason to wait for endpoints, of which there is none now.
+    pub(crate) fn expecting(self, expects: bool) -> Self {
+        Self { expects, ..self }
     }
 
     /// `candidates`: what the picker was prepared for.
@@ -90,8 +101,16 @@ impl Snapshot {
         let loads = endpoints.iter().map(|endpoint| endpoint.load.clone()).collect();
         let probes = picker.probes();
         let sessions = SessionMap::default();
-        let limits = None;
-        Self { endpoints, loads, picker: Some(picker), probes, probe_path, sessions, limits }
+        Self {
+            endpoints,
+            loads,
+            picker: Some(picker),
+            probes,
+            probe_path,
+            sessions,
+            limits: None,
+            expects: false,
+        }
     }
 
     pub(crate) fn endpoints(&self) -> &[Arc<EndpointHandle>] {
@@ -137,6 +156,16 @@ impl Snapshot {
 
     pub(crate) fn limits(&self) -> Option<&Limits> {
         self.limits.as_deref()
+    }
+
+    /// Whether a request waits although there is no endpoint: there is a queue, and one is expected.
+    pub(crate) fn awaits_endpoints(&self) -> bool {
+        self.expects && self.limits().is_some_and(|limits| limits.queue.is_some())
+    }
+
+    /// Nobody can be served, and nobody will be soon.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.endpoints.is_empty() && !self.expects
     }
 
     pub(crate) fn holds(&self, key: u64) -> bool {
@@ -186,5 +215,22 @@ impl Snapshot {
                 }
             });
         }
+    }
+
+    /// When [`Snapshot::ask_idle`] is due, unless a pick comes before it.
+    pub(crate) fn idle_at(&self) -> Option<Instant> {
+        self.picker.as_ref().filter(|_| self.probe_path.is_some())?.idle_at()
+    }
+
+    /// Whom the policy wants to be asked after a time without picks, and at which path.
+    pub(crate) fn ask_idle(&self, now: Instant, rng: &mut Rng) -> Questions {
+        let mut questions = Vec::new();
+        if let (Some(picker), Some(path)) = (&self.picker, &self.probe_path) {
+            picker.ask_idle(now, &self.loads, rng, &mut |position| {
+                let endpoint = self.endpoints.get(position as usize);
+                questions.extend(endpoint.map(|endpoint| (endpoint.clone(), path.clone())));
+            });
+        }
+        questions
     }
 }

@@ -4,7 +4,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use model::spec::ServiceSpec;
-use model::{EndpointId, Instant, ProbeAnswer, Rng, ServiceName};
+use model::{EndpointId, Instant, ProbeAnswer, Rng, ServiceName, Utilization};
 use service::{EndpointHandle, Events, Service};
 
 use crate::distribution::stream;
@@ -23,11 +23,13 @@ pub(crate) struct Balancer {
     answers: VecDeque<(Arc<EndpointHandle>, Option<Answered>)>,
 }
 
-/// What an endpoint said of itself: requests that it has, and what one takes then.
+/// What an endpoint said of itself: requests that it has, what one takes then, and what it uses of its
+/// resources.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Answered {
     pub(crate) in_flight: u32,
     pub(crate) latency: Duration,
+    pub(crate) utilization: Option<Utilization>,
 }
 
 pub(crate) enum Note {
@@ -90,7 +92,11 @@ impl Balancer {
 
     /// The next answer comes.
     pub(crate) fn hear(&mut self, now: Instant) {
-        if let Some((endpoint, Some(Answered { in_flight, latency }))) = self.answers.pop_front() {
+        if let Some((endpoint, Some(answered))) = self.answers.pop_front() {
+            let Answered { in_flight, latency, utilization } = answered;
+            if let Some(utilization) = utilization {
+                endpoint.load.utilize(utilization, now);
+            }
             endpoint.probed(&ProbeAnswer { now, in_flight, latency });
         }
     }

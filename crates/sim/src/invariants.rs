@@ -143,6 +143,7 @@ impl Invariants {
                 && spec.failover_below == 0.0
                 && spec.subset.is_none()
                 && spec.slow_start.is_none()
+                && spec.affinity.is_none()
                 && spec.limits.concurrency.is_none(),
             retries_max: spec.limits.retries,
             concurrency: match spec.limits.concurrency {
@@ -259,11 +260,12 @@ impl Invariants {
         views.iter().filter(|view| view.is_well(self.checks)).count()
     }
 
+    /// `resumed`: it is of a session that is there, or waited for it there.
     pub(crate) fn picked(
         &mut self,
         now: Instant,
         (balancer, server): (u32, u32),
-        handle: &EndpointHandle,
+        (handle, resumed): (&EndpointHandle, bool),
         service: &Service,
         servers: &[Server],
     ) {
@@ -283,9 +285,11 @@ impl Invariants {
             members if members > MEMBERS_EAGER => PUBLISH_PAUSE * members as u32,
             _ => Duration::ZERO,
         };
-        let what = if handle.is_leaving() {
+        // Sessions stay where they are while an endpoint drains, until its grace is over, and while
+        // another priority is in use.
+        let what = if handle.close_at().is_some_and(|at| !resumed || at <= now) {
             "leaves"
-        } else if view.drained {
+        } else if view.drained && !resumed {
             "is drained"
         } else if !view.listed && self.well(balancer) > 0 && service.healthy() > 0 {
             "was removed, while others are healthy"
@@ -299,7 +303,9 @@ impl Invariants {
             "is out"
         } else if view.ejected && !self.may_panic(balancer, service, servers, lag) {
             "is ejected"
-        } else if self.is_outranked(balancer, servers[server as usize].priority, servers, lag) {
+        } else if !resumed
+            && self.is_outranked(balancer, servers[server as usize].priority, servers, lag)
+        {
             "is of a later priority than a healthy one"
         } else if self.concurrency.is_some_and(|most| view.in_flight > most) {
             "is beyond its limit"

@@ -16,14 +16,16 @@ mod hedge;
 mod histogram;
 mod invariants;
 mod plot;
+mod processor;
 mod queue;
 mod report;
 mod request;
 mod script;
 mod server;
+mod session;
 mod simulation;
 
 pub use invariants::Violation;
 pub use plot::svg;
-pub use report::{EndpointReport, Report, Sample};
+pub use report::{EndpointReport, Report, Sample, SessionReport};
 pub use simulation::{Progress, run};

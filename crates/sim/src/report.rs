@@ -33,6 +33,8 @@ pub struct Report {
     pub imbalance: f64,
     /// Of policies that hash: the share of requests whose key went elsewhere the time before.
     pub moved: Option<f64>,
+    /// Of services with affinity.
+    pub sessions: Option<SessionReport>,
     pub endpoints: Vec<EndpointReport>,
     /// The names of the endpoint groups, as in `Sample::shares`.
     pub groups: Vec<String>,
@@ -64,6 +66,14 @@ pub struct Errors {
     pub full: u64,
     /// 503: it waited for too long.
     pub queue_timeout: u64,
+}
+
+/// What became of the sessions: one for each key of the clients that was ever served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SessionReport {
+    pub begun: u64,
+    /// How often a session was served by another endpoint than the time before.
+    pub moved: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,6 +136,7 @@ pub(crate) struct Recorder {
     pub(crate) errors: Errors,
     pub(crate) keyed: u64,
     pub(crate) moved: u64,
+    pub(crate) sessions: SessionReport,
     pub(crate) samples: Vec<Sample>,
     latencies: Histogram,
     waits: Histogram,
@@ -149,6 +160,7 @@ impl Recorder {
             errors: Errors::default(),
             keyed: 0,
             moved: 0,
+            sessions: SessionReport::default(),
             samples: Vec::new(),
             latencies: latencies.clone(),
             waits: latencies.clone(),

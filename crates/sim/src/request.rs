@@ -15,7 +15,7 @@ use std::time::Duration;
 use model::spec::scenario::Traffic;
 use model::spec::{PRIORITY_DEFAULT, PRIORITY_MAX, RetryCondition};
 use model::{Instant, Outcome, Report};
-use service::{Acquired, EndpointHandle, Pick, Waiting};
+use service::{Acquired, Claim, EndpointHandle, Pick, Session, Waiting};
 
 use crate::distribution::{exponential, stream};
 use crate::hedge::Held;
@@ -28,11 +28,15 @@ use crate::simulation::Simulation;
 #[derive(Default)]
 pub(crate) struct Request {
     live: bool,
-    client: u32,
+    pub(crate) client: u32,
     pub(crate) balancer: u32,
     serial: u32,
     pub(crate) number: u64,
-    user: usize,
+    pub(crate) user: usize,
+    /// What it says of its session, if the service keeps any.
+    pub(crate) session: Option<Session>,
+    /// It went, or waits, where its session is.
+    resumed: bool,
     /// How long it is known to take.
     takes: Option<Duration>,
     pub(crate) key: Option<u64>,
@@ -62,11 +66,18 @@ pub(crate) struct Flight {
     pub(crate) server: u32,
     pub(crate) since: Instant,
     pub(crate) serial: u32,
+    /// On the session, which it may begin here.
+    _claim: Option<Claim>,
 }
 
 impl Request {
-    fn flights(&self) -> impl Iterator<Item = &Flight> {
+    pub(crate) fn flights(&self) -> impl Iterator<Item = &Flight> {
         self.first.iter().chain(&self.second)
+    }
+
+    /// Whose it is: the key of the client, apart from those of other groups.
+    pub(crate) fn named(&self) -> u64 {
+        u64::from(self.client) << 32 | self.user as u64
     }
 
     fn take_place(&mut self, serial: u32) -> Option<Place> {
@@ -108,6 +119,8 @@ impl Simulation<'_> {
         let settings = self.balancers[balancer as usize].service.settings();
         let named = u64::from(index) << 32 | user as u64;
         let key = settings.key().map(|_| stream(0, REQUEST, named).next_u64());
+        let session = settings.sessions().zip(client.homes.get(user));
+        let session = session.and_then(|(sessions, home)| home.session(sessions, named));
         let by_priority = settings.queue.as_ref().is_some_and(|queue| queue.priority.is_some());
         let priority = match by_priority {
             true => rng.below(u64::from(PRIORITY_MAX) + 1) as u8,
@@ -130,6 +143,8 @@ impl Simulation<'_> {
             serial: self.serial,
             number,
             user,
+            session,
+            resumed: false,
             takes,
             key,
             started: self.now,
@@ -157,7 +172,12 @@ impl Simulation<'_> {
         let index = request.balancer;
         let balancer = &mut self.balancers[index as usize];
         let asked = service::Request { now: self.now, key: request.key, exclude: &request.tried };
-        let acquired = balancer.service.acquire(&asked, request.priority, &mut balancer.rng);
+        let (service, priority) = (&balancer.service, request.priority);
+        let resumed = request.session.and_then(|s| service.acquire_session(s, &asked, priority));
+        let is_resumed = resumed.is_some();
+        let acquired =
+            resumed.unwrap_or_else(|| service.acquire(&asked, priority, &mut balancer.rng));
+        request.resumed = is_resumed;
         match acquired {
             Acquired::Picked(pick) => {
                 let handle = pick.endpoint().clone();
@@ -178,7 +198,8 @@ impl Simulation<'_> {
         let request = &mut self.requests[slot as usize];
         let index = request.balancer;
         let balancer = &self.balancers[index as usize];
-        let waits = (slot, request.priority, request.tried.is_empty());
+        let fresh = request.tried.is_empty() && !request.resumed;
+        let waits = (slot, request.priority, fresh);
         let timeout = balancer.service.settings().queue.as_ref().map(|queue| queue.timeout);
         request.waiting = Some(Place { waiting, last, serial });
         self.invariants.waits(self.now, index, waits);
@@ -243,21 +264,20 @@ impl Simulation<'_> {
         let server = crate::server::index_of(pick.endpoint().address);
         let request = &mut self.requests[slot as usize];
         let index = request.balancer;
-        self.invariants.picked(
-            self.now,
-            (index, server),
-            pick.endpoint(),
-            &self.balancers[index as usize].service,
-            &self.servers,
-        );
+        let service = &self.balancers[index as usize].service;
+        let (endpoint, resumed) = (pick.endpoint(), request.resumed && !is_second);
+        let place = (index, server);
+        self.invariants.picked(self.now, place, (endpoint, resumed), service, &self.servers);
+        let asked = service::Request { now: self.now, key: None, exclude: &request.tried };
+        let claims = request.session.filter(|_| !is_second);
+        let claim = claims.and_then(|session| service.claim(session, endpoint, &asked));
         let is_retry = is_second || request.attempts > 1;
         self.invariants.placed(self.now, (index, server), request.key, is_retry, &self.servers);
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
-        let user = u64::from(request.client) << 32 | request.user as u64;
         let mut job = Job::new(slot, serial, number, self.now);
-        (job.user, job.takes) = (user, request.takes);
-        let flight = Flight { pick, server, since: self.now, serial };
+        (job.user, job.takes) = (request.named(), request.takes);
+        let flight = Flight { pick, server, since: self.now, serial, _claim: claim };
         let place = if is_second { &mut request.second } else { &mut request.first };
         *place = Some(flight);
         self.note(u64::from(server));
@@ -300,7 +320,7 @@ impl Simulation<'_> {
 
     /// Endpoints whom the balancer's policy wants to ask answer how they are now, and that is heard
     /// a moment later.
-    fn probe(&mut self, index: u32) {
+    pub(crate) fn probe(&mut self, index: u32) {
         let balancer = &mut self.balancers[index as usize];
         for endpoint in balancer.take_probes() {
             let server = crate::server::index_of(endpoint.address);
@@ -357,6 +377,7 @@ impl Simulation<'_> {
         let latency = Some(self.now.since(since));
         match answer {
             Answer::Success => {
+                self.keep_session(slot, serial);
                 if self.end_attempt(slot, serial, Outcome::Success, latency) {
                     let balancer = self.requests[slot as usize].balancer;
                     self.balancers[balancer as usize].service.count_hedge_won();
@@ -480,11 +501,14 @@ impl Simulation<'_> {
         let request = &mut self.requests[slot as usize];
         let is_second = request.second.as_ref().is_some_and(|flight| flight.serial == serial);
         let place = if is_second { &mut request.second } else { &mut request.first };
-        let Some(Flight { pick, server, .. }) = place.take() else { return is_second };
+        let Some(Flight { pick, server, _claim, .. }) = place.take() else { return is_second };
         let handle = pick.endpoint().clone();
         request.tried.push(handle.key);
         let balancer = request.balancer;
-        pick.report(&Report::new(self.now, outcome).after(latency));
+        let answered = matches!(outcome, Outcome::Success | Outcome::ServerError);
+        let utilization = self.servers[server as usize].utilization(self.now);
+        let report = Report::new(self.now, outcome).after(latency);
+        pick.report(&Report { utilization: utilization.filter(|_| answered), ..report });
         self.invariants.reported(self.now, (balancer, server), &handle);
         // What it leaves may have gone to who waits.
         self.take_notes(balancer);

@@ -3,11 +3,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use model::spec::scenario::{Antagonists, EndpointGroup, Fault, Latency, Member};
-use model::{Endpoint, EndpointId, Instant, LatencyByLoad, Rng, Weight};
+use model::{Endpoint, EndpointId, Instant, LatencyByLoad, Rng, Utilization, Weight};
 
 use crate::balancer::Answered;
 use crate::cache::Cache;
 use crate::distribution::{draw, exponential, scaled};
+use crate::processor::Processor;
 use crate::queue::Answer;
 
 /// One endpoint: threads that serve, a queue in front of them, and what is wrong with it.
@@ -26,6 +27,7 @@ pub(crate) struct Server {
     /// Since when it warms up; `None`: it is warm.
     cold_since: Option<Instant>,
     busy: u32,
+    processor: Processor,
     queue: VecDeque<Job>,
     cache: Option<Cache>,
     /// What requests took lately, for those who ask.
@@ -116,6 +118,7 @@ impl Server {
             stopped: false,
             cold_since: None,
             busy: 0,
+            processor: Processor::new(spec.threads),
             queue: VecDeque::new(),
             cache: spec.cache.map(|cache| Cache::new(cache.keys)),
             seen: LatencyByLoad::default(),
@@ -176,6 +179,7 @@ impl Server {
     fn lose_all(&mut self) {
         self.epoch += 1;
         self.busy = 0;
+        self.processor.restart();
         self.queue.clear();
     }
 
@@ -214,6 +218,7 @@ impl Server {
             return Offer::Queues;
         }
         self.busy += 1;
+        self.processor.set_busy(self.busy, now);
         Offer::Serves(self.work(job, now, spec, rng))
     }
 
@@ -229,7 +234,13 @@ impl Server {
         }
         let in_flight = self.in_flight();
         let latency = self.seen.at(in_flight, now, MEMORY).unwrap_or_default();
-        Some(Answered { in_flight, latency })
+        Some(Answered { in_flight, latency, utilization: self.utilization(now) })
+    }
+
+    /// What its answers say of its resources, in the ORCA format of the real thing.
+    pub(crate) fn utilization(&self, now: Instant) -> Option<Utilization> {
+        let cpu = Some(self.processor.utilization(now)?);
+        Some(Utilization { cpu, ..Utilization::default() })
     }
 
     /// Draws its share of its machine anew, and answers for how long that holds.
@@ -249,6 +260,7 @@ impl Server {
         let next = self.queue.pop_front();
         if next.is_none() {
             self.busy = self.busy.saturating_sub(1);
+            self.processor.set_busy(self.busy, now);
         }
         next
     }

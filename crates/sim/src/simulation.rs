@@ -15,6 +15,7 @@ use crate::report::{EndpointReport, Recorder, Report};
 use crate::request::Request;
 use crate::script::Played;
 use crate::server::Server;
+use crate::session::Home;
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +76,8 @@ pub(crate) struct Client {
     pub(crate) count: u64,
     /// By key, the endpoint that it went to last, plus one; empty if the policy hashes nothing.
     pub(crate) places: Vec<u32>,
+    /// By key; empty without affinity.
+    pub(crate) homes: Vec<Home>,
 }
 
 /// Kinds of streams of chance; those of balancers are in `balancer.rs`.
@@ -110,6 +113,10 @@ impl<'a> Simulation<'a> {
             epoch: 0,
             count: 0,
             places: if hashes { vec![0; group.keys as usize] } else { Vec::new() },
+            homes: match spec.affinity {
+                Some(_) => vec![Home::default(); group.keys as usize],
+                None => Vec::new(),
+            },
         };
         let priorities = scenario
             .endpoints
@@ -415,6 +422,8 @@ impl<'a> Simulation<'a> {
             self.invariants.ejected(self.now, index, &ejected);
         }
         self.take_notes(index);
+        // A policy may ask after a quiet time, and not only when it picks.
+        self.probe(index);
         let balancer = &mut self.balancers[index as usize];
         let at = balancer.service.poll_timeout().unwrap_or(Instant::FAR_FUTURE).max(self.now);
         if at < balancer.poll_at && at != Instant::FAR_FUTURE {
@@ -485,9 +494,10 @@ impl<'a> Simulation<'a> {
         let endpoints = self.servers.iter().zip(&picks).map(reported).collect();
         // A policy that fills endpoints in order owes nothing to the last ones, and one that stays
         // in its zone nothing to the others. One that asks who is quickest owes nothing to a group
-        // that is many times as slow by itself.
+        // that is many times as slow by itself. Sessions stay where they are.
         let is_local = |(name, _): &(String, _)| name == "zone";
         let spreads = policy != "first_available"
+            && self.scenario.service.affinity.is_none()
             && (policy != "prequal" || self.scenario.endpoints.len() == 1)
             && !services[0].settings().policy.options.iter().any(is_local);
         let exempt = self.still_afflicted();
@@ -512,6 +522,7 @@ impl<'a> Simulation<'a> {
             hedges_won,
             imbalance,
             moved,
+            sessions: self.scenario.service.affinity.is_some().then_some(recorder.sessions),
             endpoints,
             groups: self.scenario.endpoints.iter().map(|group| group.name.clone()).collect(),
             samples: recorder.samples.clone(),

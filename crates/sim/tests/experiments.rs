@@ -430,3 +430,27 @@ fn a_learnt_limit_keeps_latency_in_a_brown_out_and_recovers() {
     assert!(share(&with, 65, 80) > 0.999, "{}", share(&with, 65, 80));
     assert!(worst(&with, 65, 80) < 120.0, "{}", worst(&with, 65, 80));
 }
+
+/// Endpoints of two sizes, and nobody has told the balancer: it is the CPU that says which of two
+/// with as much in flight has room.
+#[test]
+fn resource_hears_of_busy_threads() {
+    let mut scenario = scenario(60 * S, 4.0 * 8.0 * 20.0 * 0.6);
+    scenario.service.retry.attempts = 0;
+    for (name, threads) in [("big", 16), ("small", 2)] {
+        let mut group =
+            EndpointGroup::new(name, 4, Latency::Exponential { mean: Duration::from_millis(50) });
+        group.threads = Some(threads);
+        scenario.endpoints.push(group);
+    }
+    let (hears, deaf) = (run(&scenario, "resource"), run(&scenario, "least_request"));
+    let picks = |report: &Report, name: &str| -> u64 {
+        let of = report.endpoints.iter().filter(|endpoint| endpoint.id.starts_with(name));
+        of.map(|endpoint| endpoint.picks).sum()
+    };
+    let share = |report: &Report| picks(report, "small") as f64 / report.requests as f64;
+    eprintln!("small: {} and {}", share(&hears), share(&deaf));
+    eprintln!("p99: {} and {}", hears.p99_ms, deaf.p99_ms);
+    assert!(share(&hears) < share(&deaf) * 0.9, "{} and {}", share(&hears), share(&deaf));
+    assert!(hears.p99_ms < deaf.p99_ms, "{} and {}", hears.p99_ms, deaf.p99_ms);
+}

@@ -71,3 +71,27 @@ fn the_tail_beside_antagonists() {
         }
     }
 }
+
+/// Where each balancer has a request once in two seconds, longer than answers are good for, and
+/// endpoints serve one at a time: who asks in between knows who is idle, and who does not draws.
+#[test]
+fn a_pool_outlives_quiet_times() {
+    let mut scenario = Scenario::new(MS * 300_000);
+    scenario.balancers = 10;
+    let mut group = EndpointGroup::new("web", 20, Latency::Exponential { mean: MS * 3000 });
+    group.threads = Some(1);
+    scenario.endpoints.push(group);
+    scenario.clients.push(ClientGroup::new("clients", Traffic::Open { rate: 4.0 }));
+    for seed in SEEDS {
+        let took = [MS * 400, MS * 86_400_000].map(|idle| {
+            let probe = ("probe".into(), OptionValue::Text("/load".into()));
+            let idle = ("probe_idle".into(), OptionValue::Duration(idle));
+            let policy = PolicySpec { name: "prequal".into(), options: vec![probe, idle] };
+            let report: Report = sim::run(&scenario, &policy, seed, &mut |_| ());
+            assert_eq!(report.violations, []);
+            eprintln!("  seed {seed}: p50 {:.0}, p99 {:.0}", report.p50_ms, report.p99_ms);
+            report.p50_ms
+        });
+        assert!(took[0] < took[1] * 0.9, "{took:?}");
+    }
+}

@@ -11,15 +11,20 @@
 //! endpoint-load-metrics-bin: CTMzMzMzM9M/EZqZmZmZmek/
 //! ```
 //!
-//! Only utilizations are read; rates, costs and named metrics are passed over. A report that is
-//! not well-formed says nothing at all. Nothing is allocated.
+//! Read are the utilizations, and of the named metrics these two, whose names are ours:
+//!
+//! * `named_metrics.rif`: requests that the endpoint has in flight, of all its clients;
+//! * `named_metrics.latency_ms`: what a request takes there now, in milliseconds.
+//!
+//! Rates, costs and other named metrics are passed over. A report that is not well-formed says
+//! nothing at all. Nothing is allocated.
 
 mod binary;
 mod json;
 mod text;
 
-/// The utilizations of a report: 1.0 is all of the resource. What was not said, or was not a
-/// number from 0 to infinity, is `None`.
+/// What is read of a report. Of a utilization 1.0 is all of the resource. What was not said, or was
+/// not a number from 0 to infinity, is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LoadReport {
     /// Above 1.0 if the endpoint uses more than it was promised.
@@ -28,6 +33,10 @@ pub struct LoadReport {
     pub memory: Option<f64>,
     /// As the application defines it; may be above 1.0.
     pub application: Option<f64>,
+    /// `named_metrics.rif`: requests in flight, of all clients.
+    pub in_flight: Option<f64>,
+    /// `named_metrics.latency_ms`: what a request takes now.
+    pub latency_ms: Option<f64>,
 }
 
 /// Longer reports are not looked at: with hundreds of named metrics they are still shorter.
@@ -67,6 +76,15 @@ impl LoadReport {
             b"application_utilization" | b"applicationUtilization" => {
                 self.application = amount(value);
             }
+            _ => {}
+        }
+    }
+
+    /// Takes an entry of the message's `named_metrics`.
+    fn set_named(&mut self, name: &[u8], value: f64) {
+        match name {
+            b"rif" => self.in_flight = amount(value),
+            b"latency_ms" => self.latency_ms = amount(value),
             _ => {}
         }
     }

@@ -17,13 +17,18 @@
 //!   or the oldest goes, by chance, so that the pool is not left with what nobody wants. A use counts
 //!   as one more in flight. With fewer than two answers, two endpoints are drawn by weight and the
 //!   one with less in flight is picked.
+//! * **Nor after a quiet time.** Where nothing was asked for as long as `probe_idle`, as many as for a
+//!   request, but two at least, are asked all the same (the paper's maximum idle time), so that the
+//!   first requests after it, and the very first, find a pool. Less than half of `probe_ttl` keeps
+//!   two rounds of answers there; more than it, and quiet times end with an empty pool.
 //! * **Failing fast does not pay.** An endpoint of whose requests more than a quarter failed is
 //!   picked only if all known ones are such, until that is forgotten (`decay`).
 //!
 //! `probe: /path` asks endpoints over HTTP: any answer below 500 within 100 ms counts. Its latency
 //! is what the probe took and its RIF our own counter, unless the answer's headers say better:
-//! `X-Keel-In-Flight: 3` and `X-Keel-Latency-Ms: 12.5`. A path that says so is what makes prequal
-//! see the load of other balancers. Without `probe`, answers are estimated, at no cost, from our own
+//! `X-Keel-In-Flight: 3` and `X-Keel-Latency-Ms: 12.5`, or the ORCA report `endpoint-load-metrics:
+//! TEXT named_metrics.rif=3,named_metrics.latency_ms=12.5` (also as JSON, or binary). A path that
+//! says so is what makes prequal see the load of other balancers. Without `probe`, answers are estimated, at no cost, from our own
 //! counters and the latencies seen at about that load, for as long as `decay`; then a request that
 //! never ended counts with the time that it was waited for.
 //!
@@ -37,6 +42,7 @@
 //! `least_request`, while `round_robin` overloads whoever is slow; without `probe`, between
 //! (`examples/simulate-prequal`, and `crates/sim/tests/prequal.rs` for more).
 
+mod asked;
 mod estimate;
 mod pool;
 #[cfg(test)]
@@ -53,6 +59,7 @@ use crate::alias::AliasTable;
 use crate::policies::PolicyEntry;
 use crate::usable::Usable;
 use crate::{Candidate, PickRequest, Picker, Policy, Tracker};
+use asked::Asked;
 use estimate::Estimate;
 use pool::{Place, Pool, SeenLoads, Whereabouts};
 
@@ -92,6 +99,12 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 default: "1s",
             },
             OptionInfo {
+                name: "probe_idle",
+                summary: "with `probe`: after so long without a request endpoints are asked without one",
+                kind: OptionKind::Duration,
+                default: "400ms",
+            },
+            OptionInfo {
                 name: "remove_rate",
                 summary: "answers removed per request, the worst or the oldest",
                 kind: OptionKind::Float { min: 0.0, max: PROBES_MAX as f64 },
@@ -114,18 +127,23 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 ("pool", OptionValue::Integer(size)) => settings.pool = (*size).clamp(4, 64),
                 ("q_rif", OptionValue::Float(quantile)) => settings.q_rif = *quantile,
                 ("probe_ttl", OptionValue::Duration(ttl)) => settings.probe_ttl = *ttl,
+                ("probe_idle", OptionValue::Duration(idle)) => settings.probe_idle = *idle,
                 ("remove_rate", OptionValue::Float(rate)) => settings.remove_rate = *rate,
                 ("decay", OptionValue::Duration(decay)) => settings.decay = *decay,
                 _ => {}
             }
         }
         let seen = Arc::new(SeenLoads::new(settings.q_rif));
-        Box::new(Prequal { settings, seen, kept: Mutex::default() })
+        let asked = Arc::new(Asked::new(settings.probe_idle));
+        Box::new(Prequal { settings, seen, asked, kept: Mutex::default() })
     },
 };
 
 /// Probes and removals for one request at most.
 const PROBES_MAX: usize = 16;
+
+/// With fewer answers there is nothing to choose from.
+const ANSWERS_MIN: usize = 2;
 
 /// Draws for each endpoint that is to be asked: repeated ones are drawn again, but not for ever.
 const DRAWS_PER_PROBE: usize = 4;
@@ -148,12 +166,13 @@ struct Settings {
     pool: u64,
     q_rif: f64,
     probe_ttl: Duration,
+    probe_idle: Duration,
     remove_rate: f64,
     decay: Duration,
 }
 
 impl Default for Settings {
-    /// The paper's (section 5), whose `q_rif` is 2^-0.25.
+    /// The paper's (section 5), whose `q_rif` is 2^-0.25; of the idle time it says nothing.
     fn default() -> Self {
         Self {
             probes: false,
@@ -161,6 +180,7 @@ impl Default for Settings {
             pool: 16,
             q_rif: 0.84,
             probe_ttl: Duration::from_secs(1),
+            probe_idle: Duration::from_millis(400),
             remove_rate: 1.0,
             decay: Duration::from_secs(10),
         }
@@ -170,6 +190,7 @@ impl Default for Settings {
 struct Prequal {
     settings: Settings,
     seen: Arc<SeenLoads>,
+    asked: Arc<Asked>,
     /// Locked only while preparing.
     kept: Mutex<Kept>,
 }
@@ -212,6 +233,7 @@ impl Policy for Prequal {
         let shared = Arc::new(Shared {
             settings: self.settings,
             seen: self.seen.clone(),
+            asked: self.asked.clone(),
             probe_ttl_nanos: u64::try_from(self.settings.probe_ttl.as_nanos()).unwrap_or(u64::MAX),
             known,
             pool,
@@ -244,6 +266,7 @@ struct Shared {
     settings: Settings,
     probe_ttl_nanos: u64,
     seen: Arc<SeenLoads>,
+    asked: Arc<Asked>,
     /// By position.
     known: Vec<Known>,
     pool: Pool,
@@ -368,7 +391,44 @@ impl Picker for PrequalPicker {
         if self.usable.len() > settings.pool as usize {
             (0..whole(settings.remove_rate, rng)).for_each(|_| self.remove(now, loads, rng));
         }
-        let count = whole(settings.probe_rate, rng).min(PROBES_MAX);
+        if settings.probes {
+            self.shared.asked.note(now);
+        }
+        self.ask_some(whole(settings.probe_rate, rng), now, loads, rng, probe);
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        (self.shared.settings.probes && self.usable.len() > 1).then(|| self.shared.asked.idle_at())
+    }
+
+    fn ask_idle(
+        &self,
+        now: Instant,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+        probe: &mut dyn FnMut(u32),
+    ) {
+        self.shared.asked.note(now);
+        self.ask_some(
+            whole(self.shared.settings.probe_rate, rng).max(ANSWERS_MIN),
+            now,
+            loads,
+            rng,
+            probe,
+        );
+    }
+}
+
+impl PrequalPicker {
+    fn ask_some(
+        &self,
+        count: usize,
+        now: Instant,
+        loads: &[Arc<Load>],
+        rng: &mut Rng,
+        probe: &mut dyn FnMut(u32),
+    ) {
+        let count = count.min(PROBES_MAX);
         if count >= self.usable.len() {
             let all = self.usable.entries().iter();
             return all.for_each(|(position, _)| self.ask_one(*position, now, loads, probe));
@@ -385,9 +445,7 @@ impl Picker for PrequalPicker {
             }
         }
     }
-}
 
-impl PrequalPicker {
     /// The best of the pool, if that has at least two answers.
     fn best_known(
         &self,
@@ -428,7 +486,7 @@ impl PrequalPicker {
                 best = Some((next, place));
             }
         }
-        best.filter(|_| known >= 2)
+        best.filter(|_| known >= ANSWERS_MIN)
     }
 
     /// The part of one among those in the pool that are alike, so that all get their weights'

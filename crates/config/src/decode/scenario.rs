@@ -19,7 +19,7 @@ use crate::tree::{Entry, Node, Value, quoted};
 use crate::units;
 
 use super::bind::Binds;
-use super::{Context, name, path_of, policy, service};
+use super::{Context, affinity, name, path_of, policy, service};
 
 pub(crate) fn scenario(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) -> Scenario {
     let context = Context {
@@ -39,6 +39,7 @@ pub(crate) fn scenario(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary
     let policies = fields.list("policies").unwrap_or_default();
     scenario.policies = policies.iter().map(|node| policy::one(node, &context)).collect();
     if let Some(fields) = fields.section("service", &keys::SCENARIO_SERVICE) {
+        scenario.service.affinity = affinity::affinity(&fields, &context);
         service::treatment(&fields, &mut scenario.service, &context);
     }
     for entry in fields.map("clients") {

@@ -61,6 +61,12 @@ pub(crate) static SCENARIO_SERVICE: Section = Section {
         PANIC_KEY,
         FAILOVER_BELOW_KEY,
         SUBSET_KEY,
+        key(
+            "affinity",
+            In(&AFFINITY),
+            Means("every request is balanced by itself"),
+            "Keep the requests of one key at one endpoint.",
+        ),
         key("retry", AnyOf(&[OFF, In(&RETRY)]), Written("{}"), "Retries."),
         key("hedge", AnyOf(&[OFF, In(&HEDGE)]), Written("off"), "Hedged requests."),
         key("limits", In(&SERVICE_LIMITS), Means("no limits"), "What is taken at the same time."),

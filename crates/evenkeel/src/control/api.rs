@@ -112,6 +112,7 @@ impl Control for Api {
         }
         info!("service {service}: {replicas} replicas wanted (before: {})", fleet.wanted());
         fleet.scale(replicas);
+        running.service.want(replicas, self.0.proxy.now());
         Ok(replicas)
     }
 

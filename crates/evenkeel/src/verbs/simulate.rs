@@ -10,7 +10,7 @@ use config::Source;
 use model::spec::PolicySpec;
 use model::spec::scenario::{Action, Scenario};
 use serde_json::{Value, json};
-use sim::Report;
+use sim::{Report, SessionReport};
 
 use self::own::Own;
 use self::what_if::WhatIf;
@@ -225,7 +225,11 @@ fn row<const F: usize, const N: usize>(front: [String; F], report: &Report) -> R
         report.errors.total().to_string(),
         report.retries.to_string(),
         format!("{:.2}", report.imbalance),
-        report.moved.map_or("-".into(), |moved| format!("{:.2}%", moved * 100.0)),
+        match (report.sessions, report.moved) {
+            (Some(SessionReport { begun, moved }), _) => format!("{moved}/{begun}"),
+            (None, Some(moved)) => format!("{:.2}%", moved * 100.0),
+            (None, None) => "-".into(),
+        },
     ];
     Row { cells: joined(front, figures), colour: Some((F + 1, colour)) }
 }

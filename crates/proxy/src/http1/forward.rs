@@ -55,6 +55,9 @@ pub(super) struct Forward<'a> {
     attempts_left: u32,
     /// A kept-alive connection was stale: the next attempt makes its own.
     fresh_only: bool,
+    /// Its place at the endpoint, which is dialled again: it has waited for that, and is not to wait
+    /// behind those who came later.
+    kept: Option<Pick>,
     /// The attempt before found no connection: the next is outside the budget.
     unconnected: bool,
     pub(super) announce: Option<Announce>,
@@ -111,6 +114,7 @@ pub(crate) async fn forward(
         upload,
         tried: SmallVec::new(),
         fresh_only: false,
+        kept: None,
         unconnected: false,
         announce,
     };
@@ -124,9 +128,12 @@ impl Forward<'_> {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
             let request = Request { now, key: self.key, exclude: &self.tried };
             let service = &self.target.service;
-            let resumed = self
-                .session
-                .and_then(|session| service.acquire_session(session, &request, self.priority));
+            let kept = self.kept.take().map(Acquired::Picked);
+            let redials = kept.is_some();
+            let resumed = kept.or_else(|| {
+                self.session
+                    .and_then(|session| service.acquire_session(session, &request, self.priority))
+            });
             let acquired = resumed.unwrap_or_else(|| {
                 let rng = &mut self.down.door.worker.rng.borrow_mut();
                 service.acquire(&request, self.priority, rng)
@@ -151,6 +158,9 @@ impl Forward<'_> {
             }
             let attempt = self.attempt(scratch, pick, now).await;
             drop(claim);
+            // An endpoint that closed its connections because it is gone: had it not been dialled
+            // again, another one might have been picked.
+            self.attempts_left += u32::from(redials && self.unconnected);
             match attempt {
                 Attempt::Over(next) => return next,
                 Attempt::Again { status, error } => {
@@ -434,6 +444,16 @@ impl Forward<'_> {
     ) -> Attempt {
         let stale = reused && !state.response_begun && matches!(fault, Fault::UpstreamClosed);
         let (outcome, status, error) = verdict(&fault, stale);
+        let untouched = self.upload.written() == 0;
+        let safe = untouched || self.is_repeatable(&scratch.request);
+        if stale && !committed && safe && self.upload.can_restart() && !self.fresh_only {
+            // The endpoint closed an idle connection, as it may: this says nothing about it, and
+            // costs no attempt. Dropped, the pick is reported as abandoned.
+            self.fresh_only = true;
+            self.attempts_left += 1;
+            self.kept = pick.filter(|pick| !pick.endpoint().is_leaving());
+            return Attempt::Again { status, error };
+        }
         let Hints { utilization, retry_after } = state.hints;
         let report = Report::new(self.now(), outcome);
         if let Some(pick) = pick {
@@ -450,16 +470,7 @@ impl Forward<'_> {
             Fault::Status(_) => true,
             _ => false,
         };
-        let untouched = self.upload.written() == 0;
-        let safe = untouched || self.is_repeatable(&scratch.request);
         if !committed && (wanted || stale) && safe && self.upload.can_restart() {
-            if stale && !self.fresh_only {
-                // The endpoint closed an idle connection, as it may: this says nothing about it,
-                // and costs no attempt.
-                self.fresh_only = true;
-                self.attempts_left += 1;
-                return Attempt::Again { status, error };
-            }
             let admitted = matches!(fault, Fault::Status(_))
                 || (self.attempts_left > 0 && self.target.service.admit_retry(self.now()));
             if admitted {

@@ -40,7 +40,7 @@ impl Hints {
 
     /// A report, if there is one: by the head, or by the trailers after it.
     pub(crate) fn load(&mut self, report: Option<LoadReport>) {
-        if let Some(LoadReport { cpu, memory, application }) = report {
+        if let Some(LoadReport { cpu, memory, application, .. }) = report {
             self.utilization = Some(Utilization {
                 cpu: cpu.map(thousandths),
                 memory: memory.map(thousandths),

@@ -8,17 +8,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Instant, ProbeAnswer};
+use model::{Instant, ProbeAnswer, Utilization};
 use service::EndpointHandle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
-use wire::http1::{Framing, Progress, RequestKind, ResponseHead};
+use wire::http1::{Framing, HeaderKind, Progress, RequestKind, ResponseHead};
+use wire::orca::{self, LoadReport};
 
 use super::check::{HEAD_LIMITS, INTERIM_MAX, READ_BYTES, Rest, connect};
 use crate::clock::Clock;
+use crate::http1::hints::Hints;
 
 /// Questions that wait to be asked; the next ones are left out.
 pub(crate) const QUESTIONS_MAX: usize = 1024;
@@ -146,13 +148,18 @@ struct Said {
     took: Duration,
     in_flight: Option<u32>,
     latency: Option<Duration>,
+    /// In the ORCA format, as in any response.
+    utilization: Option<Utilization>,
     keep_alive: bool,
 }
 
 impl Said {
     /// `None` if it failed. What was not said is what we know: the requests that it has of us, and
-    /// what this one took.
+    /// what this one took. What it says of its resources is kept where its responses' reports are.
     fn answer(&self, endpoint: &EndpointHandle, now: Instant) -> Option<ProbeAnswer> {
+        if let Some(utilization) = self.utilization {
+            endpoint.load.utilize(utilization, now);
+        }
         let in_flight = self.in_flight.unwrap_or_else(|| endpoint.in_flight());
         let latency = self.latency.unwrap_or(self.took);
         (self.status < 500).then_some(ProbeAnswer { now, in_flight, latency })
@@ -184,11 +191,23 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], clock: Clock) -> Optio
             return None;
         }
     }
+    let took = clock.now().since(began);
+    let report = load_report(&head, &bytes);
+    let mut hints = Hints::default();
+    hints.load(report);
+    let LoadReport { in_flight, latency_ms, .. } = report.unwrap_or_default();
+    // Of two words for one thing, ours counts.
+    let own_in_flight = field(&head, &bytes, "x-keel-in-flight");
+    let own_latency = field(&head, &bytes, "x-keel-latency-ms");
     let mut said = Said {
         status: head.status,
-        took: clock.now().since(began),
-        in_flight: field(&head, &bytes, "x-keel-in-flight").and_then(|text| text.parse().ok()),
-        latency: field(&head, &bytes, "x-keel-latency-ms").and_then(milliseconds),
+        took,
+        in_flight: own_in_flight
+            .and_then(|text| text.parse().ok())
+            // A cast of a floating-point number saturates.
+            .or(in_flight.map(|count| count.round() as u32)),
+        latency: own_latency.and_then(milliseconds).or(latency_ms.and_then(from_ms)),
+        utilization: hints.utilization,
         keep_alive: head.keep_alive && !head.upgrade,
     };
     said.keep_alive = said.keep_alive && is_read_out(stream, &head, bytes).await;
@@ -221,9 +240,21 @@ fn field<'a>(head: &ResponseHead, bytes: &'a [u8], name: &str) -> Option<&'a str
     std::str::from_utf8(head.headers.iter().find(named)?.value.of(bytes)).ok()
 }
 
+/// What the answer says in the ORCA format; the last report counts, as in any response.
+fn load_report(head: &ResponseHead, bytes: &[u8]) -> Option<LoadReport> {
+    head.headers.iter().rev().find_map(|header| match header.kind {
+        HeaderKind::EndpointLoadMetrics => orca::decode(header.value.of(bytes)),
+        HeaderKind::EndpointLoadMetricsBin => orca::decode_binary(header.value.of(bytes)),
+        _ => None,
+    })
+}
+
 /// `12.5`
 fn milliseconds(text: &str) -> Option<Duration> {
-    let ms: f64 = text.parse().ok()?;
+    from_ms(text.parse().ok()?)
+}
+
+fn from_ms(ms: f64) -> Option<Duration> {
     (0.0..=LATENCY_MS_MAX).contains(&ms).then(|| Duration::from_secs_f64(ms / 1000.0))
 }
 
@@ -278,6 +309,19 @@ mod tests {
             Some((200, Some(3), Some(12.5), true)),
         );
         check("HTTP/1.1 204 No Content\r\n\r\n", Some((204, None, None, true)));
+        // In the ORCA format, of which our own headers come first.
+        check(
+            "HTTP/1.1 204 No\r\nendpoint-load-metrics: TEXT named_metrics.rif=4,named_metrics.latency_ms=2.5\r\n\r\n",
+            Some((204, Some(4), Some(2.5), true)),
+        );
+        check(
+            "HTTP/1.1 204 No\r\nX-Keel-In-Flight: 3\r\nEndpoint-Load-Metrics: JSON {\"namedMetrics\":{\"rif\":4,\"latency_ms\":4e6}}\r\n\r\n",
+            Some((204, Some(3), None, true)),
+        );
+        check(
+            "HTTP/1.1 204 No\r\nX-Keel-In-Flight: many\r\nendpoint-load-metrics: TEXT named_metrics.rif=1e99\r\n\r\n",
+            Some((204, Some(u32::MAX), None, true)),
+        );
         check(
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 No\r\nX-Keel-In-Flight: many\r\nX-Keel-Latency-Ms: -1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             Some((404, None, None, true)),
@@ -328,7 +372,8 @@ mod tests {
                 }
                 answers
             };
-            let good = "HTTP/1.1 200 OK\r\nX-Keel-In-Flight: 7\r\nContent-Length: 0\r\n\r\n";
+            let good = "HTTP/1.1 200 OK\r\nX-Keel-In-Flight: 7\r\n\
+                endpoint-load-metrics: TEXT cpu_utilization=0.25\r\nContent-Length: 0\r\n\r\n";
             let bad = "HTTP/1.1 503 No\r\nX-Keel-In-Flight: 1\r\nContent-Length: 0\r\n\r\n";
             let plain = "HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n";
             let served = async {
@@ -337,6 +382,8 @@ mod tests {
             };
             let (answers, ()) = tokio::join!(asked, served);
             assert_eq!(answers, [Some(7), Some(7), None, Some(0)]);
+            let (utilization, _) = endpoint.load.utilization().unwrap();
+            assert_eq!(utilization, Utilization { cpu: Some(250), ..Utilization::default() });
         });
     }
 }

@@ -16,6 +16,9 @@ impl Control {
     /// snapshot when it looks again.
     pub(crate) fn settle(&mut self, now: Instant, publish: impl FnOnce(Snapshot)) -> Notices {
         let mut pending = std::mem::take(&mut self.pending);
+        if !self.serving && self.expects() != self.expected {
+            pending.stale = Stale::Now;
+        }
         if pending.stale == Stale::Soon && self.members.len() > MEMBERS_EAGER && self.serving {
             let at = self.published_at + PUBLISH_PAUSE * self.members.len() as u32;
             if at > now {
@@ -72,13 +75,25 @@ impl Control {
         let (limits, queue) = (&self.spec.limits, self.spec.queue.as_ref());
         if keys.is_empty() {
             // The sessions of drained endpoints go on, within their limits.
-            return Snapshot::empty().with_limits(limits, queue, &[]);
+            let empty = Snapshot::empty().with_limits(limits, queue, &[]);
+            self.expected = self.expects();
+            return empty.expecting(self.expected);
         }
         let members = keys.iter().filter_map(|key| self.members.get(key));
         let endpoints = members.map(|member| member.handle.clone()).collect();
         let picker = self.policy.prepare_scaled(&candidates, scale, &mut self.rng);
         let path = probe_path(&self.spec.policy);
         Snapshot::new(endpoints, picker, path).with_limits(limits, queue, &candidates)
+    }
+
+    /// Whether endpoints are on their way: replicas of ours are wanted, or one that is listed has yet
+    /// to pass its first check. One that passed, and then failed, is not: nobody knows when it comes
+    /// back, if ever.
+    fn expects(&self) -> bool {
+        let unproven = |member: &Member| {
+            member.standing == Standing::Listed && member.checker.state() == State::Unproven
+        };
+        !self.closed && (self.wanted || self.members.values().any(unproven))
     }
 
     /// Listed ones if any is healthy, or else those that stand by, or else, in panic, listed ones.

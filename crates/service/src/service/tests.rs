@@ -9,6 +9,7 @@ use super::*;
 
 mod failures;
 mod limits;
+mod probes;
 mod queues;
 mod sessions;
 
@@ -513,39 +514,4 @@ fn the_same_seed_and_calls_give_the_same_checks_and_picks() {
         trace
     };
     assert_eq!(run(), run());
-}
-
-/// With a path, the policy's probes reach whoever runs the service; without one there are none.
-#[test]
-fn a_policy_asks_only_where_it_is_told_to() {
-    #[derive(Default)]
-    struct Asked(Mutex<Vec<(String, String)>>);
-    impl Events for Asked {
-        fn suspect(&self, _: &ServiceName, _: &EndpointId) {}
-        fn leaving(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
-        fn staying(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
-        fn changed(&self, _: &ServiceName) {}
-        fn probe(&self, _: &ServiceName, endpoint: &Arc<EndpointHandle>, path: &Arc<str>) {
-            self.0.lock().unwrap().push((endpoint.id.to_string(), path.to_string()));
-        }
-    }
-    for (probe, expected) in [("/load", 300), ("off", 0)] {
-        let mut spec = ServiceSpec::new("web".into());
-        let endpoints = (1..=20).map(|port| Endpoint::at(([10, 0, 0, 1], port).into()));
-        spec.source = EndpointSource::Static(endpoints.collect());
-        spec.health.kind = HealthKind::Off;
-        let probe = model::vocabulary::OptionValue::Text(probe.into());
-        spec.policy = PolicySpec { name: "prequal".into(), options: vec![("probe".into(), probe)] };
-        let asked = Arc::new(Asked::default());
-        let service = Service::new(&spec, asked.clone(), Instant::ZERO, 1);
-        let mut rng = Rng::from_seed(1);
-        for _ in 0..100 {
-            let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
-            let pick = service.pick(&request, &mut rng).unwrap();
-            pick.report(&Report::new(Instant::ZERO, Outcome::Success));
-        }
-        let asked = asked.0.lock().unwrap();
-        assert_eq!(asked.len(), expected);
-        assert!(asked.iter().all(|(_, path)| path == "/load"), "{asked:?}");
-    }
 }

@@ -9,8 +9,8 @@ use model::spec::scenario::{
     ScenarioEvent, Traffic,
 };
 use model::spec::{
-    ConcurrencySpec, HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec, QueuePer,
-    QueueSpec, RetryCondition, ServiceSpec, SlowStartSpec, StatusSet,
+    AffinitySpec, ConcurrencySpec, HealthKind, HedgeAfter, HedgeSpec, OutlierSpec, PolicySpec,
+    QueuePer, QueueSpec, RetryCondition, ServiceSpec, SessionTableSpec, SlowStartSpec, StatusSet,
 };
 use model::vocabulary::OptionValue;
 
@@ -35,7 +35,22 @@ pub(super) fn scenario(seed: u64) -> (Scenario, PolicySpec) {
         scenario.events.push(event);
     }
     scenario.service.hedge = dice.one_in(2).then(|| hedge(&mut dice));
+    scenario.service.affinity = affinity(&mut Dice(Rng::from_seed(seed ^ 0xaff1)));
     (scenario, policy(seed))
+}
+
+/// Mostly none, for sessions hide where a policy would send its requests.
+fn affinity(dice: &mut Dice) -> Option<AffinitySpec> {
+    let table = SessionTableSpec { max: dice.within(1, 2000) as usize, ..Default::default() };
+    let name = "sid".to_owned();
+    Some(match dice.within(0, 19) {
+        0 => AffinitySpec::cookie("KEEL"),
+        1 => AffinitySpec::Rewrite { name, secret: None, table },
+        2 => AffinitySpec::Learn { name, table },
+        3 => AffinitySpec::Header { name, table },
+        4 => AffinitySpec::Source { ipv6_prefix: dice.within(60, 128) as u8, table },
+        _ => return None,
+    })
 }
 
 /// In turn, with options that suit small and short scenarios.

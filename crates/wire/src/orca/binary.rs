@@ -43,7 +43,10 @@ fn base64(text: &[u8], into: &mut [u8]) -> Option<usize> {
     (bits == 0).then_some(count)
 }
 
-/// Fields of `OrcaLoadReport`, all of them doubles.
+/// The map of named metrics: of names to doubles.
+const NAMED_METRICS: u64 = 8;
+
+/// Other fields of `OrcaLoadReport`, all of them doubles.
 const FIELDS: [(u64, &[u8]); 3] =
     [(1, b"cpu_utilization"), (2, b"mem_utilization"), (9, b"application_utilization")];
 
@@ -66,13 +69,39 @@ fn decode_message(mut bytes: &[u8]) -> Option<LoadReport> {
             }
             2 => {
                 let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                bytes = bytes.get(length..)?;
+                let (value, rest) = bytes.split_at_checked(length)?;
+                bytes = rest;
+                if field == NAMED_METRICS {
+                    let (name, value) = decode_entry(value)?;
+                    report.set_named(name, value);
+                }
             }
             5 => bytes = bytes.get(4..)?,
             _ => return None,
         }
     }
     Some(report)
+}
+
+/// A map's entry is a message of its own: the key is field 1, the value field 2; what is left out
+/// is empty, or zero.
+fn decode_entry(mut bytes: &[u8]) -> Option<(&[u8], f64)> {
+    let (mut name, mut number) = (&[][..], 0.0);
+    while !bytes.is_empty() {
+        match varint(&mut bytes)? {
+            0x0a => {
+                let length = usize::try_from(varint(&mut bytes)?).ok()?;
+                (name, bytes) = bytes.split_at_checked(length)?;
+            }
+            0x11 => {
+                let (value, rest) = bytes.split_first_chunk::<8>()?;
+                (number, bytes) = (f64::from_le_bytes(*value), rest);
+            }
+            // An entry has nothing else.
+            _ => return None,
+        }
+    }
+    Some((name, number))
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {

@@ -11,6 +11,16 @@ pub(super) fn decode_json(text: &[u8]) -> Option<LoadReport> {
     let mut scanner = Scanner { text, at: 0 };
     let mut report = LoadReport::default();
     scanner.object(|scanner, name| {
+        if matches!(name, b"named_metrics" | b"namedMetrics") && scanner.peek()? == b'{' {
+            return scanner.object(|scanner, name| {
+                if let Value::Plain(value) = scanner.value(1)?
+                    && let Some(value) = number(value)
+                {
+                    report.set_named(name, value);
+                }
+                Some(())
+            });
+        }
         let value = scanner.value(0)?;
         if let Value::Plain(value) = value
             && let Some(value) = number(value)

@@ -1,7 +1,12 @@
 use super::*;
 
 fn said(cpu: f64, memory: f64, application: f64) -> LoadReport {
-    LoadReport { cpu: Some(cpu), memory: Some(memory), application: Some(application) }
+    LoadReport {
+        cpu: Some(cpu),
+        memory: Some(memory),
+        application: Some(application),
+        ..LoadReport::default()
+    }
 }
 
 fn check(value: &str, expected: Option<LoadReport>) {
@@ -48,6 +53,32 @@ fn what_is_no_utilization_is_left_out() {
 }
 
 #[test]
+fn two_named_metrics_are_read() {
+    let said = |cpu, in_flight, latency_ms| {
+        Some(LoadReport { cpu, in_flight, latency_ms, ..LoadReport::default() })
+    };
+    let all = said(Some(0.25), Some(7.0), Some(12.5));
+    check("TEXT named_metrics.rif=7,cpu_utilization=0.25,named_metrics.latency_ms=12.5", all);
+    check(
+        r#"JSON {"named_metrics": {"rif": 7, "other": {"rif": 1}, "latency_ms": "12.5"}, "cpu_utilization": 0.25}"#,
+        all,
+    );
+    check(r#"JSON {"cpuUtilization":0.25,"namedMetrics":{"latency_ms":12.5,"rif":7}}"#, all);
+    // As protoc --encode writes it, with a third metric.
+    check(
+        "BIN CQAAAAAAANA/Qg4KA3JpZhEAAAAAAAAcQEIQCgVvdGhlchEAAAAAAAAiQEIVCgpsYXRlbmN5X21zEQAAAAAAAClA",
+        all,
+    );
+    // The value of an entry is zero if it is left out.
+    check("BIN QgUKA3JpZg==", said(None, Some(0.0), None));
+    // They are nowhere else, and are no other numbers.
+    check("TEXT rif=7,latency_ms=3,named_metrics.cpu_utilization=1", said(None, None, None));
+    check(r#"JSON {"rif":7,"named_metrics":{"cpu_utilization":1}}"#, said(None, None, None));
+    check(r#"JSON {"named_metrics":3,"request_cost":{"rif":7}}"#, said(None, None, None));
+    check("TEXT named_metrics.rif=-1,named_metrics.latency_ms=inf", said(None, None, None));
+}
+
+#[test]
 fn what_is_not_well_formed_says_nothing() {
     for value in [
         "",
@@ -66,6 +97,11 @@ fn what_is_not_well_formed_says_nothing() {
         "TEXT cpu_utilization=1 2",
         "TEXT cpu_utilization=infinite",
         "TEXT cpu_utilization=0.1,cpu_utilization=0.9",
+        "TEXT named_metrics.rif=1,named_metrics.rif=2",
+        "JSON {\"named_metrics\":{\"rif\":}}",
+        "JSON {\"named_metrics\":{\"rif\":1}",
+        "BIN QgUKCXJpZg==",
+        "BIN QgIYAQ==",
         "TEXT cpu_utilization=00000000000000000000000000000000000000000000000000000000000000000.1",
         "JSON",
         "JSON 1",

@@ -2,7 +2,7 @@
 
 use super::{LoadReport, number};
 
-/// Fields that may be named once each; the others may have any name.
+/// What [`NAMES`] has may be named once each; the others may have any name.
 pub(super) fn decode_text(text: &[u8]) -> Option<LoadReport> {
     let mut report = LoadReport::default();
     let mut seen = [false; NAMES.len()];
@@ -21,10 +21,19 @@ pub(super) fn decode_text(text: &[u8]) -> Option<LoadReport> {
             if std::mem::replace(&mut seen[known], true) {
                 return None;
             }
-            report.set(name, value);
+            match name.strip_prefix(b"named_metrics.") {
+                Some(metric) => report.set_named(metric, value),
+                None => report.set(name, value),
+            }
         }
     }
     Some(report)
 }
 
-const NAMES: [&[u8]; 3] = [b"cpu_utilization", b"mem_utilization", b"application_utilization"];
+const NAMES: [&[u8]; 5] = [
+    b"cpu_utilization",
+    b"mem_utilization",
+    b"application_utilization",
+    b"named_metrics.rif",
+    b"named_metrics.latency_ms",
+];

@@ -404,12 +404,13 @@ fn check_encoded(header: proxy_protocol::Header) {
     }
 }
 
-/// Whatever is said is a utilization, and says the same in each of the forms.
+/// Whatever is said is an amount, and says the same in each of the forms.
 pub(crate) fn orca(data: &[u8]) {
     let reports = [orca::decode(data), orca::decode_binary(data)];
     for report in reports.into_iter().flatten() {
-        let LoadReport { cpu, memory, application } = report;
-        for (value, most) in [(cpu, f64::MAX), (memory, 1.0), (application, f64::MAX)] {
+        let LoadReport { cpu, memory, application, in_flight, latency_ms } = report;
+        let unbounded = [cpu, application, in_flight, latency_ms].map(|value| (value, f64::MAX));
+        for (value, most) in unbounded.into_iter().chain([(memory, 1.0)]) {
             assert!(value.is_none_or(|value| (0.0..=most).contains(&value)), "{report:?}");
         }
         let fields = [
@@ -426,6 +427,19 @@ pub(crate) fn orca(data: &[u8]) {
                 message.extend_from_slice(&value.to_le_bytes());
             }
         }
+        let mut metrics = Vec::new();
+        for (name, value) in [("rif", in_flight), ("latency_ms", latency_ms)] {
+            if let Some(value) = value {
+                text.push(format!("named_metrics.{name}={value:e}"));
+                metrics.push(format!("\"{name}\":{value:e}"));
+                let len = name.len() as u8;
+                message.extend_from_slice(&[8 << 3 | 2, len + 11, 0x0a, len]);
+                message.extend_from_slice(name.as_bytes());
+                message.push(0x11);
+                message.extend_from_slice(&value.to_le_bytes());
+            }
+        }
+        json.push(format!("\"namedMetrics\":{{{}}}", metrics.join(",")));
         let text = format!("TEXT {}", text.join(","));
         let json = format!("JSON {{{}}}", json.join(","));
         let binary = format!("BIN {}", base64(&message));

@@ -209,3 +209,43 @@ fn weights_hold_among_many_that_are_alike() {
         assert!(off.abs() < 0.1, "{counts:?}");
     }
 }
+
+/// Nobody asks while requests come; then it is due after the idle time, over a change of endpoints,
+/// too, and what comes of it is a pool.
+#[test]
+fn a_quiet_time_does_not_empty_the_pool() {
+    let policy = probing(&[("probe_idle", OptionValue::Duration(400 * MS))]);
+    let mut bench = Bench::new(&*policy, &[1; 40]);
+    assert_eq!(bench.picker.idle_at(), Some(Instant::ZERO + 400 * MS), "at once, at first");
+    for _ in 0..100 {
+        bench.now += 10 * MS;
+        assert_eq!(bench.asked().len(), 3);
+        let idle_at = bench.picker.idle_at().unwrap();
+        let late = (bench.now + 400 * MS).since(idle_at);
+        assert!(idle_at <= bench.now + 400 * MS && late <= 400 * MS / 16, "{late:?}");
+    }
+    bench.now += 2000 * MS;
+    let mut asked = Vec::new();
+    bench.picker.ask_idle(bench.now, &bench.loads, &mut bench.rng, &mut |p| asked.push(p));
+    assert_eq!(asked.len(), 3);
+    assert_eq!(bench.picker.idle_at(), Some(bench.now + 400 * MS));
+    let again = Bench::new(&*policy, &[1; 41]);
+    assert_eq!(again.picker.idle_at(), Some(bench.now + 400 * MS));
+    asked.iter().for_each(|position| bench.answer(*position as usize, 0, 5));
+    bench.now += MS;
+    assert!(asked.contains(&bench.pick(&[])), "of those that answered");
+}
+
+#[test]
+fn two_are_asked_after_a_quiet_time_and_none_where_nothing_is_asked() {
+    let rate = |rate| ("probe_rate", OptionValue::Float(rate));
+    let mut bench = Bench::new(&*probing(&[rate(0.1)]), &[1; 40]);
+    for _ in 0..100 {
+        let mut asked = Vec::new();
+        bench.picker.ask_idle(bench.now, &bench.loads, &mut bench.rng, &mut |p| asked.push(p));
+        assert_eq!(asked.len(), 2);
+    }
+    let estimating = (ENTRY.build)(&[]);
+    assert_eq!(Bench::new(&*estimating, &[1; 40]).picker.idle_at(), None);
+    assert_eq!(Bench::new(&*probing(&[]), &[1]).picker.idle_at(), None, "there is no choice");
+}

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake};
 
-use model::spec::{AffinitySpec, QueuePer, QueueSpec, ServiceLimitSpec};
+use model::spec::{AffinitySpec, QueuePer, QueueSpec, RunSpec, ServiceLimitSpec};
 
 use super::limits::{fixed, limited};
 use super::*;
@@ -321,17 +321,101 @@ fn new_room_of_any_kind_wakes() {
     }
 }
 
+/// Who waits for any endpoint and who comes are treated alike when there is none.
 #[test]
-fn while_nothing_is_eligible_who_waits_still_waits_and_nobody_joins() {
+fn when_the_last_endpoint_goes_and_none_is_expected_nobody_waits() {
+    type Change = fn(&mut World);
+    let changes: [(&str, Change); 2] = [
+        ("drained", |world| world.service.drain("a", world.now).unwrap()),
+        ("removed", |world| world.service.set_endpoints(Vec::new(), world.now)),
+    ];
+    for per in [QueuePer::Service, QueuePer::Endpoint] {
+        for (what, change) in changes {
+            let mut world = queued("a", self::per(per));
+            let open = world.picked();
+            let mut waiting = world.waits(5);
+            let bell = Arc::new(Bell::default());
+            assert!(poll(&mut waiting, &bell).is_pending());
+            change(&mut world);
+            assert_eq!(bell.0.load(SeqCst), 1, "{what}");
+            assert_eq!(got(&mut waiting).0, "x", "{what}");
+            assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint), "{what}");
+            assert_eq!(world.service.queued(), 0);
+            drop((open, waiting));
+            world.service.set_endpoints(letters("a"), world.now);
+            let _ = world.service.undrain("a", world.now);
+            assert_eq!(world.picked().endpoint().id.as_str(), "a", "{what}");
+        }
+    }
+}
+
+/// Replicas of ours: none is there, and requests wait as long as some are wanted.
+#[test]
+fn requests_wait_for_replicas_that_are_wanted() {
+    for per in [QueuePer::Service, QueuePer::Endpoint] {
+        let mut spec = queued("", self::per(per)).spec();
+        spec.limits.requests = Some(2);
+        spec.source = EndpointSource::Run(RunSpec {
+            command: vec!["app".into()],
+            replicas: 1,
+            env: Vec::new(),
+            cwd: None,
+            stop_grace: Duration::ZERO,
+            start_timeout: Duration::ZERO,
+        });
+        let mut world = World::new(&spec);
+        let mut first = world.waits(5);
+        let second = world.waits(5);
+        assert_eq!(world.rejected(), Rejection::Requests, "they count as those that wait do");
+        drop(second);
+        world.service.set_endpoints(letters("a"), world.now);
+        assert_eq!(got(&mut first).0, "a");
+        assert_eq!(world.service.status().unavailable, 0);
+        // The last one goes: to be replaced, or for good.
+        let open = world.picked();
+        let mut waiting = world.waits(5);
+        world.service.set_endpoints(Vec::new(), world.now);
+        assert_eq!(got(&mut waiting).0, "-");
+        drop(open);
+        let mut newcomer = world.waits(5);
+        world.service.want(0, world.now);
+        assert_eq!((got(&mut waiting).0, got(&mut newcomer).0), ("x".into(), "x".into()));
+        assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint));
+        world.service.want(1, world.now);
+        let mut again = world.waits(5);
+        world.service.set_endpoints(letters("b"), world.now);
+        assert_eq!(got(&mut again).0, "b");
+        // Who does not queue fails at once, and so do all where there is no queue.
+        world.service.set_endpoints(Vec::new(), world.now);
+        assert!(world.pick_but(&[]).is_none());
+        world.service.update(&ServiceSpec { queue: None, ..world.spec() }, world.now);
+        assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint));
+    }
+}
+
+/// An endpoint that starts is worth waiting for; one that worked and fails its checks is not.
+#[test]
+fn requests_wait_for_what_is_not_proven_yet() {
     let mut world = queued("a", QueueSpec::default());
-    let open = world.picked();
-    let mut waiting = world.waits(5);
-    world.service.drain("a", world.now).unwrap();
-    drop(open);
-    assert_eq!(got(&mut waiting).0, "-");
+    world.service.set_endpoints(Vec::new(), world.now);
+    let health = HealthSpec::default();
+    world.service.update(&ServiceSpec { health, ..world.spec() }, world.now);
     assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint));
-    world.service.undrain("a", world.now).unwrap();
-    assert_eq!(got(&mut waiting).0, "a");
+    world.service.set_endpoints(letters("b"), world.now);
+    let mut starts = world.waits(5);
+    world.down = vec!["b"];
+    world.pass(Duration::from_secs(1));
+    assert_eq!(got(&mut starts).0, "-");
+    world.down = Vec::new();
+    world.pass(Duration::from_secs(5));
+    let (name, open) = got(&mut starts);
+    assert_eq!(name, "b");
+    let mut waiting = world.waits(5);
+    world.down = vec!["b"];
+    world.pass(Duration::from_secs(120));
+    assert_eq!((world.eligible().as_str(), got(&mut waiting).0.as_str()), ("", "x"));
+    assert!(matches!(world.acquire_but(5, &[]), Acquired::NoEndpoint));
+    drop(open);
 }
 
 #[test]
