@@ -262,6 +262,33 @@ fn compose_autoscale_follows_the_load() {
     until("one container", || site.ids("flask").len() == 1);
     assert!(said().contains("in flight each, target 2, for 1s"), "{}", said());
     assert!(site.run(&["ps"]).contains("autoscale: flask: "));
+    // The balancer says the same as `status` and as JSON.
+    let admin = site.admin();
+    let shown = site.run(&["status", "--admin", &admin]);
+    let shown: Vec<Vec<&str>> =
+        shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let grown = shown.iter().position(|line| line.starts_with(&["flask", "1", "->", "3"]));
+    let shrunk = shown.iter().position(|line| line.get(2..4) == Some(&["->", "1"]));
+    assert!(shrunk.unwrap() < grown.unwrap(), "the last on top: {shown:?}");
+    let json = site.run(&["status", "--json", "--admin", &admin]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let first = &json["autoscale"][0];
+    assert_eq!((&first["service"], &first["from"]), (&"flask".into(), &1.into()), "{first}");
+    assert!(first["reason"].as_str().unwrap().contains("target 2, for 1s"), "{first}");
+    assert!(first["unix_ms"].as_u64() > Some(1_700_000_000_000), "{first}");
+    // A bounded number is kept.
+    let note = r#"{"service":"a","from":1,"to":2,"reason":"b"}"#;
+    for _ in 0..40 {
+        let request = format!(
+            "POST /v1/autoscale HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {}\r\n\
+             Content-Type: application/json\r\nConnection: close\r\n\r\n{note}",
+            note.len()
+        );
+        let answer = Client::exchange(admin.parse().unwrap(), request).unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let json = Client::get(admin.parse().unwrap(), "/v1/autoscale").text();
+    assert_eq!(json.matches("unix_ms").count(), 32, "{json}");
     signal(child.id(), "INT");
     assert!(child.wait().unwrap().success());
     site.down();

@@ -90,6 +90,12 @@ impl Site {
         ids
     }
 
+    /// Where the balancer's admin API is.
+    pub fn admin(&self) -> String {
+        let all: Value = serde_json::from_str(&self.run(&["ps", "--json"])).unwrap();
+        all["balancer"]["admin"].as_str().unwrap().to_owned()
+    }
+
     fn state(&self) -> std::path::PathBuf {
         self.folder.join("state")
     }
