@@ -10,6 +10,7 @@ mod ports;
 mod service;
 mod volume;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -96,6 +97,8 @@ struct Context<'a> {
     report: &'a Report<'a>,
     input: &'a Input<'a>,
     directory: PathBuf,
+    /// Ports so far, published or exposed.
+    ports: Cell<usize>,
 }
 
 impl Context<'_> {
@@ -132,7 +135,7 @@ fn project(root: &Node, input: &Input<'_>, report: &Report<'_>) -> Project {
             "add `name: shop` to the file, or give -p NAME",
         );
     }
-    let context = Context { report, input, directory: directory.clone() };
+    let context = Context { report, input, directory: directory.clone(), ports: Cell::new(0) };
     let mut project = Project { name, directory, file: input.path.clone(), ..Project::default() };
     for entry in keys.entries("networks") {
         let network = network::network(entry, &project.name, &context);

@@ -195,6 +195,10 @@ fn what_is_not_understood_is_told_with_its_place() {
             "services:\n  a: { image: a, x-evenkeel: { protocol: h3 } }",
             "2:42: `protocol` must be http or tcp, not `h3`",
         ),
+        (
+            "services:\n  a: { image: a, ports: [1-65535, 1-65535] }",
+            "2:35: more than 65536 ports in one project",
+        ),
         ("services: []", "1:11: `services` must be a map of keys, not a list"),
         ("services:\n  \"-a\": { image: a }", "2:3: `-a` cannot be the name of a service"),
     ] {
