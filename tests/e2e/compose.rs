@@ -10,6 +10,8 @@ use super::docker_compose::Example;
 use super::harness::engine::{ECHO, Engine, copy_program};
 use super::harness::program::{BINARY, Folder, signal};
 use super::harness::site::Site;
+#[cfg(feature = "soak")]
+use super::harness::wrk::Load;
 use super::harness::{Client, LOAD_SECONDS, Wrk, until};
 
 /// The shape of the classic example: a web service with a published port, and what it needs.
@@ -100,6 +102,54 @@ fn compose_deploy_of_a_broken_version_is_taken_back() {
     assert!(load.bad_status >= 3 && share < 0.01, "{load:?}");
     eprintln!("broken version: {} of {} requests; {line}", load.bad_status, load.requests);
     assert_eq!(Client::get(site.address, "/").status, 200);
+    site.down();
+}
+
+/// Scaled, deployed well and deployed badly, so many times, by our own verbs under full load.
+#[cfg(feature = "soak")]
+#[test]
+fn soak_compose_scales_and_deploys_twenty_times() {
+    const ROUNDS: usize = 20;
+    let Some(engine) = Engine::start() else { return };
+    import_versions(&engine);
+    let site = Site::new(&engine, CLASSIC);
+    site.run(&["up", "-d"]);
+    let (mut good, mut broken) = (Load::default(), Load::default());
+    let add = |sum: &mut Load, load: Load| {
+        sum.requests += load.requests;
+        sum.socket_errors += load.socket_errors;
+        sum.bad_status += load.bad_status;
+    };
+    for round in 0..ROUNDS {
+        let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+        for count in [3, 1, 3] {
+            site.run(&["scale", "-f", "compose.yaml", &format!("flask={count}")]);
+            assert_eq!(site.ids("flask").len(), count, "round {round}");
+        }
+        let (image, name) =
+            if round % 2 == 0 { ("app:2", "two ") } else { ("evenkeel-echo", "5000 ") };
+        site.run(&["deploy", "flask", "--image", image, "--watch", "2s"]);
+        assert!(Client::get(site.address, "/").text().starts_with(name), "round {round}");
+        let load = load.stop();
+        eprintln!("round {round}: {load:?}");
+        add(&mut good, load);
+        let before = site.ids("flask");
+        let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+        let said = site.try_run(&["deploy", "flask", "--image", "app:broken", "--watch", "10s"]);
+        assert!(!said.ok && said.err.contains("flask is as it was"), "{said:?}");
+        assert_eq!(site.ids("flask"), before, "round {round}");
+        let load = load.stop();
+        eprintln!("round {round}, broken version: {load:?}");
+        add(&mut broken, load);
+        let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+        site.run(&["scale", "-f", "compose.yaml", "flask=1"]);
+        add(&mut good, load.stop());
+    }
+    eprintln!("broken versions: {} of {} requests", broken.bad_status, broken.requests);
+    good.assert_perfect(&format!("scale 1 -> 3 -> 1 and deploy, {ROUNDS} times"));
+    // Nobody is refused or cut off, and only the canary's share is answered with its errors.
+    assert_eq!(broken.socket_errors, 0);
+    assert!((broken.bad_status as f64) < 0.01 * broken.requests as f64, "{broken:?}");
     site.down();
 }
 
