@@ -14,7 +14,8 @@ pub struct Project {
     pub name: String,
     /// What relative paths are relative to: the file's own folder.
     pub directory: PathBuf,
-    pub file: PathBuf,
+    /// In the order in which they were merged.
+    pub files: Vec<PathBuf>,
     pub services: BTreeMap<String, Service>,
     pub networks: BTreeMap<String, Network>,
     pub volumes: BTreeMap<String, Volume>,

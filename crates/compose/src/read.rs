@@ -3,7 +3,9 @@
 //! What the specification knows and this program does not do is reported, too: as a warning where
 //! the service is the same without it, otherwise as an error. `x-` keys are passed over.
 
+mod extends;
 mod keys;
+mod merge;
 mod network;
 mod passed;
 mod ports;
@@ -21,6 +23,7 @@ use config::tree::{self, Entry, Node, Value, quoted};
 use crate::dotenv;
 use crate::interpolate::interpolate;
 use crate::project::{Network, Project};
+use extends::Extender;
 use keys::Keys;
 
 pub(crate) use keys::json;
@@ -30,6 +33,9 @@ pub struct Input<'a> {
     pub source: Source<'a>,
     /// Absolute, links resolved.
     pub path: PathBuf,
+    /// Files that are merged on top of it, one after the other. Their paths are relative to the
+    /// first file's folder.
+    pub further: Vec<File>,
     /// Of `-p`, else the file's `name`, else that of its folder.
     pub project: Option<String>,
     /// Variables: those of the process over those of `.env`.
@@ -38,8 +44,15 @@ pub struct Input<'a> {
     pub profiles: BTreeSet<String>,
     /// Named by the user: there, whatever their profiles.
     pub named: BTreeSet<String>,
-    /// Reads a file that `env_file` names.
+    /// Reads a file that `env_file` or `extends` names.
     pub read_file: &'a dyn Fn(&Path) -> std::io::Result<String>,
+}
+
+/// One more file.
+pub struct File {
+    /// Absolute, links resolved.
+    pub path: PathBuf,
+    pub text: String,
 }
 
 /// A file without errors.
@@ -54,9 +67,24 @@ const UNSUPPORTED: [&str; 4] = ["include", "models", "configs", "secrets"];
 /// Reads a file. All defects are reported at once where possible.
 pub fn read(input: &Input<'_>) -> Result<Checked, Defects> {
     let report = Report::new(input.source);
+    let mut extender = Extender::new(input, &report);
     let mut root = tree::read(input.source.text, &report);
     if let Some(root) = &mut root {
         substitute(root, input, &report);
+        extender.resolve(root, &input.path);
+    }
+    for File { path, text } in &input.further {
+        let name = path.display().to_string();
+        let Some(base) = report.include(Source { name: &name, text }) else {
+            report.error(Span::default(), "the files are too long to be read together");
+            break;
+        };
+        let Some(mut over) = tree::read_at(text, base, &report) else { continue };
+        substitute(&mut over, input, &report);
+        extender.resolve(&mut over, path);
+        if let Some(root) = &mut root {
+            merge::files(root, over);
+        }
     }
     let project = root.as_ref().map(|root| project(root, input, &report)).unwrap_or_default();
     let warnings = report.finish()?;
@@ -136,7 +164,9 @@ fn project(root: &Node, input: &Input<'_>, report: &Report<'_>) -> Project {
         );
     }
     let context = Context { report, input, directory: directory.clone(), ports: Cell::new(0) };
-    let mut project = Project { name, directory, file: input.path.clone(), ..Project::default() };
+    let files = input.further.iter().map(|file| &file.path);
+    let files = std::iter::once(&input.path).chain(files).cloned().collect();
+    let mut project = Project { name, directory, files, ..Project::default() };
     for entry in keys.entries("networks") {
         let network = network::network(entry, &project.name, &context);
         project.networks.insert(entry.key.to_string(), network);

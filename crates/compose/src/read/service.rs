@@ -26,8 +26,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
 ];
 
 /// Keys without which it would be something else.
-const UNSUPPORTED: [&str; 22] = [
-    "extends",
+const UNSUPPORTED: [&str; 21] = [
     "secrets",
     "configs",
     "links",
@@ -106,6 +105,8 @@ pub(super) fn service(entry: &Entry, project: &str, context: &Context<'_>) -> Se
         replicas(&keys, count, "scale", &mut service);
     }
     deploy(&keys, &mut service);
+    // Resolved before; what is left of it was reported.
+    keys.get("extends");
     service.balancing = balancing(&keys, &service, context);
     keys.finish(&WITHOUT_EFFECT, &UNSUPPORTED);
     if service.container_name.is_some() && service.replicas > 1 {

@@ -34,6 +34,7 @@ fn read_as(path: &str, text: &str) -> Result<Checked, config::defect::Defects> {
     read(&Input {
         source: Source { name: path, text },
         path: path.into(),
+        further: Vec::new(),
         project: None,
         environment: BTreeMap::from(environment),
         profiles: BTreeSet::from(["dev".to_owned()]),
