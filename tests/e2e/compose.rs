@@ -239,6 +239,74 @@ volumes: { data: }
 }
 
 #[test]
+fn compose_merges_files_extends_and_gives_secrets() {
+    let Some(engine) = Engine::start() else { return };
+    let site = Site::new(
+        &engine,
+        "\
+services:
+  web:
+    extends: { service: base, file: shared/base.yaml }
+    ports: [\"PORT:5000\"]
+    environment: { REPLICA: first }
+    secrets: [password, { source: token, mode: 0440 }]
+    configs: [{ source: inline, target: /etc/app/inline.yaml }]
+secrets: { password: { file: ./password }, token: { environment: TOKEN } }
+configs: { inline: { content: \"listeners: { web: { bind: :1, routes: [] } }\" } }
+",
+    );
+    let write = |name: &str, text: &str| fs::write(site.folder.join(name), text).unwrap();
+    fs::create_dir(site.folder.join("shared")).unwrap();
+    write(
+        "shared/base.yaml",
+        "services: { base: { image: evenkeel-echo, labels: { from: base }, volumes: [\"./data:/data:ro\"] } }\n",
+    );
+    fs::create_dir(site.folder.join("shared/data")).unwrap();
+    write("shared/data/here", "shared");
+    write("password", "of a file");
+    write("compose.override.yaml", "services: { web: { environment: [REPLICA=second] } }\n");
+    write("third.yaml", "services: { web: { environment: [REPLICA=third] } }\n");
+    let up = |arguments: &[&str], token: &str| {
+        let output = site.command(arguments).env("TOKEN", token).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let answer = || Client::get(site.address, "/").text();
+    let text_of = |container: &str, file: &str| {
+        let archive = site.folder.join("copied");
+        let from = format!("{container}:{file}");
+        engine.docker(&["cp", &from, archive.to_str().unwrap()]);
+        fs::read_to_string(archive).unwrap()
+    };
+    // The file beside the one that is found is merged on top of it.
+    up(&["up", "-d"], "t0p");
+    assert!(answer().starts_with("second "), "{}", answer());
+    let id = site.ids_with("web", "t0p").remove(0);
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.Config.Labels.from}}", &id]), "base");
+    assert_eq!(text_of(&id, "/data/here"), "shared");
+    assert_eq!(text_of(&id, "/run/secrets/token"), "t0p");
+    assert!(text_of(&id, "/etc/app/inline.yaml").starts_with("listeners: "));
+    let mounts = engine.docker(&["inspect", "-f", "{{json .Mounts}}", &id]);
+    assert!(mounts.contains("/password") && mounts.contains("/run/secrets/password"), "{mounts}");
+    // Nothing has changed; then a secret has.
+    up(&["up", "-d"], "t0p");
+    assert_eq!(site.ids_with("web", "t0p"), [id.clone()]);
+    let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+    up(&["up", "-d"], "changed");
+    load.stop().assert_perfect("up with another secret");
+    let changed = site.ids_with("web", "changed").remove(0);
+    assert_ne!(changed, id);
+    assert_eq!(text_of(&changed, "/run/secrets/token"), "changed");
+    // Files that are named are all that is read.
+    up(&["up", "-d", "-f", "compose.yaml"], "changed");
+    assert!(answer().starts_with("first "), "{}", answer());
+    up(&["up", "-d", "-f", "compose.yaml", "-f", "third.yaml"], "changed");
+    assert!(answer().starts_with("third "), "{}", answer());
+    up(&["down", "-v"], "changed");
+    until("the end of the balancer", || site.balancers().is_empty());
+}
+
+#[test]
 fn compose_what_cannot_be_is_told() {
     let Some(engine) = Engine::start() else { return };
     let site = Site::new(&engine, "services:\n  web: { image: x, prots: [] }\n");

@@ -4,6 +4,7 @@
 //! the service is the same without it, otherwise as an error. `x-` keys are passed over.
 
 mod extends;
+mod given;
 mod keys;
 mod merge;
 mod network;
@@ -24,6 +25,7 @@ use crate::dotenv;
 use crate::interpolate::interpolate;
 use crate::project::{Network, Project};
 use extends::Extender;
+use given::{Kind, Origins};
 use keys::Keys;
 
 pub(crate) use keys::json;
@@ -62,7 +64,7 @@ pub struct Checked {
     pub warnings: Vec<Defect>,
 }
 
-const UNSUPPORTED: [&str; 4] = ["include", "models", "configs", "secrets"];
+const UNSUPPORTED: [&str; 2] = ["include", "models"];
 
 /// Reads a file. All defects are reported at once where possible.
 pub fn read(input: &Input<'_>) -> Result<Checked, Defects> {
@@ -127,6 +129,8 @@ struct Context<'a> {
     directory: PathBuf,
     /// Ports so far, published or exposed.
     ports: Cell<usize>,
+    secrets: Origins,
+    configs: Origins,
 }
 
 impl Context<'_> {
@@ -163,7 +167,16 @@ fn project(root: &Node, input: &Input<'_>, report: &Report<'_>) -> Project {
             "add `name: shop` to the file, or give -p NAME",
         );
     }
-    let context = Context { report, input, directory: directory.clone(), ports: Cell::new(0) };
+    let mut context = Context {
+        report,
+        input,
+        directory: directory.clone(),
+        ports: Cell::new(0),
+        secrets: Origins::new(),
+        configs: Origins::new(),
+    };
+    context.secrets = given::origins(Kind::Secret, keys.entries("secrets"), &context);
+    context.configs = given::origins(Kind::Config, keys.entries("configs"), &context);
     let files = input.further.iter().map(|file| &file.path);
     let files = std::iter::once(&input.path).chain(files).cloned().collect();
     let mut project = Project { name, directory, files, ..Project::default() };

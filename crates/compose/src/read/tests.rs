@@ -422,3 +422,89 @@ services:
     let defects = merged(&[("compose.yaml", text)], &[]).unwrap_err();
     assert!(defects.to_string().contains("compose.yaml:5:14: error: cannot read"), "{defects}");
 }
+
+#[test]
+fn secrets_and_configs_are_files_without_swarm() {
+    let text = "\
+services:
+  web:
+    image: web
+    secrets: [password, { source: token, target: t, uid: \"7\", mode: 0400 }]
+    configs:
+      - app
+      - { source: inline, target: /etc/app/inline.conf }
+secrets: { password: { file: ./password.txt }, token: { environment: TOKEN }, unused: { environment: NOT_SET } }
+configs: { app: { file: app.conf }, inline: { content: \"port = ${PORT}\\n\" } }
+";
+    let read = |token: &str| {
+        let checked = read_text(text, &[("TOKEN", token), ("PORT", "80")]);
+        checked.unwrap_or_else(|defects| panic!("{defects}")).project
+    };
+    let project = read("t0p");
+    let web = &project.services["web"];
+    let mounts: Vec<(&str, &str, bool)> =
+        web.mounts.iter().map(|m| (m.source.as_str(), m.target.as_str(), m.read_only)).collect();
+    assert_eq!(
+        mounts,
+        [
+            ("/project/password.txt", "/run/secrets/password", true),
+            ("/project/app.conf", "/app", true)
+        ]
+    );
+    assert!(web.starts_first(), "it writes to none of them");
+    let archive = crate::request::files(web).unwrap().unwrap();
+    let mut archive = tar::Archive::new(&archive[..]);
+    let files = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+        let header = entry.header();
+        let path = entry.path().unwrap().display().to_string();
+        (path, text, header.uid().unwrap(), header.mode().unwrap())
+    });
+    assert_eq!(
+        files.collect::<Vec<_>>(),
+        [
+            ("run/secrets/t".to_owned(), "t0p".to_owned(), 7, 0o400),
+            ("etc/app/inline.conf".to_owned(), "port = 80\n".to_owned(), 0, 0o444),
+        ]
+    );
+    let hash =
+        |project: &Project| crate::hash::config_hash(project, &project.services["web"], None);
+    assert_eq!(hash(&project), hash(&read("t0p")));
+    assert_ne!(hash(&project), hash(&read("other")), "another secret is another container");
+    assert!(!format!("{project:?}").contains("t0p\""), "a secret is not shown");
+    for (text, expected) in [
+        (
+            "services: { a: { image: a, secrets: [b] } }\n",
+            "1:38: service `a` uses secret `b`, which is not there",
+        ),
+        (
+            "services: { a: { image: a, secrets: [b] } }\nsecrets: { b: { external: true } }\n",
+            "1:38: secret `b` is external, in a store that only Swarm has",
+        ),
+        (
+            "services: { a: { image: a, secrets: [b] } }\nsecrets: { b: { environment: B } }\n",
+            "1:38: the variable B of secret b is not set",
+        ),
+        (
+            "services: { a: { image: a } }\nsecrets: { b: { content: x } }\n",
+            "2:17: unknown key `content` in secret `b`",
+        ),
+        (
+            "services: { a: { image: a } }\nconfigs: { b: { content: x, file: y } }\n",
+            "2:12: config `b` needs one thing that it comes from",
+        ),
+        (
+            "services: { a: { image: a, configs: [{ source: b, mode: 9 }] } }\nconfigs: { b: { content: x } }\n",
+            "1:57: `mode` must be a mode in octal, such as 0440, not `9`",
+        ),
+        (
+            "services: { a: { image: a, configs: [{ source: b, target: /../x }] } }\nconfigs: { b: { content: x } }\n",
+            "1:38: `/../x` is no path of a file in a container",
+        ),
+    ] {
+        let found = defects(text);
+        assert!(found.iter().any(|found| found == expected), "{text}\n{found:#?}");
+    }
+}

@@ -85,6 +85,7 @@ fn put_in_force(project: &Project) {
                     let service = &project.services[service];
                     let new = request::container(project, service, *number, "image", hash);
                     assert!(new.body.is_object() && !new.name.is_empty());
+                    let _ = request::files(service);
                 }
             }
             Action::CreateNetwork(key) => assert!(project.networks.contains_key(key)),
