@@ -10,6 +10,8 @@ use super::docker_compose::Example;
 use super::harness::engine::{ECHO, Engine, copy_program};
 use super::harness::program::{BINARY, Folder, signal};
 use super::harness::site::Site;
+#[cfg(feature = "soak")]
+use super::harness::wrk::Load;
 use super::harness::{Client, LOAD_SECONDS, Wrk, until};
 
 /// The shape of the classic example: a web service with a published port, and what it needs.
@@ -103,6 +105,54 @@ fn compose_deploy_of_a_broken_version_is_taken_back() {
     site.down();
 }
 
+/// Scaled, deployed well and deployed badly, so many times, by our own verbs under full load.
+#[cfg(feature = "soak")]
+#[test]
+fn soak_compose_scales_and_deploys_twenty_times() {
+    const ROUNDS: usize = 20;
+    let Some(engine) = Engine::start() else { return };
+    import_versions(&engine);
+    let site = Site::new(&engine, CLASSIC);
+    site.run(&["up", "-d"]);
+    let (mut good, mut broken) = (Load::default(), Load::default());
+    let add = |sum: &mut Load, load: Load| {
+        sum.requests += load.requests;
+        sum.socket_errors += load.socket_errors;
+        sum.bad_status += load.bad_status;
+    };
+    for round in 0..ROUNDS {
+        let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+        for count in [3, 1, 3] {
+            site.run(&["scale", "-f", "compose.yaml", &format!("flask={count}")]);
+            assert_eq!(site.ids("flask").len(), count, "round {round}");
+        }
+        let (image, name) =
+            if round % 2 == 0 { ("app:2", "two ") } else { ("evenkeel-echo", "5000 ") };
+        site.run(&["deploy", "flask", "--image", image, "--watch", "2s"]);
+        assert!(Client::get(site.address, "/").text().starts_with(name), "round {round}");
+        let load = load.stop();
+        eprintln!("round {round}: {load:?}");
+        add(&mut good, load);
+        let before = site.ids("flask");
+        let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+        let said = site.try_run(&["deploy", "flask", "--image", "app:broken", "--watch", "10s"]);
+        assert!(!said.ok && said.err.contains("flask is as it was"), "{said:?}");
+        assert_eq!(site.ids("flask"), before, "round {round}");
+        let load = load.stop();
+        eprintln!("round {round}, broken version: {load:?}");
+        add(&mut broken, load);
+        let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+        site.run(&["scale", "-f", "compose.yaml", "flask=1"]);
+        add(&mut good, load.stop());
+    }
+    eprintln!("broken versions: {} of {} requests", broken.bad_status, broken.requests);
+    good.assert_perfect(&format!("scale 1 -> 3 -> 1 and deploy, {ROUNDS} times"));
+    // Nobody is refused or cut off, and only the canary's share is answered with its errors.
+    assert_eq!(broken.socket_errors, 0);
+    assert!((broken.bad_status as f64) < 0.01 * broken.requests as f64, "{broken:?}");
+    site.down();
+}
+
 #[test]
 fn compose_builds_orders_and_mounts() {
     let Some(engine) = Engine::start() else { return };
@@ -189,6 +239,74 @@ volumes: { data: }
 }
 
 #[test]
+fn compose_merges_files_extends_and_gives_secrets() {
+    let Some(engine) = Engine::start() else { return };
+    let site = Site::new(
+        &engine,
+        "\
+services:
+  web:
+    extends: { service: base, file: shared/base.yaml }
+    ports: [\"PORT:5000\"]
+    environment: { REPLICA: first }
+    secrets: [password, { source: token, mode: 0440 }]
+    configs: [{ source: inline, target: /etc/app/inline.yaml }]
+secrets: { password: { file: ./password }, token: { environment: TOKEN } }
+configs: { inline: { content: \"listeners: { web: { bind: :1, routes: [] } }\" } }
+",
+    );
+    let write = |name: &str, text: &str| fs::write(site.folder.join(name), text).unwrap();
+    fs::create_dir(site.folder.join("shared")).unwrap();
+    write(
+        "shared/base.yaml",
+        "services: { base: { image: evenkeel-echo, labels: { from: base }, volumes: [\"./data:/data:ro\"] } }\n",
+    );
+    fs::create_dir(site.folder.join("shared/data")).unwrap();
+    write("shared/data/here", "shared");
+    write("password", "of a file");
+    write("compose.override.yaml", "services: { web: { environment: [REPLICA=second] } }\n");
+    write("third.yaml", "services: { web: { environment: [REPLICA=third] } }\n");
+    let up = |arguments: &[&str], token: &str| {
+        let output = site.command(arguments).env("TOKEN", token).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let answer = || Client::get(site.address, "/").text();
+    let text_of = |container: &str, file: &str| {
+        let archive = site.folder.join("copied");
+        let from = format!("{container}:{file}");
+        engine.docker(&["cp", &from, archive.to_str().unwrap()]);
+        fs::read_to_string(archive).unwrap()
+    };
+    // The file beside the one that is found is merged on top of it.
+    up(&["up", "-d"], "t0p");
+    assert!(answer().starts_with("second "), "{}", answer());
+    let id = site.ids_with("web", "t0p").remove(0);
+    assert_eq!(engine.docker(&["inspect", "-f", "{{.Config.Labels.from}}", &id]), "base");
+    assert_eq!(text_of(&id, "/data/here"), "shared");
+    assert_eq!(text_of(&id, "/run/secrets/token"), "t0p");
+    assert!(text_of(&id, "/etc/app/inline.yaml").starts_with("listeners: "));
+    let mounts = engine.docker(&["inspect", "-f", "{{json .Mounts}}", &id]);
+    assert!(mounts.contains("/password") && mounts.contains("/run/secrets/password"), "{mounts}");
+    // Nothing has changed; then a secret has.
+    up(&["up", "-d"], "t0p");
+    assert_eq!(site.ids_with("web", "t0p"), [id.clone()]);
+    let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
+    up(&["up", "-d"], "changed");
+    load.stop().assert_perfect("up with another secret");
+    let changed = site.ids_with("web", "changed").remove(0);
+    assert_ne!(changed, id);
+    assert_eq!(text_of(&changed, "/run/secrets/token"), "changed");
+    // Files that are named are all that is read.
+    up(&["up", "-d", "-f", "compose.yaml"], "changed");
+    assert!(answer().starts_with("first "), "{}", answer());
+    up(&["up", "-d", "-f", "compose.yaml", "-f", "third.yaml"], "changed");
+    assert!(answer().starts_with("third "), "{}", answer());
+    up(&["down", "-v"], "changed");
+    until("the end of the balancer", || site.balancers().is_empty());
+}
+
+#[test]
 fn compose_what_cannot_be_is_told() {
     let Some(engine) = Engine::start() else { return };
     let site = Site::new(&engine, "services:\n  web: { image: x, prots: [] }\n");
@@ -262,6 +380,33 @@ fn compose_autoscale_follows_the_load() {
     until("one container", || site.ids("flask").len() == 1);
     assert!(said().contains("in flight each, target 2, for 1s"), "{}", said());
     assert!(site.run(&["ps"]).contains("autoscale: flask: "));
+    // The balancer says the same as `status` and as JSON.
+    let admin = site.admin();
+    let shown = site.run(&["status", "--admin", &admin]);
+    let shown: Vec<Vec<&str>> =
+        shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    let grown = shown.iter().position(|line| line.starts_with(&["flask", "1", "->", "3"]));
+    let shrunk = shown.iter().position(|line| line.get(2..4) == Some(&["->", "1"]));
+    assert!(shrunk.unwrap() < grown.unwrap(), "the last on top: {shown:?}");
+    let json = site.run(&["status", "--json", "--admin", &admin]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let first = &json["autoscale"][0];
+    assert_eq!((&first["service"], &first["from"]), (&"flask".into(), &1.into()), "{first}");
+    assert!(first["reason"].as_str().unwrap().contains("target 2, for 1s"), "{first}");
+    assert!(first["unix_ms"].as_u64() > Some(1_700_000_000_000), "{first}");
+    // A bounded number is kept.
+    let note = r#"{"service":"a","from":1,"to":2,"reason":"b"}"#;
+    for _ in 0..40 {
+        let request = format!(
+            "POST /v1/autoscale HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {}\r\n\
+             Content-Type: application/json\r\nConnection: close\r\n\r\n{note}",
+            note.len()
+        );
+        let answer = Client::exchange(admin.parse().unwrap(), request).unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let json = Client::get(admin.parse().unwrap(), "/v1/autoscale").text();
+    assert_eq!(json.matches("unix_ms").count(), 32, "{json}");
     signal(child.id(), "INT");
     assert!(child.wait().unwrap().success());
     site.down();

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::harness::engine::{ECHO_CHECKED, Engine, watchers};
+use super::harness::peer::skip;
 use super::harness::program::{BINARY, Folder, pids_with_env, signal};
-use super::harness::{Balancer, Client, until, within};
+use super::harness::wait::{PATIENCE, pause};
+use super::harness::{Balancer, Client, Evenkeel, until, within};
 
 const WEB: [&str; 2] = ["evenkeel.service=web", "evenkeel.path=/*"];
 
@@ -373,4 +376,54 @@ fn docker_nothing_but_the_provider_is_enough() {
     let output = Command::new(BINARY).args(["check", "-c"]).arg(&file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("ok (1 listener, 0 services)"), "{said}");
+
+    let Some(engine) = Engine::start() else { return };
+    // The port is the program's own choice: somebody else on this machine may have it.
+    let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+    if !wait_free(address) {
+        return skip("a bare `providers: { docker: {} }`", "port 8080 is taken");
+    }
+    let text = format!("providers: {{ docker: {{ socket: {} }} }}\n", engine.socket());
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["run", "-c"]).arg(&file);
+    // Without an `admin` section nothing listens for it.
+    let mut program = Evenkeel::start(command, address, folder);
+    let answer = |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        Client::exchange(address, request).ok().map(|answer| (answer.status, answer.text()))
+    };
+    until("a listener on port 8080", || answer("hello.localhost", "/").is_some());
+    assert_eq!(answer("hello.localhost", "/").unwrap().0, 404);
+    engine.run("hello", &["evenkeel.port=5000"]);
+    engine.run("shop", &["evenkeel.port=5000", "evenkeel.path=/shop/*"]);
+    engine.run("alone", &[]);
+    let from = |host: &str, path: &str, name: &str| {
+        until(&format!("{name} answers {host}{path}; {}", program.log()), || {
+            answer(host, path).is_some_and(|(status, text)| {
+                status == 200 && text.starts_with(&format!("{name} "))
+            })
+        });
+    };
+    from("hello.localhost", "/", "hello");
+    from("hello.localhost:8080", "/any/path", "hello");
+    from("example.org", "/shop/1", "shop");
+    assert_eq!(answer("example.org", "/").unwrap().0, 404);
+    assert_eq!(answer("alone.localhost", "/").unwrap().0, 404, "it has no label of ours");
+    engine.docker(&["rm", "-f", "hello"]);
+    until("the route is gone", || answer("hello.localhost", "/").is_some_and(|a| a.0 == 404));
+    program.signal("TERM");
+    assert_eq!(program.wait_exit(), Some(0));
+}
+
+/// Tests of another checkout may have it for a while.
+fn wait_free(address: SocketAddr) -> bool {
+    let begun = Instant::now();
+    while TcpListener::bind(("0.0.0.0", address.port())).is_err() {
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        pause();
+    }
+    true
 }

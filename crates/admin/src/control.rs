@@ -1,7 +1,7 @@
 use std::fmt;
 use std::pin::Pin;
 
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ServiceStatus};
+use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -11,6 +11,16 @@ pub trait Control: Send + Sync + 'static {
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// What an autoscaler has told, the oldest first; a bounded number.
+    fn scalings(&self) -> Vec<ScalingStatus>;
+    /// Keeps what an autoscaler tells, and when that was; answers it as it is kept.
+    fn note_scaling(
+        &self,
+        service: String,
+        from: usize,
+        to: usize,
+        reason: String,
+    ) -> ScalingStatus;
     /// The text of the configuration in force.
     fn config(&self) -> String;
     /// Puts `text` in force as a difference and says what changed; or says what is wrong with

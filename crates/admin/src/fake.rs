@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use model::status::{
     ContainerUsage, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
-    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ServiceMetrics, ServiceStatus,
-    SessionStatus,
+    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ScalingStatus, ServiceMetrics,
+    ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -14,6 +14,7 @@ pub(crate) struct FakeControl {
     pub(crate) services: Mutex<Vec<ServiceStatus>>,
     pub(crate) config: Mutex<String>,
     pub(crate) unready: Mutex<Option<String>>,
+    pub(crate) scalings: Mutex<Vec<ScalingStatus>>,
 }
 
 impl FakeControl {
@@ -45,6 +46,7 @@ impl FakeControl {
             services: Mutex::new(vec![web, images]),
             config: Mutex::new("listeners: {}\n".into()),
             unready: Mutex::new(None),
+            scalings: Mutex::default(),
         }
     }
 
@@ -117,7 +119,20 @@ impl Control for FakeControl {
             ..DiscoveryStatus::default()
         }]
     }
-
+    fn scalings(&self) -> Vec<ScalingStatus> {
+        self.scalings.lock().unwrap().clone()
+    }
+    fn note_scaling(
+        &self,
+        service: String,
+        from: usize,
+        to: usize,
+        reason: String,
+    ) -> ScalingStatus {
+        let scaling = ScalingStatus { service, from, to, reason, unix_ms: 7 };
+        self.scalings.lock().unwrap().push(scaling.clone());
+        scaling
+    }
     fn config(&self) -> String {
         self.config.lock().unwrap().clone()
     }

@@ -7,6 +7,7 @@
 //! 4. the container's port is one that web applications use ([`HTTP_PORTS`]);
 //! 5. otherwise it is TCP, which carries everything, and is balanced by connection.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use config::defect::Report;
 use config::{Source, tree};
 use serde_json::{Map, Value, json};
 
-use crate::project::{AppProtocol, Port, Project, Service, Transport};
+use crate::project::{AppProtocol, ContainerPort, Port, Project, Service, Transport};
 use crate::read::json as as_json;
 
 /// What web applications listen on when nobody tells them otherwise: HTTP itself, Node's and
@@ -47,17 +48,16 @@ pub struct Listened {
 /// How the balancer calls a service's port: by the service, and the further ones by their number,
 /// too.
 pub fn balanced_names(service: &Service) -> Vec<(String, &Port)> {
-    let mut found: Vec<(String, &Port)> = Vec::new();
-    for port in service.balanced_ports() {
-        let same = found.iter().find(|(_, other)| other.container == port.container);
-        let name = match same {
-            Some((name, _)) => name.clone(),
-            None if found.is_empty() => service.name.clone(),
-            None => format!("{}.{}", service.name, port.container.text().replace('/', ".")),
-        };
-        found.push((name, port));
-    }
-    found
+    let mut names: BTreeMap<ContainerPort, String> = BTreeMap::new();
+    let named = service.balanced_ports().map(|port| {
+        let first = names.is_empty();
+        let name = names.entry(port.container).or_insert_with(|| match first {
+            true => service.name.clone(),
+            false => format!("{}.{}", service.name, port.container.text().replace('/', ".")),
+        });
+        (name.clone(), port)
+    });
+    named.collect()
 }
 
 /// The text of the configuration, and what it listens on; `None`: there is nothing to balance.

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::project::{Project, Service};
+use crate::project::{Content, Given, Project, Service};
 
 /// `image`: the id of the service's image, if the engine has it.
 pub fn config_hash(project: &Project, service: &Service, image: Option<&str>) -> String {
@@ -38,9 +38,22 @@ fn config(project: &Project, service: &Service, image: Option<&str>) -> Value {
         "net": service.network_mode.clone().or(first),
         "networks": networks,
         "options": options(raw, project, service),
-        "secrets": [],
+        "secrets": given(service),
         "volumes_from": [],
     })
+}
+
+/// Secrets and configs, by what they hold: with another one the container is made anew. (Here
+/// docker-compose has Swarm's settings; of services with any, the two hashes differ.)
+fn given(service: &Service) -> Value {
+    let one = |given: &Given| {
+        let content = match &given.content {
+            Content::File(path) => path.display().to_string(),
+            Content::Text { digest, .. } => digest.clone(),
+        };
+        json!([given.target, content, given.uid, given.gid, given.mode])
+    };
+    service.given.iter().map(one).collect()
 }
 
 /// What docker-compose keeps of the service's keys, and as what.

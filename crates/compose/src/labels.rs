@@ -28,6 +28,7 @@ pub fn of_container(
     number: u32,
     hash: &str,
 ) -> BTreeMap<String, String> {
+    let files: Vec<String> = project.files.iter().map(|f| f.display().to_string()).collect();
     let mut labels = service.labels.clone();
     let own = [
         (PROJECT, project.name.clone()),
@@ -36,7 +37,7 @@ pub fn of_container(
         (CONFIG_HASH, hash.to_owned()),
         (ONE_OFF, NOT_ONE_OFF.into()),
         (WORKING_DIRECTORY, project.directory.display().to_string()),
-        (CONFIG_FILES, project.file.display().to_string()),
+        (CONFIG_FILES, files.join(",")),
         (VERSION, FOLLOWED.into()),
     ];
     labels.extend(own.map(|(name, value)| (name.to_owned(), value)));

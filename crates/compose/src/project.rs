@@ -1,7 +1,9 @@
 //! What a Compose file says, read and checked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::defect::Span;
@@ -14,7 +16,8 @@ pub struct Project {
     pub name: String,
     /// What relative paths are relative to: the file's own folder.
     pub directory: PathBuf,
-    pub file: PathBuf,
+    /// In the order in which they were merged.
+    pub files: Vec<PathBuf>,
     pub services: BTreeMap<String, Service>,
     pub networks: BTreeMap<String, Network>,
     pub volumes: BTreeMap<String, Volume>,
@@ -36,6 +39,8 @@ pub struct Service {
     /// Reachable by other containers, not published.
     pub expose: Vec<ContainerPort>,
     pub mounts: Vec<Mount>,
+    /// Its secrets and configs. Those that are files are among `mounts`, too.
+    pub given: Vec<Given>,
     /// By the network's name in the file.
     pub networks: BTreeMap<String, Attachment>,
     /// `host`, `none`; `None`: `networks`.
@@ -176,6 +181,36 @@ pub struct Mount {
 impl Mount {
     fn is_temporary(&self) -> bool {
         self.kind == MountKind::Tmpfs || (self.kind == MountKind::Volume && self.source.is_empty())
+    }
+}
+
+/// A secret or config, as a file in the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Absolute.
+    pub target: String,
+    pub content: Content,
+    /// Of a text; a file that is mounted has its own.
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Mounted.
+    File(PathBuf),
+    /// Written into each container before it starts; with its SHA-256, in hexadecimal digits.
+    Text { text: Arc<str>, digest: String },
+}
+
+/// Without the text, which may be a secret.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::File(path) => f.debug_tuple("File").field(path).finish(),
+            Content::Text { text, .. } => write!(f, "Text({} bytes)", text.len()),
+        }
     }
 }
 

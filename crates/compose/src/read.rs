@@ -3,13 +3,17 @@
 //! What the specification knows and this program does not do is reported, too: as a warning where
 //! the service is the same without it, otherwise as an error. `x-` keys are passed over.
 
+mod extends;
+mod given;
 mod keys;
+mod merge;
 mod network;
 mod passed;
 mod ports;
 mod service;
 mod volume;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +24,8 @@ use config::tree::{self, Entry, Node, Value, quoted};
 use crate::dotenv;
 use crate::interpolate::interpolate;
 use crate::project::{Network, Project};
+use extends::Extender;
+use given::{Kind, Origins};
 use keys::Keys;
 
 pub(crate) use keys::json;
@@ -29,6 +35,9 @@ pub struct Input<'a> {
     pub source: Source<'a>,
     /// Absolute, links resolved.
     pub path: PathBuf,
+    /// Files that are merged on top of it, one after the other. Their paths are relative to the
+    /// first file's folder.
+    pub further: Vec<File>,
     /// Of `-p`, else the file's `name`, else that of its folder.
     pub project: Option<String>,
     /// Variables: those of the process over those of `.env`.
@@ -37,8 +46,15 @@ pub struct Input<'a> {
     pub profiles: BTreeSet<String>,
     /// Named by the user: there, whatever their profiles.
     pub named: BTreeSet<String>,
-    /// Reads a file that `env_file` names.
+    /// Reads a file that `env_file` or `extends` names.
     pub read_file: &'a dyn Fn(&Path) -> std::io::Result<String>,
+}
+
+/// One more file.
+pub struct File {
+    /// Absolute, links resolved.
+    pub path: PathBuf,
+    pub text: String,
 }
 
 /// A file without errors.
@@ -48,14 +64,29 @@ pub struct Checked {
     pub warnings: Vec<Defect>,
 }
 
-const UNSUPPORTED: [&str; 4] = ["include", "models", "configs", "secrets"];
+const UNSUPPORTED: [&str; 2] = ["include", "models"];
 
 /// Reads a file. All defects are reported at once where possible.
 pub fn read(input: &Input<'_>) -> Result<Checked, Defects> {
     let report = Report::new(input.source);
+    let mut extender = Extender::new(input, &report);
     let mut root = tree::read(input.source.text, &report);
     if let Some(root) = &mut root {
         substitute(root, input, &report);
+        extender.resolve(root, &input.path);
+    }
+    for File { path, text } in &input.further {
+        let name = path.display().to_string();
+        let Some(base) = report.include(Source { name: &name, text }) else {
+            report.error(Span::default(), "the files are too long to be read together");
+            break;
+        };
+        let Some(mut over) = tree::read_at(text, base, &report) else { continue };
+        substitute(&mut over, input, &report);
+        extender.resolve(&mut over, path);
+        if let Some(root) = &mut root {
+            merge::files(root, over);
+        }
     }
     let project = root.as_ref().map(|root| project(root, input, &report)).unwrap_or_default();
     let warnings = report.finish()?;
@@ -96,6 +127,10 @@ struct Context<'a> {
     report: &'a Report<'a>,
     input: &'a Input<'a>,
     directory: PathBuf,
+    /// Ports so far, published or exposed.
+    ports: Cell<usize>,
+    secrets: Origins,
+    configs: Origins,
 }
 
 impl Context<'_> {
@@ -132,8 +167,19 @@ fn project(root: &Node, input: &Input<'_>, report: &Report<'_>) -> Project {
             "add `name: shop` to the file, or give -p NAME",
         );
     }
-    let context = Context { report, input, directory: directory.clone() };
-    let mut project = Project { name, directory, file: input.path.clone(), ..Project::default() };
+    let mut context = Context {
+        report,
+        input,
+        directory: directory.clone(),
+        ports: Cell::new(0),
+        secrets: Origins::new(),
+        configs: Origins::new(),
+    };
+    context.secrets = given::origins(Kind::Secret, keys.entries("secrets"), &context);
+    context.configs = given::origins(Kind::Config, keys.entries("configs"), &context);
+    let files = input.further.iter().map(|file| &file.path);
+    let files = std::iter::once(&input.path).chain(files).cloned().collect();
+    let mut project = Project { name, directory, files, ..Project::default() };
     for entry in keys.entries("networks") {
         let network = network::network(entry, &project.name, &context);
         project.networks.insert(entry.key.to_string(), network);

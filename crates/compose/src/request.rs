@@ -2,11 +2,14 @@
 //! Pure.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use serde_json::{Map, Value, json};
 
 use crate::labels;
-use crate::project::{Attachment, Mount, MountKind, Network, Port, Project, Service, Volume};
+use crate::project::{
+    Attachment, Content, Mount, MountKind, Network, Port, Project, Service, Volume,
+};
 
 /// The body of `POST /containers/create`, and the networks that the container joins afterwards:
 /// the engine takes one at creation.
@@ -60,6 +63,26 @@ pub fn container(
     }
     body.insert("HostConfig".into(), host.into());
     NewContainer { name, body: body.into(), joins }
+}
+
+/// The archive that `PUT /containers/ID/archive?path=/` takes: secrets and configs that are written
+/// into the container. `None`: there are none.
+pub fn files(service: &Service) -> io::Result<Option<Vec<u8>>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut any = false;
+    for given in &service.given {
+        let Content::Text { text, .. } = &given.content else { continue };
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(given.mode);
+        header.set_uid(given.uid.into());
+        header.set_gid(given.gid.into());
+        let path = given.target.trim_start_matches('/');
+        archive.append_data(&mut header, path, text.as_bytes())?;
+        any = true;
+    }
+    let bytes = archive.into_inner()?;
+    Ok(any.then_some(bytes))
 }
 
 fn bindings<'a>(ports: impl Iterator<Item = &'a Port>) -> Value {

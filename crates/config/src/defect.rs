@@ -103,10 +103,19 @@ const DEFECTS_MAX: usize = 100;
 pub struct Report<'a> {
     source: Source<'a>,
     file: Arc<str>,
+    /// Further texts that are read with it, by the place where their spans begin.
+    further: RefCell<Vec<Further>>,
     /// Apart, so that no number of warnings crowds out an error.
     errors: RefCell<Vec<(Span, Defect)>>,
     warnings: RefCell<Vec<(Span, Defect)>>,
     errors_hidden: Cell<usize>,
+}
+
+/// A text whose places come after those of all texts before it.
+struct Further {
+    base: u32,
+    file: Arc<str>,
+    text: Arc<str>,
 }
 
 impl<'a> Report<'a> {
@@ -115,9 +124,38 @@ impl<'a> Report<'a> {
         Self {
             source,
             file,
+            further: RefCell::default(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
             errors_hidden: Cell::new(0),
+        }
+    }
+
+    /// Takes in a further text, so that one tree can hold what several files say. Answers what
+    /// to add to the text's own places ([`crate::tree::read_at`]); `None` if all together is more
+    /// than places can be told of, 4 GiB.
+    pub fn include(&self, source: Source<'_>) -> Option<u32> {
+        let mut further = self.further.borrow_mut();
+        let (base, text) = match further.last() {
+            Some(last) => (last.base, last.text.len()),
+            None => (0, self.source.text.len()),
+        };
+        // Between two texts is one place that is the end of the first.
+        let base = base.checked_add(u32::try_from(text).ok()?)?.checked_add(1)?;
+        base.checked_add(u32::try_from(source.text.len()).ok()?)?;
+        further.push(Further { base, file: source.name.into(), text: source.text.into() });
+        Some(base)
+    }
+
+    /// The file's name and text that a place is in, and the place in that text.
+    fn locate<T>(&self, span: Span, use_it: impl FnOnce(&Arc<str>, &str, Span) -> T) -> T {
+        let further = self.further.borrow();
+        match further.iter().rev().find(|further| further.base <= span.start) {
+            Some(Further { base, file, text }) => {
+                let local = Span { start: span.start - base, end: span.end.saturating_sub(*base) };
+                use_it(file, text, local)
+            }
+            None => use_it(&self.file, self.source.text, span),
         }
     }
 
@@ -140,14 +178,16 @@ impl<'a> Report<'a> {
 
     /// The line of a place, from 1.
     pub fn line(&self, span: Span) -> usize {
-        Place::of(self.source.text, span).line
+        self.locate(span, |_, text, span| Place::of(text, span).line)
     }
 
     /// The place of byte `at` of a scalar whose text is `text`, if it is written there as it is
     /// (in quotes or not), else the scalar's own place.
     pub fn inside(&self, span: Span, text: &str, at: usize) -> Span {
-        let written = self.source.text.get(span.start as usize..span.end as usize);
-        match written.and_then(|written| written.find(text)) {
+        let found = self.locate(span, |_, whole, span| {
+            whole.get(span.start as usize..span.end as usize)?.find(text)
+        });
+        match found {
             Some(offset) => {
                 let start = span.start + (offset + at.min(text.len())) as u32;
                 Span { start, end: start }
@@ -189,10 +229,11 @@ impl<'a> Report<'a> {
         message: String,
         help: Option<String>,
     ) -> Defect {
-        let place = Place::of(self.source.text, span);
+        let (file, place) =
+            self.locate(span, |file, text, span| (Arc::clone(file), Place::of(text, span)));
         Defect {
             severity,
-            file: Arc::clone(&self.file),
+            file,
             line: place.line,
             column: place.column,
             width: place.width,

@@ -12,7 +12,7 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 use crate::defect::{Report, Span};
 
 /// Bytes of one configuration. 10,000 routes take about 1 MiB.
-pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Maps and lists inside each other; the format itself needs 8.
 const DEPTH_MAX: usize = 32;
 /// Nodes of the tree with all aliases written out, so that a few nested aliases ("billion
@@ -60,7 +60,8 @@ impl Node {
         }
     }
 
-    fn nodes(&self) -> usize {
+    /// How many there are, itself and keys included.
+    pub fn nodes(&self) -> usize {
         1 + match &self.value {
             Value::Scalar { .. } => 0,
             Value::List(items) => items.iter().map(Node::nodes).sum(),
@@ -82,9 +83,16 @@ pub fn quoted(text: &str) -> String {
 
 /// The tree of a text; `None` after a defect that leaves nothing to look at.
 pub fn read(text: &str, report: &Report<'_>) -> Option<Node> {
+    read_at(text, 0, report)
+}
+
+/// The same of a text that the report holds beside its first: `base` is what
+/// [`Report::include`] answered.
+pub fn read_at(text: &str, base: u32, report: &Report<'_>) -> Option<Node> {
+    let whole = Span { start: base, end: base };
     if text.len() > TEXT_BYTES_MAX {
         let limit = TEXT_BYTES_MAX / (1024 * 1024);
-        report.error(Span::default(), format!("the text is longer than {limit} MiB"));
+        report.error(whole, format!("the text is longer than {limit} MiB"));
         return None;
     }
     let mut options = granit_parser::options! {
@@ -97,18 +105,20 @@ pub fn read(text: &str, report: &Report<'_>) -> Option<Node> {
     let mut builder =
         Builder { report, open: Vec::new(), root: None, anchors: BTreeMap::new(), nodes: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
-        let step = event.map_err(|error| syntax(&error, text, report)).and_then(|(event, span)| {
-            let offset = |marker: granit_parser::Marker| marker.byte_offset().unwrap_or(0) as u32;
-            let span = Span { start: offset(span.start), end: offset(span.end) };
-            builder.take(event, span)
-        });
+        let step =
+            event.map_err(|error| syntax(&error, text, base, report)).and_then(|(event, span)| {
+                let offset =
+                    |marker: granit_parser::Marker| base + marker.byte_offset().unwrap_or(0) as u32;
+                let span = Span { start: offset(span.start), end: offset(span.end) };
+                builder.take(event, span)
+            });
         if step.is_err() {
             return None;
         }
     }
     if builder.root.is_none() {
         report.error_help(
-            Span::default(),
+            whole,
             "the text holds no configuration",
             "the least is `listeners: { web: { bind: :8080, service: web } }` and \
              `services: { web: { endpoints: [ :5001 ] } }`",
@@ -308,12 +318,12 @@ fn entry(
 }
 
 /// A syntax error, in the words of the person who wrote the text.
-fn syntax(error: &ScanError, text: &str, report: &Report<'_>) -> Stop {
+fn syntax(error: &ScanError, text: &str, base: u32, report: &Report<'_>) -> Stop {
     use ErrorKind as E;
     let start = error.marker().byte_offset().unwrap_or(0).min(text.len());
     // An error at the very end is shown on the last line that has something on it.
     let start = if start == text.len() { text.trim_end().len() } else { start };
-    let span = Span { start: start as u32, end: start as u32 };
+    let span = Span { start: base + start as u32, end: base + start as u32 };
     let quote = "put the text in quotes";
     match error.kind() {
         _ if text[..start].ends_with(']') && text[start..].starts_with(':') => {

@@ -20,7 +20,7 @@ mod replicas;
 mod running;
 mod signals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::Read;
@@ -31,6 +31,7 @@ use std::time::Duration;
 use config::Source;
 use model::ServiceName;
 use model::spec::Spec;
+use model::status::ScalingStatus;
 use model::vocabulary::Vocabulary;
 use proxy::{Proxy, ProxyOptions};
 use tokio::runtime::Builder;
@@ -190,6 +191,8 @@ struct State {
     admin: Option<AdminServer>,
     /// The first configuration is in force.
     begun: bool,
+    /// What an autoscaler has told, the oldest first.
+    scalings: VecDeque<ScalingStatus>,
     /// Removed services whose replicas are being stopped.
     leaving: Vec<JoinHandle<()>>,
 }

@@ -165,6 +165,22 @@ pub struct ListenerStatus {
     pub requests_total: u64,
 }
 
+/// A number of containers that an autoscaler has set, and why. The autoscaler is another process,
+/// which tells the balancer, so that both are asked in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScalingStatus {
+    /// Of the Compose file.
+    pub service: String,
+    /// How many there were.
+    pub from: usize,
+    /// How many are wanted.
+    pub to: usize,
+    /// For people.
+    pub reason: String,
+    /// When the balancer was told, in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
 /// Where endpoints are discovered, and how that goes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DiscoveryStatus {

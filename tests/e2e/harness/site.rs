@@ -90,6 +90,20 @@ impl Site {
         ids
     }
 
+    /// The same of a file that needs the variable TOKEN.
+    pub fn ids_with(&self, service: &str, token: &str) -> Vec<String> {
+        let output = self.command(&["ps", "--json"]).env("TOKEN", token).output().unwrap();
+        let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let own = all["containers"].as_array().unwrap().iter().filter(|c| c["service"] == service);
+        own.map(|container| container["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Where the balancer's admin API is.
+    pub fn admin(&self) -> String {
+        let all: Value = serde_json::from_str(&self.run(&["ps", "--json"])).unwrap();
+        all["balancer"]["admin"].as_str().unwrap().to_owned()
+    }
+
     fn state(&self) -> std::path::PathBuf {
         self.folder.join("state")
     }

@@ -91,6 +91,18 @@ async fn every_path_answers() {
     )
     .await;
     check("GET /v1/discovery", "", 200, "/discovery/0/containers", json!(3)).await;
+    check("GET /v1/autoscale", "", 200, "/autoscale", json!([])).await;
+    let scaling = json!({ "service": "web", "from": 1, "to": 3, "reason": "9.0 in flight each" });
+    check("POST /v1/autoscale", &scaling.to_string(), 200, "/unix_ms", json!(7)).await;
+    check("GET /v1/autoscale", "", 200, "/autoscale/0/reason", scaling["reason"].clone()).await;
+    for (key, value, message) in [
+        ("reason", "x".repeat(1025), "`reason` must have 1 to 1024 bytes, not 1025"),
+        ("service", String::new(), "`service` must have 1 to 256 bytes, not 0"),
+    ] {
+        let mut scaling = scaling.clone();
+        scaling[key] = value.into();
+        check("POST /v1/autoscale", &scaling.to_string(), 400, "/error", json!(message)).await;
+    }
     check("GET /v1/listeners", "", 200, "/listeners/0/bind", json!("127.0.0.1:8080")).await;
 
     check("POST /v1/services/web/scale", r#"{"replicas":6}"#, 200, "/replicas", json!(6)).await;

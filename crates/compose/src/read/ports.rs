@@ -6,6 +6,10 @@ use super::Context;
 use super::keys::{Keys, scalar};
 use crate::project::{ContainerPort, Port, Transport};
 
+/// Of all services together, ranges written out: more than a machine has, and few enough that a
+/// short text of long ranges does not fill the memory.
+const PORTS_MAX: usize = 65_536;
+
 /// One item of `ports`, which may stand for a range.
 pub(super) fn ports(node: &Node, what: &str, context: &Context<'_>) -> Vec<Port> {
     let ports = match &node.value {
@@ -15,13 +19,29 @@ pub(super) fn ports(node: &Node, what: &str, context: &Context<'_>) -> Vec<Port>
     };
     let help = "write \"8080:5000\", \"127.0.0.1:8080:5000\", \"5000\" or \"53:53/udp\"";
     match ports {
-        Ok(ports) => ports.into_iter().map(|port| Port { span: node.span, ..port }).collect(),
+        Ok(ports) => {
+            if !fits(ports.len(), node, context) {
+                return Vec::new();
+            }
+            ports.into_iter().map(|port| Port { span: node.span, ..port }).collect()
+        }
         Err(message) if message.is_empty() => Vec::new(),
         Err(message) => {
             context.report.error_help(node.span, message, help);
             Vec::new()
         }
     }
+}
+
+/// Counts them; whether there is room.
+fn fits(count: usize, node: &Node, context: &Context<'_>) -> bool {
+    let count = context.ports.get() + count;
+    context.ports.set(count);
+    if count > PORTS_MAX {
+        let message = format!("more than {PORTS_MAX} ports in one project");
+        context.report.error(node.span, message);
+    }
+    count <= PORTS_MAX
 }
 
 /// `[[IP:]PUBLISHED:]CONTAINER[/PROTOCOL]`, the numbers being ports or ranges.
@@ -108,6 +128,9 @@ pub(super) fn exposed(node: &Node, context: &Context<'_>) -> Vec<ContainerPort> 
     let (numbers, transport) = text.split_once('/').unwrap_or((text, "tcp"));
     match (range(numbers), transport_of(transport)) {
         (Some((first, last)), Some(transport)) => {
+            if !fits(usize::from(last - first) + 1, node, context) {
+                return Vec::new();
+            }
             (first..=last).map(|number| ContainerPort { number, transport }).collect()
         }
         _ => {

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use config::tree::{Entry, Node, Value, quoted};
 use serde_json::{Map, Value as Json, json};
 
+use super::given::Kind;
 use super::keys::{Keys, json as as_json, scalar};
-use super::{Context, env_file, passed, ports, volume};
+use super::{Context, env_file, given, passed, ports, volume};
 use crate::autoscale;
 use crate::project::{
     AppProtocol, Attachment, Balancing, Build, Condition, Dependency, PullPolicy, Service,
@@ -26,10 +27,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
 ];
 
 /// Keys without which it would be something else.
-const UNSUPPORTED: [&str; 22] = [
-    "extends",
-    "secrets",
-    "configs",
+const UNSUPPORTED: [&str; 19] = [
     "links",
     "external_links",
     "volumes_from",
@@ -98,6 +96,9 @@ pub(super) fn service(entry: &Entry, project: &str, context: &Context<'_>) -> Se
     for item in keys.items("volumes") {
         service.mounts.extend(volume::mount(item, &format!("`volumes` of {what}"), context));
     }
+    for kind in [Kind::Secret, Kind::Config] {
+        given::of_service(kind, &keys, &mut service, context);
+    }
     networks(&keys, &mut service, context);
     depends_on(&keys, &mut service, context);
     healthcheck(&keys, &mut service);
@@ -106,6 +107,8 @@ pub(super) fn service(entry: &Entry, project: &str, context: &Context<'_>) -> Se
         replicas(&keys, count, "scale", &mut service);
     }
     deploy(&keys, &mut service);
+    // Resolved before; what is left of it was reported.
+    keys.get("extends");
     service.balancing = balancing(&keys, &service, context);
     keys.finish(&WITHOUT_EFFECT, &UNSUPPORTED);
     if service.container_name.is_some() && service.replicas > 1 {

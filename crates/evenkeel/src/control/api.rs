@@ -1,11 +1,12 @@
 //! What the admin API may see and do.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ServiceStatus};
+use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
@@ -17,6 +18,10 @@ const REPLICAS_MAX: usize = 1000;
 
 /// Endpoints that the answer to an unknown one names; more would hide the message.
 const ENDPOINTS_LISTED_MAX: usize = 12;
+
+/// Decisions of an autoscaler that are kept: at a cool-down of some seconds the last few minutes,
+/// and at most about 40 KiB.
+const SCALINGS_MAX: usize = 32;
 
 pub(super) struct Api(pub(super) Arc<Supervisor>);
 
@@ -65,6 +70,30 @@ impl Control for Api {
 
     fn discovery(&self) -> Vec<DiscoveryStatus> {
         self.0.state().discovery.status()
+    }
+
+    fn scalings(&self) -> Vec<ScalingStatus> {
+        self.0.state().scalings.iter().cloned().collect()
+    }
+
+    fn note_scaling(
+        &self,
+        service: String,
+        from: usize,
+        to: usize,
+        reason: String,
+    ) -> ScalingStatus {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = now.as_millis() as u64;
+        let scaling = ScalingStatus { service, from, to, reason, unix_ms };
+        let mut state = self.0.state();
+        if state.scalings.len() >= SCALINGS_MAX {
+            state.scalings.pop_front();
+        }
+        state.scalings.push_back(scaling.clone());
+        let ScalingStatus { service, from, to, reason, .. } = &scaling;
+        info!("autoscale: {service}: {from} -> {to} containers: {reason}");
+        scaling
     }
 
     fn config(&self) -> String {

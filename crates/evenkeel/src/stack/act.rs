@@ -249,7 +249,27 @@ impl Stack {
                 return Err(Failure::Job(format!("{}: {error}", new.name)));
             }
         }
+        if let Err(failure) = self.give(service, &id).await {
+            self.discard(&id).await;
+            return Err(Failure::Job(format!("{}: its secrets or configs: {failure}", new.name)));
+        }
         Ok(id)
+    }
+
+    /// Writes the secrets and configs that are no files of this machine.
+    async fn give(&self, service: &Service, id: &str) -> Result<(), Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::Job(error.to_string());
+        let Some(archive) = request::files(service).map_err(|error| failed(&error))? else {
+            return Ok(());
+        };
+        let request = Request::builder()
+            .method("PUT")
+            .uri(format!("/containers/{id}/archive?path=/"))
+            .header("Content-Type", "application/x-tar")
+            .body(Body::whole(archive))
+            .map_err(|error| failed(&error))?;
+        self.engine.send(request).await?;
+        Ok(())
     }
 
     /// Starts one; a new one that cannot start is removed by the next `up`, as by Docker Compose.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anstream::eprintln;
 use compose::dotenv;
 use compose::engine::EngineOptions;
-use compose::read::Input;
+use compose::read::{File, Input};
 use compose::registry::Logins;
 use compose::{Engine, read};
 use config::Source;
@@ -20,7 +20,7 @@ use crate::failure::Failure;
 const NAMES: [&str; 4] =
     ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
-/// What Docker Compose would read, too.
+/// Merged on top of a file that was found, not named.
 const OVERRIDES: [&str; 4] = [
     "compose.override.yaml",
     "compose.override.yml",
@@ -28,11 +28,16 @@ const OVERRIDES: [&str; 4] = [
     "docker-compose.override.yml",
 ];
 
+/// Each has up to 8 MiB.
+const FILES_MAX: usize = 16;
+
 #[derive(clap::Args)]
 pub(crate) struct ComposeFile {
-    /// The Compose file; default: compose.yaml or docker-compose.yml here or in a folder above
-    #[arg(short, long, value_name = "FILE", env = "COMPOSE_FILE")]
-    file: Option<PathBuf>,
+    /// The Compose file, and further ones that are merged on top of it; default: those that
+    /// COMPOSE_FILE names, or compose.yaml or docker-compose.yml here or in a folder above, with
+    /// compose.override.yaml beside it
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
     /// The project's name; default: the file's `name`, or its folder
     #[arg(short, long, value_name = "NAME", env = "COMPOSE_PROJECT_NAME")]
     project: Option<String>,
@@ -49,15 +54,18 @@ pub(crate) struct ComposeFile {
 
 impl ComposeFile {
     /// For a verb that has a few of these arguments only.
-    pub(crate) fn of(file: PathBuf, project: Option<String>) -> Self {
+    pub(crate) fn of(file: Vec<PathBuf>, project: Option<String>) -> Self {
         let host = std::env::var("DOCKER_HOST").ok();
-        Self { file: Some(file), project, profile: Vec::new(), host, admin: None }
+        Self { file, project, profile: Vec::new(), host, admin: None }
     }
 
     /// Reads the file. `named` are services that the user wants, whatever their profiles.
     pub(crate) fn open(&self, named: &[String]) -> Result<Stack, Failure> {
-        let path = self.path()?;
+        let mut paths = self.paths()?.into_iter();
+        let path = paths.next().unwrap_or_default();
         let text = read_file(&path)?;
+        let further = paths.map(|path| Ok(File { text: read_file(&path)?, path }));
+        let further = further.collect::<Result<Vec<_>, Failure>>()?;
         let process: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -66,6 +74,7 @@ impl ComposeFile {
         let checked = read::read(&Input {
             source: Source { name: &shown, text: &text },
             path: path.clone(),
+            further,
             project: self.project.clone().filter(|name| !name.is_empty()),
             environment,
             profiles: self.profile.iter().filter(|p| !p.is_empty()).cloned().collect(),
@@ -91,21 +100,29 @@ impl ComposeFile {
         Ok(Stack { project, engine, balancer, logins: logins(&process)? })
     }
 
-    fn path(&self) -> Result<PathBuf, Failure> {
-        let found = match &self.file {
-            Some(file) => file.clone(),
-            None => search()?,
-        };
-        let path = found
-            .canonicalize()
-            .map_err(|error| Failure::Job(format!("cannot read {}: {error}", found.display())))?;
-        if self.file.is_none() {
-            let folder = path.parent().unwrap_or(Path::new("/"));
-            if let Some(name) = OVERRIDES.iter().find(|name| folder.join(name).exists()) {
-                eprintln!("warning: {name} is not read; merging of files is not supported");
-            }
+    /// At least one; absolute.
+    fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
+        let mut named = self.file.clone();
+        if named.is_empty() {
+            let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+            let between = variable("COMPOSE_PATH_SEPARATOR").unwrap_or_else(|| ":".into());
+            let files = variable("COMPOSE_FILE").unwrap_or_default();
+            named.extend(files.split(&between).filter(|file| !file.is_empty()).map(PathBuf::from));
         }
-        Ok(path)
+        if named.is_empty() {
+            let found = search()?;
+            let folder = found.parent().unwrap_or(Path::new("/")).to_owned();
+            named.push(found);
+            named.extend(OVERRIDES.map(|name| folder.join(name)).into_iter().find(|f| f.is_file()));
+        }
+        if named.len() > FILES_MAX {
+            return Err(Failure::Usage(format!("more than {FILES_MAX} Compose files")));
+        }
+        let absolute = |file: PathBuf| {
+            file.canonicalize()
+                .map_err(|error| Failure::Job(format!("cannot read {}: {error}", file.display())))
+        };
+        named.into_iter().map(absolute).collect()
     }
 }
 
@@ -144,7 +161,7 @@ fn with_dotenv(
 fn read_bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     // One byte more than is read, so that a file that is longer is refused.
-    let limit = dotenv::TEXT_BYTES_MAX as u64 + 1;
+    let limit = config::tree::TEXT_BYTES_MAX as u64 + 1;
     std::fs::File::open(path)?.take(limit).read_to_string(&mut text)?;
     Ok(text)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use compose::autoscale::{Controller, Sample};
+use compose::autoscale::{Controller, Decision, Sample};
 use compose::balancer::balanced_names;
 use compose::plan::Wanted;
 use compose::project::Service;
@@ -22,7 +22,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 type Waited = (u64, u64);
 
 impl Stack {
-    /// Without end. The last decisions are shown by `ps`.
+    /// Without end. The last decisions are shown by `ps` and `status`.
     pub(crate) async fn autoscale(&self, every: Duration) -> Result<(), Failure> {
         let scaled = |service: &Service| {
             let settings = service.balancing.autoscale.clone()?;
@@ -55,6 +55,7 @@ impl Stack {
                     sample.replicas, decision.replicas, decision.reason
                 );
                 eprintln!("{line}");
+                self.tell(name, sample.replicas, &decision);
                 decisions.insert(name.clone(), json!(line));
                 self.balancer.note(&json!(decisions).to_string());
                 if let Err(failure) = self.scale_to(name, decision.replicas).await {
@@ -62,6 +63,14 @@ impl Stack {
                 }
             }
         }
+    }
+
+    /// Tells the balancer, for `status`. That it has not heard is no reason to fail.
+    fn tell(&self, service: &str, from: usize, decision: &Decision) {
+        let Some(client) = self.balancer.client() else { return };
+        let Decision { replicas, reason } = decision;
+        let scaling = json!({ "service": service, "from": from, "to": replicas, "reason": reason });
+        let _ = client.post("/v1/autoscale", Some(&scaling));
     }
 
     async fn scale_to(&self, name: &str, replicas: usize) -> Result<(), Failure> {

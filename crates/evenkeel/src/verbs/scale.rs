@@ -15,9 +15,9 @@ pub(super) struct Scale {
     /// The service and the number, e.g. `web=6`
     #[arg(value_name = "SERVICE=N", value_parser = parse)]
     target: (String, usize),
-    /// The Compose file whose containers are meant
+    /// The Compose file whose containers are meant, and further ones on top of it
     #[arg(short, long, value_name = "FILE")]
-    file: Option<std::path::PathBuf>,
+    file: Vec<std::path::PathBuf>,
     /// Its project's name
     #[arg(short, long, value_name = "NAME", env = "COMPOSE_PROJECT_NAME")]
     project: Option<String>,
@@ -30,8 +30,9 @@ impl Verb for Scale {
 
     fn run(self) -> Result<(), Failure> {
         let (service, replicas) = self.target;
-        if let Some(file) = self.file {
-            let stack = ComposeFile::of(file, self.project).open(std::slice::from_ref(&service))?;
+        if !self.file.is_empty() {
+            let files = ComposeFile::of(self.file, self.project);
+            let stack = files.open(std::slice::from_ref(&service))?;
             return containers(&stack, service, replicas);
         }
         let path = format!("/v1/services/{}/scale", segment(&service));

@@ -1,7 +1,7 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::status::{
-    DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, ServiceStatus,
+    DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, ScalingStatus, ServiceStatus,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -30,16 +30,20 @@ impl Verb for Status {
         let services = client.get("/v1/services")?;
         let listeners = client.get("/v1/listeners")?;
         let discovery = client.get("/v1/discovery")?;
+        let autoscale = client.get("/v1/autoscale")?;
         if self.json {
             return say_json(&json!({
                 "listeners": listeners["listeners"],
                 "services": services["services"],
                 "discovery": discovery["discovery"],
+                "autoscale": autoscale["autoscale"],
             }));
         }
         let listeners: Vec<ListenerStatus> = read(listeners, "listeners")?;
         let services: Vec<ServiceStatus> = read(services, "services")?;
         let discovery: Vec<DiscoveryStatus> = read(discovery, "discovery")?;
+        let autoscale: Vec<ScalingStatus> = read(autoscale, "autoscale")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let tables = [
             listener_table(&listeners),
             service_table(&services),
@@ -47,6 +51,7 @@ impl Verb for Status {
             discovery_table(&discovery),
             usage_table(&discovery),
             left_out_table(&discovery),
+            scaling_table(&autoscale, now),
         ];
         let tables: Vec<String> = tables.into_iter().flatten().collect();
         if tables.is_empty() {
@@ -182,6 +187,20 @@ fn left_out_table(discovery: &[DiscoveryStatus]) -> Option<String> {
     let notes = discovery.iter().flat_map(|d| &d.notes);
     let notes = notes.map(|note| Row::plain(["-".into(), "-".into(), note.clone()]));
     table::render(["LEFT OUT", "SERVICE", "REASON"], left_out.chain(notes))
+}
+
+/// What an autoscaler decided, the last on top.
+fn scaling_table(scalings: &[ScalingStatus], now: Duration) -> Option<String> {
+    let rows = scalings.iter().rev().map(|scaling| {
+        let ago = now.saturating_sub(Duration::from_millis(scaling.unix_ms)).as_secs();
+        Row::plain([
+            scaling.service.clone(),
+            format!("{} -> {}", scaling.from, scaling.to),
+            format!("{ago} s ago"),
+            scaling.reason.clone(),
+        ])
+    });
+    table::render(["AUTOSCALE", "CONTAINERS", "WHEN", "REASON"], rows)
 }
 
 fn endpoint_table(services: &[ServiceStatus]) -> Option<String> {
