@@ -330,7 +330,9 @@ fn a_stop_serves_who_waits_and_tells_the_rest_when_its_grace_is_over() {
     let answers = [second, third].map(|answer| answer.join().unwrap());
     assert_eq!(answers.map(|answer| answer.status), [503, 503]);
     assert_eq!(program.wait_exit(), Some(0), "{}", program.log());
-    assert_eq!(gated.arrived(), ["/0", "/1"]);
+    // Workers notice the end within a tenth of a second of each other: one that notices it first
+    // may free the slot for who waits at another.
+    assert_eq!(gated.arrived()[..2], ["/0", "/1"]);
 }
 
 /// An upgraded connection holds its slot for as long as it lives, however it ends.
