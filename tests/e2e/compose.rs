@@ -290,7 +290,7 @@ configs: { inline: { content: \"listeners: { web: { bind: :1, routes: [] } }\" }
     assert!(mounts.contains("/password") && mounts.contains("/run/secrets/password"), "{mounts}");
     // Nothing has changed; then a secret has.
     up(&["up", "-d"], "t0p");
-    assert_eq!(site.ids_with("web", "t0p"), [id.clone()]);
+    assert_eq!(site.ids_with("web", "t0p"), std::slice::from_ref(&id));
     let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
     up(&["up", "-d"], "changed");
     load.stop().assert_perfect("up with another secret");
