@@ -145,6 +145,15 @@ impl Passive {
             assert!(buffer.len() < 9 + 16_384, "{} bytes wait", buffer.len());
         }
         passive.output = connection.output().to_vec();
+        // How much came of what was reset in the end depends on the pieces: a frame is passed on as
+        // it comes, and may prove too long at its end.
+        let is_reset = |key: &StreamKey| {
+            let of_it =
+                |event: &Event| matches!(event, Event::Reset { stream, .. } if stream == key);
+            passive.events.iter().any(of_it)
+        };
+        let failed = passive.failed;
+        passive.bytes.retain(|(key, _)| !failed && !is_reset(key));
         passive
     }
 }
