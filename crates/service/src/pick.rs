@@ -144,7 +144,6 @@ impl Pick {
             let lasted = report.now.since(self.began);
             tracker.report(&Report { in_flight: self.in_flight, lasted, ..*report });
         }
-        let origin = &self.endpoint.origin;
         let unreachable = failures > 0 && failures >= origin.suspect_after.load(Relaxed);
         let fails = || self.endpoint.load.errors_in_a_row() >= origin.eject_after.load(Relaxed);
         if let (Some(quantiles), Outcome::Success, Some(latency)) =

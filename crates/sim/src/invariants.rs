@@ -4,7 +4,9 @@
 //!
 //! Start with [`Invariants::picked`].
 
+mod budgets;
 mod churn;
+mod line;
 mod shares;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,7 +18,9 @@ use model::vocabulary::OptionValue;
 use serde::Serialize;
 use service::{EndpointHandle, Service};
 
+use self::budgets::Second;
 use self::churn::Churn;
+use self::line::Waits;
 use self::shares::Shares;
 use crate::server::Server;
 
@@ -59,7 +63,7 @@ pub(crate) struct Invariants {
 struct Books {
     /// By the index of the server.
     views: Vec<View>,
-    /// The last ten seconds.
+    /// For the budgets.
     window: VecDeque<Second>,
     calm_picks: u64,
     /// Servers that can be picked, with their weights, and whether that is to be found out again.
@@ -71,22 +75,6 @@ struct Books {
     shares: Shares,
     /// Those who wait, in the order of their arrival.
     line: Vec<Waits>,
-}
-
-#[derive(Default)]
-struct Second {
-    second: u64,
-    requests: u64,
-    retries: u64,
-    hedges: u64,
-}
-
-/// One that waits.
-struct Waits {
-    slot: u32,
-    priority: u8,
-    /// It was tried nowhere before, and so takes any endpoint.
-    fresh: bool,
 }
 
 #[derive(Clone, Default)]
@@ -112,9 +100,6 @@ const VIOLATIONS_MAX: usize = 20;
 /// As long as `service` may put off a snapshot, with more than so many endpoints.
 const MEMBERS_EAGER: usize = 256;
 const PUBLISH_PAUSE: Duration = Duration::from_micros(20);
-
-/// The budget's window, in seconds.
-const WINDOW: u64 = 10;
 
 /// An endpoint whose fair share of picks would be so many, and that got none, was not left out by
 /// chance: e^-25 is 10^-11.
@@ -419,112 +404,11 @@ impl Invariants {
         }
     }
 
-    /// Somebody came to wait.
-    pub(crate) fn waits(
-        &mut self,
-        now: Instant,
-        balancer: u32,
-        (slot, priority, fresh): (u32, u8, bool),
-    ) {
-        let line = &mut self.balancers[balancer as usize].line;
-        line.push(Waits { slot, priority, fresh });
-        let length = line.len();
-        if self.queue.as_ref().is_some_and(|queue| length > queue.max as usize) {
-            self.violated(now, || format!("{length} wait"));
-        }
-    }
-
-    /// Somebody's turn has come: nobody who came before and is no less urgent still waits.
-    /// `ready`: there was indeed something.
-    pub(crate) fn turned(&mut self, now: Instant, balancer: u32, slot: u32, ready: bool) {
-        let line = &mut self.balancers[balancer as usize].line;
-        let Some(position) = line.iter().position(|waits| waits.slot == slot) else {
-            return self.violated(now, || format!("the turn of {slot} came, who does not wait"));
-        };
-        let next = line.remove(position);
-        let passed = line[..position].iter().any(|w| w.fresh && w.priority <= next.priority);
-        if passed && next.fresh && self.queue.is_some() {
-            self.violated(now, || format!("the turn of {slot} came before another's"));
-        }
-        if !ready {
-            self.violated(now, || format!("{slot} was told of a turn, and had none"));
-        }
-    }
-
-    /// Somebody waits no longer.
-    pub(crate) fn left(&mut self, balancer: u32, slot: u32) {
-        self.balancers[balancer as usize].line.retain(|waits| waits.slot != slot);
-    }
-
-    /// Nobody waits while an endpoint has room.
-    pub(crate) fn idle(&mut self, now: Instant, balancer: u32, service: &Service) {
-        let waits = self.balancers[balancer as usize].line.iter().any(|waits| waits.fresh);
-        if waits && self.queue.is_some() {
-            for endpoint in service.eligible() {
-                if endpoint.limit().is_none_or(|most| endpoint.in_flight() < most) {
-                    self.violated(now, || format!("{} has room, and somebody waits", endpoint.id));
-                }
-            }
-        }
-    }
-
     /// The grace of an endpoint that leaves is over, and what it had was cut.
     pub(crate) fn cut(&mut self, now: Instant, handle: &EndpointHandle) {
         if handle.in_flight() > 0 {
             self.violated(now, || format!("{} has streams after its grace", handle.id));
         }
-    }
-
-    /// A request, not a retry, asked for an endpoint.
-    pub(crate) fn requested(&mut self, now: Instant, balancer: u32) {
-        self.second(now, balancer).requests += 1;
-    }
-
-    /// The budget was asked, and answered.
-    pub(crate) fn retried(&mut self, now: Instant, balancer: u32, admitted: bool) {
-        self.second(now, balancer);
-        let window = &self.balancers[balancer as usize].window;
-        let requests: u64 = window.iter().map(|second| second.requests).sum();
-        let retries: u64 = window.iter().map(|second| second.retries).sum();
-        let allowed = self.budget * requests as f64 + f64::from(self.budget_min) * WINDOW as f64;
-        // What the limit forbids, the budget may have allowed.
-        let forbidden = self.retries_max.is_some() && !admitted;
-        if !forbidden && admitted != ((retries as f64) < allowed) {
-            self.violated(now, || {
-                format!("retry admitted: {admitted}, with {retries} of {allowed} in use")
-            });
-        }
-        self.second(now, balancer).retries += u64::from(admitted);
-    }
-
-    /// A request that `first` has goes to `second` as well.
-    pub(crate) fn hedged(&mut self, now: Instant, balancer: u32, first: u32, second: u32) {
-        self.second(now, balancer);
-        let window = &self.balancers[balancer as usize].window;
-        let requests: u64 = window.iter().map(|second| second.requests).sum();
-        let hedges: u64 = window.iter().map(|second| second.hedges).sum();
-        let allowed = self.hedge_budget * requests as f64;
-        // As the service has it: the last one may pass the budget by a fraction of itself.
-        if hedges as f64 >= allowed {
-            self.violated(now, || format!("one more hedge, with {hedges} of {allowed} in use"));
-        }
-        self.second(now, balancer).hedges += 1;
-        if first == second {
-            self.violated(now, || format!("a hedge went to the endpoint {first}, which had it"));
-        }
-    }
-
-    fn second(&mut self, now: Instant, balancer: u32) -> &mut Second {
-        let second = now.as_nanos() / 1_000_000_000;
-        let window = &mut self.balancers[balancer as usize].window;
-        if window.back().is_none_or(|last| last.second != second) {
-            window.push_back(Second { second, ..Second::default() });
-            while window.front().is_some_and(|first| second - first.second >= WINDOW) {
-                window.pop_front();
-            }
-        }
-        let last = window.len() - 1;
-        &mut window[last]
     }
 
     /// Attempts that went to a server, of all balancers.

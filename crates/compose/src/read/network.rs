@@ -7,8 +7,16 @@ use super::Context;
 use super::keys::Keys;
 use crate::project::Network;
 
-pub(super) fn network(entry: &Entry, project: &str, context: &Context<'_>) -> Network {
-    let keys = Keys::open(context.report, format!("network `{}`", entry.key), &entry.value);
+/// What networks and volumes have in common.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) external: bool,
+    /// For the engine, as it spells them.
+    pub(super) options: Map<String, Json>,
+}
+
+/// `driver_options`: how the engine calls the options of a driver.
+pub(super) fn named(keys: &Keys<'_>, entry: &Entry, project: &str, driver_options: &str) -> Named {
     let external = keys.bool("external").unwrap_or(false);
     let default = if external { entry.key.to_string() } else { format!("{project}_{}", entry.key) };
     let name = keys.text("name").unwrap_or(default);
@@ -16,10 +24,16 @@ pub(super) fn network(entry: &Entry, project: &str, context: &Context<'_>) -> Ne
     if let Some(driver) = keys.text("driver") {
         options.insert("Driver".into(), driver.into());
     }
-    let driver_options = keys.labels("driver_opts");
-    if !driver_options.is_empty() {
-        options.insert("Options".into(), json!(driver_options));
+    let given = keys.labels("driver_opts");
+    if !given.is_empty() {
+        options.insert(driver_options.into(), json!(given));
     }
+    Named { name, external, options }
+}
+
+pub(super) fn network(entry: &Entry, project: &str, context: &Context<'_>) -> Network {
+    let keys = Keys::open(context.report, format!("network `{}`", entry.key), &entry.value);
+    let Named { name, external, mut options } = named(&keys, entry, project, "Options");
     for (key, there) in
         [("internal", "Internal"), ("attachable", "Attachable"), ("enable_ipv6", "EnableIPv6")]
     {

@@ -1,25 +1,15 @@
 //! `volumes`: those of the file, and what a service mounts.
 
 use config::tree::{Entry, Node, Value, quoted};
-use serde_json::{Map, json};
 
 use super::Context;
 use super::keys::{Keys, parse_bytes, scalar};
+use super::network::{Named, named};
 use crate::project::{Mount, MountKind, Volume};
 
 pub(super) fn volume(entry: &Entry, project: &str, context: &Context<'_>) -> Volume {
     let keys = Keys::open(context.report, format!("volume `{}`", entry.key), &entry.value);
-    let external = keys.bool("external").unwrap_or(false);
-    let default = if external { entry.key.to_string() } else { format!("{project}_{}", entry.key) };
-    let name = keys.text("name").unwrap_or(default);
-    let mut options = Map::new();
-    if let Some(driver) = keys.text("driver") {
-        options.insert("Driver".into(), driver.into());
-    }
-    let driver_options = keys.labels("driver_opts");
-    if !driver_options.is_empty() {
-        options.insert("DriverOpts".into(), json!(driver_options));
-    }
+    let Named { name, external, options } = named(&keys, entry, project, "DriverOpts");
     let labels = keys.labels("labels");
     keys.finish(&[], &[]);
     Volume { name, external, labels, options }
