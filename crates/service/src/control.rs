@@ -453,7 +453,7 @@ fn sessions(spec: &ServiceSpec, seed: u64, former: Option<&Sessions>) -> Option<
 fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
     balance::build(spec)
         .or_else(|| balance::build(&PolicySpec::default()))
-        .unwrap_or_else(|| (balance::POLICIES[0].build)(&[]))
+        .unwrap_or_else(|| balance::POLICIES[0].build(&[]))
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {
