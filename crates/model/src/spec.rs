@@ -25,7 +25,7 @@ pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, ProvidersSpec,
 };
-pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use health::{AgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{

@@ -5,7 +5,7 @@
 //! latencies say little: encoding, queries, models, several services on one machine. An endpoint
 //! says how much of its CPU, its memory, or its application's own measure is in use, with its
 //! answers (a header or trailer in the ORCA format: Open Request Cost Aggregation, which gRPC and
-//! Envoy know), with its health checks, or by container statistics; what counts is the scarcest of
+//! Envoy know), by a health agent, or by container statistics; what counts is the scarcest of
 //! them (the application's measure goes before the CPU).
 //!
 //! * **The choice** is that of `least_request`, by (in flight + 1/2) / (weight x headroom), where
