@@ -23,7 +23,8 @@ use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, ProvidersSpec,
+    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
+    ProvidersSpec,
 };
 pub use health::{AgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
