@@ -7,6 +7,7 @@
 //! Start with [`run`], then [`Supervisor`]; `apply.rs` is how one configuration becomes another.
 
 mod admin_server;
+mod agent;
 mod api;
 mod apply;
 mod bind_check;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::agent::Agent;
 use config::Source;
 use model::ServiceName;
 use model::spec::Spec;
@@ -192,6 +194,7 @@ struct State {
     sources: Sources,
     services: BTreeMap<ServiceName, Running>,
     admin: Option<AdminServer>,
+    agent: Option<Agent>,
     /// The first configuration is in force.
     begun: bool,
     /// What an autoscaler has told, the oldest first.
@@ -364,15 +367,21 @@ impl Supervisor {
                  once"
             );
         }
+        if let Some(agent) = &self.state().agent {
+            agent.refuse();
+        }
         self.proxy.stop(grace).await;
-        let (services, mut leaving) = {
+        let (services, mut leaving, agent) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.services), std::mem::take(&mut state.leaving))
+            let services = std::mem::take(&mut state.services);
+            (services, std::mem::take(&mut state.leaving), state.agent.take())
         };
         leaving.extend(services.into_values().map(|running| tokio::spawn(running.stop())));
         for stopped in leaving {
             let _ = stopped.await;
         }
+        // Until here callers could report, which replicas that drain wait for.
+        drop(agent);
         if begun {
             info!("stopped");
         }

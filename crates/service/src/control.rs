@@ -440,6 +440,11 @@ impl Control {
         self.sessions.clone()
     }
 
+    pub(crate) fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        let stays = self.members.values().filter(|member| member.standing == Standing::Listed);
+        stays.map(|member| member.endpoint.address).collect()
+    }
+
     pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
         Some(self.members.get(self.listed.get(id)?)?.handle.clone())
     }

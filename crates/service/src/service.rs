@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -362,6 +363,25 @@ impl Service {
     /// The endpoints that picks now choose from.
     pub fn eligible(&self) -> Vec<Arc<EndpointHandle>> {
         self.snapshot.load().endpoints().to_vec()
+    }
+
+    /// Whether there is an endpoint that picks could go to, were no policy or limit in the way.
+    pub fn has_eligible(&self) -> bool {
+        !self.snapshot.load().endpoints().is_empty()
+    }
+
+    /// A pick of the eligible endpoint at this address, which somebody chose without asking here
+    /// and is about to report; `None` if there is none, or it leaves. No limit stands in its way,
+    /// for it has happened. Looks through all endpoints.
+    pub fn pick_at(&self, address: SocketAddr, now: Instant) -> Option<Pick> {
+        let snapshot = self.snapshot.load();
+        let endpoint = snapshot.endpoints().iter().find(|e| e.address == address)?;
+        Pick::begin(endpoint, now)
+    }
+
+    /// The addresses of all endpoints but those that leave, whatever their health.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.read(Control::addresses)
     }
 
     fn read<R>(&self, read: impl FnOnce(&Control) -> R) -> R {

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::agent::Agent;
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
+use model::status::{
+    AgentStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus,
+};
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
@@ -73,6 +76,10 @@ impl Control for Api {
         let mut status = state.discovery.status();
         status.extend(state.sources.status());
         status
+    }
+
+    fn agent(&self) -> Option<AgentStatus> {
+        self.0.state().agent.as_ref().map(Agent::status)
     }
 
     fn scalings(&self) -> Vec<ScalingStatus> {
