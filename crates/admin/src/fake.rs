@@ -34,6 +34,7 @@ impl FakeControl {
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
             sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
             queue: QueueStatus::default(),
+            asleep: false,
         };
         let images = ServiceStatus {
             name: "images".into(),
