@@ -200,11 +200,12 @@ pub struct ListenerStatus {
     pub requests_total: u64,
 }
 
-/// A number of containers that an autoscaler has set, and why. The autoscaler is another process,
-/// which tells the balancer, so that both are asked in one place.
+/// A number of replicas that was set by load, and why: of containers by an autoscaler, which is another
+/// process and tells the balancer, so that both are asked in one place; of our own processes by
+/// ourselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingStatus {
-    /// Of the Compose file.
+    /// Of the Compose file, or of the configuration.
     pub service: String,
     /// How many there were.
     pub from: usize,
@@ -212,7 +213,7 @@ pub struct ScalingStatus {
     pub to: usize,
     /// For people.
     pub reason: String,
-    /// When the balancer was told, in milliseconds since 1970.
+    /// When it was decided, in milliseconds since 1970.
     pub unix_ms: u64,
 }
 
