@@ -15,6 +15,7 @@ mod e2e {
     mod compose;
     mod compose_interoperation;
     mod compose_registry;
+    mod compose_zero;
     mod docker;
     mod docker_compose;
     mod docker_events;
@@ -43,4 +44,5 @@ mod e2e {
     mod streams;
     mod tls;
     mod upheaval;
+    mod wake;
 }

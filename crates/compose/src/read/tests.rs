@@ -107,6 +107,7 @@ networks: { back: { name: other, external: true } }
     assert_eq!(web.stop_grace, Some(std::time::Duration::from_millis(1500)));
     assert_eq!(web.balancing.service["policy"], "random");
     assert_eq!(web.balancing.autoscale.as_ref().unwrap().max, 4);
+    assert_eq!(web.balancing.autoscale.as_ref().unwrap().idle.as_secs(), 300);
     let db = &project.services["db"];
     assert_eq!(db.update_order, Some(UpdateOrder::StartFirst));
     assert!(db.starts_first());

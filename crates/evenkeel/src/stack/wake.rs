@@ -39,20 +39,22 @@ pub(super) enum Slept {
 
 /// How long the first container took.
 pub(super) struct Woken {
-    /// Until the engine had started it.
-    started: Duration,
-    /// From there until the balancer sent it requests.
+    /// Until the engine was told to start it.
+    look: Duration,
+    /// From there until the engine said that it had.
+    engine: Duration,
+    /// From there until the balancer was seen to send it requests.
     well: Duration,
 }
 
 impl fmt::Display for Woken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { started, well } = self;
+        let Self { look, engine, well } = self;
         write!(
             f,
-            "awake after {:.0?}: {started:.0?} until its container had started, {well:.0?} until it \
-             was well",
-            *started + *well
+            "awake after {:.0?}: {look:.0?} to look, {engine:.0?} for the engine to start its \
+             container, {well:.0?} until it was well",
+            *look + *engine + *well
         )
     }
 }
@@ -92,23 +94,29 @@ impl Stack {
         leaving: &[String],
     ) -> Result<Woken, Failure> {
         let begun = Instant::now();
-        let id = {
+        let (id, engine) = {
             let _turn = scaling.acting.lock().await;
             self.start_first(service, leaving).await?
         };
-        let started = begun.elapsed();
+        let look = begun.elapsed().saturating_sub(engine);
         if let Err(why) = self.wait_well(service, &id, WITHIN).await {
             let grace = service.stop_grace.unwrap_or(Duration::from_secs(10));
             let _ = self.engine.post_patiently(&format!("/containers/{id}/stop"), grace).await;
             return Err(Failure::Job(why));
         }
-        Ok(Woken { started, well: begun.elapsed() - started })
+        let well = begun.elapsed().saturating_sub(look + engine);
+        Ok(Woken { look, engine, well })
     }
 
-    async fn start_first(&self, service: &Service, leaving: &[String]) -> Result<String, Failure> {
+    /// Its id, and how long the engine took for it.
+    async fn start_first(
+        &self,
+        service: &Service,
+        leaving: &[String],
+    ) -> Result<(String, Duration), Failure> {
         let own = self.own(service, leaving).await?;
         if let Some(running) = own.iter().find(|container| container.runs()) {
-            return Ok(running.id.clone());
+            return Ok((running.id.clone(), Duration::ZERO));
         }
         let images = self.images(std::iter::once(service), Fresh::default()).await?;
         let hashes = self.hashes(std::iter::once(service), &images);
@@ -118,15 +126,18 @@ impl Stack {
         };
         if let Some(stopped) = own.iter().find(current) {
             eprintln!("{}: start", stopped.name);
+            let begun = Instant::now();
             self.start(&stopped.id).await?;
-            return Ok(stopped.id.clone());
+            return Ok((stopped.id.clone(), begun.elapsed()));
         }
         // Made anew, with all that it needs. Whether it is well is looked at by who called.
         let options = self.as_they_are(&service.name, 1 + leaving.len(), Duration::ZERO).await?;
+        let begun = Instant::now();
         self.up(&options).await?;
+        let engine = begun.elapsed();
         let own = self.own(service, leaving).await?;
         let new = own.iter().find(|container| container.runs());
-        new.map(|container| container.id.clone())
+        new.map(|container| (container.id.clone(), engine))
             .ok_or_else(|| Failure::Job("its container ended at once".into()))
     }
 
