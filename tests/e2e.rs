@@ -15,6 +15,7 @@ mod e2e {
     mod compose;
     mod compose_interoperation;
     mod compose_registry;
+    mod compose_zero;
     mod discovery;
     mod docker;
     mod docker_compose;
@@ -44,4 +45,5 @@ mod e2e {
     mod streams;
     mod tls;
     mod upheaval;
+    mod wake;
 }

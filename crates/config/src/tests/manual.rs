@@ -119,6 +119,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    limits: { concurrency: 1 }\n    queue:\n      @\n",
     ),
     (
+        "wake",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    run: { command: x }\n    wake:\n      @\n",
+    ),
+    (
         "service timeouts",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    timeouts:\n      @\n",
     ),

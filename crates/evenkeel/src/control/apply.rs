@@ -215,7 +215,8 @@ impl Change<'_> {
     fn add_services(&self) {
         let Supervisor { proxy, directory, .. } = &**self.supervisor;
         for name in &self.difference.services.added {
-            let running = Running::start(proxy, &self.new.services[name], directory);
+            let events = self.supervisor.events();
+            let running = Running::start(proxy, events, &self.new.services[name], directory);
             let mut state = self.state();
             state.services.insert(name.clone(), running);
             self.supervisor.set_source(&mut state, name, &self.new.services[name].source);
