@@ -45,6 +45,7 @@ pub(crate) async fn serve(down: Downstream, limits: LimitSpec, timeouts: Timeout
         extended_connect: true,
         resets_max: RESETS_MAX,
         idle_frames_max: IDLE_FRAMES_MAX,
+        continuations_max: 32,
         window_updates_max: WINDOW_UPDATES_MAX,
     };
     let now = down.door.worker.clock.now();
@@ -116,7 +117,7 @@ impl Http2 {
         }
         let (is_over, is_empty) = {
             let connection = self.shared.connection.borrow();
-            (connection.is_over(), connection.output().is_empty())
+            (connection.is_over(), !connection.has_output())
         };
         let is_used = self.shared.is_used();
         if is_empty && (is_over || (self.ended && !is_used)) {
@@ -174,7 +175,7 @@ impl Http2 {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), ()> {
         let mut connection = self.shared.connection.borrow_mut();
         let mut moved = false;
-        while !connection.output().is_empty() {
+        while connection.has_output() {
             match self.down.stream.poll_write(cx, connection.output(), &[]) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     connection.advance(count);

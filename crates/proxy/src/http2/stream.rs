@@ -229,7 +229,7 @@ impl StreamEnd {
         if consumed > 0 {
             self.shared.connection.borrow_mut().consume(self.key, consumed);
             // The client may be waiting for what that tells it.
-            if !self.shared.connection.borrow().output().is_empty() {
+            if self.shared.connection.borrow().has_output() {
                 self.shared.wake();
             }
         }
