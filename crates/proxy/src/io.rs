@@ -139,6 +139,21 @@ impl Stream {
         matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
     }
 
+    /// Is it a stream of HTTP/2, which carries one request?
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Stream::Http2(_))
+    }
+
+    /// Is it a stream of HTTP/2 whose request is HEAD?
+    pub(crate) fn is_head(&self) -> bool {
+        matches!(self, Stream::Http2(stream) if stream.is_head())
+    }
+
+    /// Is it a stream of HTTP/2 that asks for a tunnel?
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self, Stream::Http2(stream) if stream.is_tunnel())
+    }
+
     /// The socket, where bytes may be moved inside the kernel.
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
         match self {
