@@ -6,3 +6,5 @@ mod client;
 mod conformance;
 mod messages;
 mod rfc9113;
+mod settings;
+mod told;

@@ -46,6 +46,9 @@ pub(super) struct Client {
     answers: HashMap<u32, Answer>,
     /// The peer was told to open no more streams.
     pub(super) told_to_go: bool,
+    /// What each GOAWAY named as the last stream.
+    pub(super) last_streams: Vec<u32>,
+    pings: usize,
 }
 
 impl Client {
@@ -54,8 +57,15 @@ impl Client {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let connection = Connection::client(CONFIG);
         let answers = HashMap::new();
-        let mut client =
-            Client { stream, connection, input: Vec::new(), answers, told_to_go: false };
+        let mut client = Client {
+            stream,
+            connection,
+            input: Vec::new(),
+            answers,
+            told_to_go: false,
+            last_streams: Vec::new(),
+            pings: 0,
+        };
         client.flush();
         client.turn_until(|client| client.connection.has_settings());
         client
@@ -142,6 +152,27 @@ impl Client {
         self.answers[&key.id].status
     }
 
+    /// How many streams it may open now.
+    pub(super) fn capacity(&self) -> usize {
+        self.connection.capacity()
+    }
+
+    /// How often the server asked for a sign of life.
+    pub(super) fn pings(&self) -> usize {
+        self.pings
+    }
+
+    /// Takes what comes within a moment, and answers what has to be answered.
+    pub(super) fn read_for_a_moment(&mut self) {
+        let patience = self.stream.read_timeout().unwrap();
+        self.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut buffer = [0; 4096];
+        if let Ok(count) = self.stream.read(&mut buffer) {
+            self.receive(&buffer[..count]);
+        }
+        self.stream.set_read_timeout(patience).unwrap();
+    }
+
     pub(super) fn has_extended_connect(&self) -> bool {
         self.connection.has_extended_connect()
     }
@@ -169,6 +200,8 @@ impl Client {
 
     fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
+        // A PING of the server: 8 bytes, no flags, stream 0.
+        self.pings += bytes.windows(9).filter(|head| *head == b"\0\0\x08\x06\0\0\0\0\0").count();
         loop {
             let received = self.connection.receive(&self.input).expect("the server keeps to it");
             let done = received.event.is_none();
@@ -218,7 +251,10 @@ impl Client {
                     answer.reset = Some(code);
                 }
             }
-            Event::GoAway { .. } => self.told_to_go = true,
+            Event::GoAway { last, .. } => {
+                self.told_to_go = true;
+                self.last_streams.push(last);
+            }
             _ => {}
         }
     }
