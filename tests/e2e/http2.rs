@@ -7,4 +7,5 @@ mod conformance;
 mod messages;
 mod rfc9113;
 mod settings;
+mod stopped;
 mod told;

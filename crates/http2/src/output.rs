@@ -5,6 +5,9 @@ use std::cell::Cell;
 use crate::error::ErrorCode;
 use crate::frame::{FrameHead, HEAD_BYTES, flag, kind};
 
+/// By how much the output grows at least once it is as large as this, in bytes: a DATA frame.
+const GROWTH_BYTES: usize = 16 * 1024;
+
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     bytes: Vec<u8>,
@@ -54,9 +57,19 @@ impl Output {
 
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let head = FrameHead { length: payload.len(), kind, flags, stream };
+        self.reserve(HEAD_BYTES + payload.len());
         self.bytes.extend_from_slice(&head.to_bytes());
         self.bytes.extend_from_slice(payload);
         self.last_data = None;
+    }
+
+    /// Room for so many bytes more. Large ones grow by steps: doubling would leave half of what
+    /// waits for a slow peer empty.
+    fn reserve(&mut self, count: usize) {
+        let capacity = self.bytes.capacity();
+        if capacity >= GROWTH_BYTES && self.bytes.len() + count > capacity {
+            self.bytes.reserve_exact(count.max(GROWTH_BYTES));
+        }
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {

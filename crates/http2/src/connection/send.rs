@@ -197,6 +197,15 @@ impl Connection {
         }
     }
 
+    /// Can data be sent now? Unlike [`Connection::poll_data_room`] nobody is told later.
+    pub fn has_data_room(&self, key: StreamKey) -> bool {
+        let is_blocked = self.send_window <= 0 || self.is_congested();
+        match self.streams.get(key).filter(|stream| stream.sending) {
+            None => true,
+            Some(stream) => stream.send_window > 0 && !is_blocked,
+        }
+    }
+
     pub(super) fn enqueue(&mut self, key: StreamKey) {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.stalled = false;
@@ -204,6 +213,17 @@ impl Connection {
                 self.queue.push_back(key);
             }
         }
+    }
+
+    /// Would [`Connection::next_writable`] name a stream now?
+    pub fn has_writable(&self) -> bool {
+        let has_data = self.send_window > 0 && !self.queue.is_empty();
+        !self.is_congested() && (has_data || !self.heads.is_empty())
+    }
+
+    /// Bytes that can be sent before streams are told to wait.
+    pub fn room(&self) -> usize {
+        self.config.output_bytes.saturating_sub(self.output.len())
     }
 
     /// A stream that was told to wait, and can go on. In turns: it is named again only after those

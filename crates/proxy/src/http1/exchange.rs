@@ -281,7 +281,12 @@ impl Exchange<'_> {
                     Ok(Progress::Partial) => {}
                 }
             }
-            match self.from_up.poll_fill(cx, self.up, RESPONSE_LIMITS.bytes + 1) {
+            let bound = RESPONSE_LIMITS.bytes + 1;
+            let filled = match self.down.has_room() {
+                true => self.from_up.poll_fill(cx, self.up, bound),
+                false => self.from_up.poll_fill_sparingly(cx, self.up, bound),
+            };
+            match filled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) if count > 0 => self.progress.response_begun = true,
                 Poll::Ready(_) => return Poll::Ready(Err(Fault::UpstreamClosed)),

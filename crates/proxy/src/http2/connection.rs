@@ -5,12 +5,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http2::{Config, Connection, Event, Violation};
+use http2::{Config, Connection, Event, StreamKey, Violation};
 use model::Instant;
 use model::spec::{LimitSpec, ServerHttp2Spec, TimeoutSpec};
 
+use smallvec::SmallVec;
+
 use super::stream::Shared;
 use super::websocket_key::websocket_key;
+use crate::buffer::BLOCK_BYTES;
 use crate::http1::{self, Downstream, Record};
 use crate::io::Stream;
 use crate::retirement::Retirement;
@@ -266,12 +269,23 @@ impl Http2 {
                 Poll::Pending => break,
             }
         }
-        let mut ready = Vec::new();
-        while let Some(key) = connection.next_writable() {
+        // As many as are likely to fill the room: each reads a block from its endpoint, and those
+        // that find none left would hold it.
+        let mut room = connection.room();
+        let mut ready: SmallVec<[StreamKey; 8]> = SmallVec::new();
+        while room > 0
+            && let Some(key) = connection.next_writable()
+        {
+            room = room.saturating_sub(BLOCK_BYTES);
             ready.push(key);
         }
+        let is_more = connection.has_writable();
         drop(connection);
         ready.into_iter().for_each(|key| self.shared.writable(key));
+        if is_more {
+            // After those, who may have had nothing to send.
+            cx.waker().wake_by_ref();
+        }
         if moved > 0 {
             self.moved_at = self.now();
             self.down.door.counters().bytes_out.add(moved as u64);

@@ -222,6 +222,31 @@ pub(crate) struct StreamEnd {
 }
 
 impl StreamEnd {
+    /// See [`crate::io::Stream::poll_room`].
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_broken = self.shared.with(self.key, |leg| {
+            leg.attach(cx);
+            leg.broken
+        });
+        // The end is for whoever writes.
+        if is_broken.unwrap_or(true) {
+            return Poll::Ready(());
+        }
+        match self.shared.connection.borrow_mut().poll_data_room(self.key) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.connection.borrow().has_data_room(self.key)
+    }
+
+    /// Bytes that wait to be read.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.with(self.key, |leg| leg.inbound.len() - leg.read).unwrap_or(0)
+    }
+
     pub(crate) fn is_head(&self) -> bool {
         self.response.is_head()
     }
