@@ -19,6 +19,7 @@ mod response_head;
 pub(crate) mod session;
 mod turn;
 
-pub(crate) use connection::{Downstream, serve, serve_stream};
+pub(crate) use connection::{Downstream, refuse_stream, serve, serve_stream};
+pub(crate) use record::Record;
 pub(crate) use request_head::is_edited;
 pub(crate) use turn::Turns;

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use model::ListenerName;
 use model::spec::{
     ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec, LimitSpec,
-    ListenerSpec, Protocol, ProvidersSpec, TimeoutSpec, UdpSpec,
+    ListenerSpec, Protocol, ProvidersSpec, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
 
 use crate::fields::{Fields, scalar, wrong_kind};
@@ -92,6 +92,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
         udp: UdpSpec::default(),
         proxy_protocol: None,
         tls: None,
+        http2: Some(ServerHttp2Spec::default()),
     }
 }
 
