@@ -16,6 +16,7 @@ mod e2e {
     mod compose_interoperation;
     mod compose_registry;
     mod compose_zero;
+    mod discovery;
     mod docker;
     mod docker_compose;
     mod docker_events;

@@ -2,7 +2,8 @@ use std::fmt;
 use std::pin::Pin;
 
 use model::status::{
-    DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus,
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
+    ServiceStatus,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -13,6 +14,8 @@ pub trait Control: Send + Sync + 'static {
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// The client-side agent; `None`: there is none.
+    fn agent(&self) -> Option<AgentStatus>;
     /// What an autoscaler has told, the oldest first; a bounded number.
     fn scalings(&self) -> Vec<ScalingStatus>;
     /// Keeps what an autoscaler tells, and when that was (`unix_ms`; `None`: now); answers it as it is

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use ::agent::Agent;
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
 use model::status::{
-    DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus,
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
+    ServiceStatus,
 };
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
@@ -66,7 +68,14 @@ impl Control for Api {
     }
 
     fn discovery(&self) -> Vec<DiscoveryStatus> {
-        self.0.state().discovery.status()
+        let state = self.0.state();
+        let mut status = state.discovery.status();
+        status.extend(state.sources.status());
+        status
+    }
+
+    fn agent(&self) -> Option<AgentStatus> {
+        self.0.state().agent.as_ref().map(Agent::status)
     }
 
     fn scalings(&self) -> Vec<ScalingStatus> {
@@ -179,7 +188,7 @@ impl Control for Api {
         if !state.begun {
             return Err("starting".into());
         }
-        if let Some(why) = state.discovery.awaited() {
+        if let Some(why) = state.awaited() {
             return Err(why);
         }
         for (name, running) in &state.services {
