@@ -24,6 +24,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("admin",     &["model", "service"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
     ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
+    ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
     ("xtask",     &[]),
 ];
 
