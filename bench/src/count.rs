@@ -29,11 +29,11 @@ pub(crate) static SUBJECTS: &[(&str, u64, Work)] = &[
     ("pick-10", 100, |rounds| pick_among(10, rounds)),
     ("pick-1000", 100, |rounds| pick_among(1000, rounds)),
     ("http2-stream", 100, http2_stream),
-    ("tls-record-512", 100, |rounds| tls_records(512, rounds)),
-    ("tls-record-16k", 10, |rounds| tls_records(16_000, rounds)),
+    ("tls-record-512", 1000, |rounds| tls_records(512, rounds)),
+    ("tls-record-16k", 100, |rounds| tls_records(16_000, rounds)),
     ("forward", 100, forward::keep_alive),
-    ("forward-close", 40, forward::close),
-    ("forward-64k", 40, forward::large),
+    ("forward-close", 100, forward::close),
+    ("forward-64k", 100, forward::large),
     ("forward-tcp", 100, forward::tcp),
 ];
 
