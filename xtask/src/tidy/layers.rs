@@ -25,6 +25,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
     ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "sim"]),
+    ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
     ("xtask",     &[]),
 ];
 
