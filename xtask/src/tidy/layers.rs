@@ -22,9 +22,10 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
+    ("agent-client", &[]),
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "agent-client", "sim"]),
     ("xtask",     &[]),
 ];
 
