@@ -3,6 +3,7 @@
 mod agent;
 mod autoscale;
 mod config;
+mod demand;
 mod discovery;
 mod listeners;
 mod metrics;
@@ -38,6 +39,7 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::GET,   path: "/v1/agent",                            run: AtOnce(agent::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/autoscale",                        run: AtOnce(autoscale::list) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/autoscale",                        run: AtOnce(autoscale::note) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/demand",                           run: Later(demand::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/config",                           run: AtOnce(config::show) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/config",                           run: Later(config::apply) },
     Route { access: Guarded, method: Method::GET,   path: "/metrics",                             run: AtOnce(metrics::show) },
@@ -70,6 +72,8 @@ struct Call<'a> {
     control: &'a dyn Control,
     /// One for each `{}` of the path.
     names: Vec<String>,
+    /// What stands behind `?`.
+    query: Option<String>,
     body: Vec<u8>,
 }
 
@@ -110,7 +114,8 @@ pub(crate) async fn answer(
             Err(refusal) => return refusal,
         },
     };
-    let call = Call { control, names, body };
+    let query = head.uri.query().map(str::to_owned);
+    let call = Call { control, names, query, body };
     match route.run {
         AtOnce(run) => run(&call),
         Later(run) => run(&call).await,

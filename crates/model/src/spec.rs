@@ -25,17 +25,20 @@ use std::path::PathBuf;
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, ProvidersSpec,
+    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
+    ProvidersSpec,
 };
-pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
-    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
+    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
+    UdpSpec,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
+    WakeSpec,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,

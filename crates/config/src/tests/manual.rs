@@ -26,6 +26,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners:\n  w:\n    bind: :1\n    service: s\n    forwarding:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
+        "listener http2",
+        "listeners:\n  w:\n    bind: :1\n    service: s\n    http2:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
         "udp",
         "listeners:\n  w:\n    bind: :1\n    protocol: udp\n    service: s\n    udp:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
@@ -117,6 +121,10 @@ const PLACES: &[(&str, &str)] = &[
     (
         "queue",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    limits: { concurrency: 1 }\n    queue:\n      @\n",
+    ),
+    (
+        "wake",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    run: { command: x }\n    wake:\n      @\n",
     ),
     (
         "service timeouts",

@@ -6,7 +6,8 @@ use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
     HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey, OutlierSpec,
     PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition,
-    SameSite, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet, TextMatch, Unreported,
+    SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet,
+    TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -112,8 +113,9 @@ listeners:
   web:
     bind: "[::1]:8080"
     service: web
-    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h }
-    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10 }
+    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h, connection_age: 1h }
+    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10, requests_per_connection: 1000 }
+    http2: { streams: 200, stream_window: 128KiB, connection_window: 512KiB, output_bytes: 128KiB, resets: 20, idle_frames: 100, continuations: 4, window_updates: 100, ping_interval: 30s, ping_timeout: 5s }
     forwarding: { x_forwarded: false, forwarded: true, via: false, request_id: off, trusted: [ 10.0.0.0/8, "::1" ] }
     proxy_protocol: { from: [ 192.168.0.0/16 ] }
     routes:
@@ -145,7 +147,7 @@ services:
     endpoints:
       - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
       - "[::1]:5002"
-    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ], agent: { port: 9707, send: "{address}\n" } }
     outlier: { consecutive: 7, error_rate: 30%, latency: 2.5, requests_min: 50, interval: 2s, ejection: 5s, ejection_max: 1m, share_max: 20% }
     slow_start: { window: 1m, from: 5%, curve: 1.5, hold_above: off }
     panic: 30%
@@ -164,6 +166,7 @@ services:
     health: { tcp: {}, interval: 10s }
     retry: off
     run: { command: "evenkeel echo 'a b'", replicas: 0, env: { MODE: production, EMPTY: }, cwd: app, stop_grace: 0, start_timeout: 5s }
+    wake: { max: 7, timeout: 5s, idle: 10m }
   dns:
     health: off
     endpoints: [ 127.0.0.1:53 ]
@@ -218,6 +221,21 @@ fn every_key_is_read() {
     assert_eq!(web.limits.body_bytes, Some(10_000_000));
     assert_eq!(web.limits.connections, 1000);
     assert_eq!(web.limits.connections_per_client, Some(10));
+    assert_eq!(web.limits.requests_per_connection, Some(1000));
+    assert_eq!(web.timeouts.connection_age, Some(Duration::from_secs(3600)));
+    let http2 = ServerHttp2Spec {
+        streams: 200,
+        stream_window: 128 << 10,
+        connection_window: 512 << 10,
+        output_bytes: 128 << 10,
+        resets: 20,
+        idle_frames: 100,
+        continuations: 4,
+        window_updates: 100,
+        ping_interval: Some(Duration::from_secs(30)),
+        ping_timeout: Duration::from_secs(5),
+    };
+    assert_eq!(web.http2, Some(http2));
     assert_eq!(web.http.request_id, None);
     assert!(!web.http.x_forwarded && web.http.forwarded && !web.http.via);
     assert_eq!(web.http.trusted.len(), 2);
@@ -328,6 +346,8 @@ fn every_key_of_a_service_is_read() {
     assert_eq!(app.health.kind, HealthKind::Tcp);
     assert_eq!(app.health.interval, Duration::from_secs(10));
     assert_eq!((app.retry.attempts, app.hedge), (0, None));
+    let (timeout, idle) = (Duration::from_secs(5), Duration::from_secs(600));
+    assert_eq!(app.wake, Some(WakeSpec { max: 7, timeout, idle }));
     let EndpointSource::Run(run) = &app.source else { panic!() };
     assert_eq!(run.command, ["evenkeel", "echo", "a b"]);
     assert_eq!(run.env, [("MODE".into(), "production".into()), ("EMPTY".into(), "".into())]);
