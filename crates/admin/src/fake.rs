@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use model::status::{
-    ContainerUsage, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
-    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ScalingStatus, ServiceMetrics,
-    ServiceStatus, SessionStatus,
+    AgentCounts, AgentStatus, ContainerUsage, DiscoveryStatus, EjectionCounts, EndpointState,
+    EndpointStatus, ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ScalingStatus,
+    ServiceMetrics, ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -118,6 +118,19 @@ impl Control for FakeControl {
             }],
             ..DiscoveryStatus::default()
         }]
+    }
+    fn agent(&self) -> Option<AgentStatus> {
+        let lars = AgentCounts {
+            wire: "lars".into(),
+            outstanding: 3,
+            picks: 10,
+            failures: 2,
+            overloaded: 4,
+            expired: 1,
+            malformed: 5,
+            ..AgentCounts::default()
+        };
+        Some(AgentStatus { counts: vec![lars], ..AgentStatus::default() })
     }
     fn scalings(&self) -> Vec<ScalingStatus> {
         self.scalings.lock().unwrap().clone()

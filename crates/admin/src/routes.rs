@@ -1,5 +1,6 @@
 //! Which path does what: [`ROUTES`] has one line for each.
 
+mod agent;
 mod autoscale;
 mod config;
 mod discovery;
@@ -34,6 +35,7 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/undrain", run: AtOnce(services::undrain) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/listeners",                        run: AtOnce(listeners::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/agent",                            run: AtOnce(agent::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/autoscale",                        run: AtOnce(autoscale::list) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/autoscale",                        run: AtOnce(autoscale::note) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/config",                           run: AtOnce(config::show) },
@@ -103,7 +105,7 @@ pub(crate) async fn answer(
     };
     let body = match method {
         Method::GET => Vec::new(),
-        _ => match read(body).await {
+        _ => match read_body(body, BODY_BYTES_MAX).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         },
@@ -126,12 +128,14 @@ fn allowed(matching: &[(&Route, Vec<String>)]) -> String {
     methods.join(", ")
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, Answer> {
-    match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+/// All of a request's body, or what is to be answered: it has more than `bytes_max`, or took too
+/// long.
+pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Answer> {
+    match timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::error(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {} MiB", BODY_BYTES_MAX >> 20),
+            format!("the body has more than {} KiB", bytes_max >> 10),
         )),
         Ok(Err(error)) => Err(Answer::error(StatusCode::BAD_REQUEST, error.to_string())),
         Err(_) => Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the body took too long")),

@@ -7,6 +7,7 @@
 //! Start with [`run`], then [`Supervisor`]; `apply.rs` is how one configuration becomes another.
 
 mod admin_server;
+mod agent;
 mod api;
 mod apply;
 mod bind_check;
@@ -19,6 +20,7 @@ mod overview;
 mod replicas;
 mod running;
 mod signals;
+mod sources;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::agent::Agent;
 use config::Source;
 use model::ServiceName;
 use model::spec::Spec;
@@ -48,6 +51,7 @@ use admin_server::AdminServer;
 use discovered::Discovery;
 use running::Running;
 use signals::{Signal, Signals};
+use sources::Sources;
 
 /// Threads of the control plane: one more than one, so that a long scrape or a large
 /// configuration does not hold up signals and the starting of replicas.
@@ -187,14 +191,23 @@ struct State {
     configured: Arc<Spec>,
     text: String,
     discovery: Discovery,
+    sources: Sources,
     services: BTreeMap<ServiceName, Running>,
     admin: Option<AdminServer>,
+    agent: Option<Agent>,
     /// The first configuration is in force.
     begun: bool,
     /// What an autoscaler has told, the oldest first.
     scalings: VecDeque<ScalingStatus>,
     /// Removed services whose replicas are being stopped.
     leaving: Vec<JoinHandle<()>>,
+}
+
+impl State {
+    /// Why it is not known yet who serves.
+    fn awaited(&self) -> Option<String> {
+        self.discovery.awaited().or_else(|| self.sources.awaited())
+    }
 }
 
 impl Supervisor {
@@ -291,7 +304,7 @@ impl Supervisor {
         let all_well = self.wait_until(OVERVIEW_WAIT, || {
             let state = self.state();
             let well = |running: &Running| running.service.healthy() >= running.endpoint_count();
-            state.discovery.awaited().is_none() && state.services.values().all(well)
+            state.awaited().is_none() && state.services.values().all(well)
         });
         all_well.await;
         if *self.stopping.borrow() {
@@ -331,10 +344,17 @@ impl Supervisor {
         timeout(limit, met).await.unwrap_or(false)
     }
 
+    /// Who was found stays until we end.
+    fn stop_discovery(&self) {
+        let mut state = self.state();
+        state.discovery.stop();
+        state.sources = Sources::default();
+    }
+
     /// Finishes what is in flight, then stops the replicas.
     async fn stop(&self) {
         self.stopping.send_replace(true);
-        self.state().discovery.stop();
+        self.stop_discovery();
         let _turn = self.applying.lock().await;
         let (grace, begun) = {
             let state = self.state();
@@ -347,15 +367,21 @@ impl Supervisor {
                  once"
             );
         }
+        if let Some(agent) = &self.state().agent {
+            agent.refuse();
+        }
         self.proxy.stop(grace).await;
-        let (services, mut leaving) = {
+        let (services, mut leaving, agent) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.services), std::mem::take(&mut state.leaving))
+            let services = std::mem::take(&mut state.services);
+            (services, std::mem::take(&mut state.leaving), state.agent.take())
         };
         leaving.extend(services.into_values().map(|running| tokio::spawn(running.stop())));
         for stopped in leaving {
             let _ = stopped.await;
         }
+        // Until here callers could report, which replicas that drain wait for.
+        drop(agent);
         if begun {
             info!("stopped");
         }

@@ -3,6 +3,7 @@
 //! once, in the `Default` implementations here.
 
 mod affinity;
+mod agent;
 mod discover;
 mod health;
 mod hedge;
@@ -22,10 +23,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, ProvidersSpec,
+    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
+    ProvidersSpec,
 };
-pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
@@ -65,6 +68,8 @@ pub struct Spec {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
+    /// Whom callers ask on the side of the client.
+    pub agent: Option<AgentSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

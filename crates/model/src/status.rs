@@ -184,10 +184,13 @@ pub struct ScalingStatus {
 /// Where endpoints are discovered, and how that goes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DiscoveryStatus {
-    /// `docker`
+    /// `docker`, `file`
     pub provider: String,
-    /// Where it is asked: a socket.
+    /// Where it is asked: a socket, a path.
     pub source: String,
+    /// For whose endpoints it is asked; absent: for those of any service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
     /// Its name and version, once it answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub engine: Option<String>,
@@ -229,6 +232,86 @@ pub struct ContainerUsage {
     pub memory_bytes: u64,
     /// What it may have: its limit, or all that the machine has; 0: unknown.
     pub memory_limit_bytes: u64,
+}
+
+/// The client-side agent: where it is asked, and what it counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// HTTP with JSON.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub http: Option<SocketAddr>,
+    /// The same, on a Unix socket.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub socket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lars: Option<LarsStatus>,
+    /// By wire: `http` and `lars`.
+    pub counts: Vec<AgentCounts>,
+}
+
+/// Where the wire of Lars is spoken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LarsStatus {
+    pub udp: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routes: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reports: Option<SocketAddr>,
+    pub keys: usize,
+    /// What agents of Lars told the reporter.
+    pub told: LarsReports,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LarsReports {
+    pub latest: Vec<LarsReportStatus>,
+    /// Not kept, for want of room.
+    pub dropped: u64,
+}
+
+/// What an agent of Lars counted of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LarsReportStatus {
+    pub modid: i32,
+    pub cmdid: i32,
+    pub host: SocketAddr,
+    /// The number that the agent has for itself.
+    pub caller: i32,
+    pub succ: u32,
+    pub err: u32,
+    pub overload: bool,
+    /// By the agent's clock, in seconds since 1970.
+    pub unix_s: u32,
+}
+
+/// What callers of one wire asked and told since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCounts {
+    pub wire: String,
+    /// Picks that are not yet reported.
+    pub outstanding: u64,
+    pub picks: u64,
+    /// Refused: there was no endpoint that could be picked.
+    pub no_endpoint: u64,
+    /// Refused by the policy or a limit.
+    pub overloaded: u64,
+    /// Refused: there is no such service, or key of Lars.
+    pub unknown: u64,
+    /// Reports of a success, of a failure, and of one that was given up.
+    pub successes: u64,
+    pub failures: u64,
+    pub abandoned: u64,
+    /// Of these, reports of an endpoint that was not asked for (Lars only), or too long ago.
+    pub unasked: u64,
+    /// Reports that belong to no pick, and of no endpoint that is known.
+    pub unmatched: u64,
+    /// Picks that nobody reported in time.
+    pub expired: u64,
+    /// Picks that made room for others before their time.
+    pub crowded_out: u64,
+    pub malformed: u64,
+    /// Not answered, for they came from a network that may not ask.
+    pub not_admitted: u64,
 }
 
 /// What one listener counted since start; workers' shards already added up.

@@ -443,24 +443,35 @@ fn admit(door: &Door, stream: TcpStream, peer: SocketAddr) {
     };
     counters.connections.add(1);
     counters.open.add(1);
-    let door = door.clone();
+    let open = Open { door: door.clone(), _admission: admission };
     let stream = Stream::Tcp(stream);
-    tokio::task::spawn_local(async move {
-        let closed = door.clone();
-        match door.listener.protocol {
-            Protocol::Http => {
-                // What was agreed on is one of what we offered, or nothing.
-                if let Some(arrival) = arrive(&door, stream, peer).await {
-                    http1::serve(door, arrival).await;
+    // A task for each protocol, so that none is as large as the largest.
+    match door.listener.protocol {
+        Protocol::Http => {
+            tokio::task::spawn_local(async move {
+                if let Some(arrival) = arrive(&open.door, stream, peer).await {
+                    http1::serve(open.door.clone(), arrival).await;
                 }
-            }
-            Protocol::Tcp | Protocol::Udp | Protocol::Tls => {
-                if let Some(arrival) = arrive(&door, stream, peer).await {
-                    tcp::serve(door, arrival).await;
-                }
-            }
+            });
         }
-        closed.counters().open.sub(1);
-        drop(admission);
-    });
+        Protocol::Tcp | Protocol::Udp | Protocol::Tls => {
+            tokio::task::spawn_local(async move {
+                if let Some(arrival) = arrive(&open.door, stream, peer).await {
+                    tcp::serve(&open.door, arrival).await;
+                }
+            });
+        }
+    }
+}
+
+/// A connection that is counted as open.
+struct Open {
+    door: Door,
+    _admission: Admission,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.door.counters().open.sub(1);
+    }
 }

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -5,7 +6,7 @@ use std::task::Waker;
 use arc_swap::{ArcSwap, Guard};
 use model::spec::{EndpointSource, ServiceSpec};
 use model::status::{ServiceStatus, SessionStatus};
-use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
+use model::{AgentReply, Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 
 use crate::acquire::Miss;
 use crate::budget::RetryBudget;
@@ -287,6 +288,12 @@ impl Service {
         self.change(now, |control| control.handle_check(id, generation, result, now));
     }
 
+    /// What the health agent of an endpoint said, beside a [`DueCheck`]. It holds until the agent says
+    /// something else; the endpoint is in service if both its checks and its agent say so.
+    pub fn handle_agent(&self, id: &EndpointId, reply: AgentReply, now: Instant) {
+        self.change(now, |control| control.handle_agent(id, reply, now));
+    }
+
     /// Judges an endpoint after [`Events::suspect`]. If its failures in a row still stand, it is
     /// out at once, and is checked at once; the last eligible endpoint is only checked. As an
     /// outlier (`outlier.consecutive`) it is ejected, and comes back by time.
@@ -356,6 +363,25 @@ impl Service {
     /// The endpoints that picks now choose from.
     pub fn eligible(&self) -> Vec<Arc<EndpointHandle>> {
         self.snapshot.load().endpoints().to_vec()
+    }
+
+    /// Whether there is an endpoint that picks could go to, were no policy or limit in the way.
+    pub fn has_eligible(&self) -> bool {
+        !self.snapshot.load().endpoints().is_empty()
+    }
+
+    /// A pick of the eligible endpoint at this address, which somebody chose without asking here
+    /// and is about to report; `None` if there is none, or it leaves. No limit stands in its way,
+    /// for it has happened. Looks through all endpoints.
+    pub fn pick_at(&self, address: SocketAddr, now: Instant) -> Option<Pick> {
+        let snapshot = self.snapshot.load();
+        let endpoint = snapshot.endpoints().iter().find(|e| e.address == address)?;
+        Pick::begin(endpoint, now)
+    }
+
+    /// The addresses of all endpoints but those that leave, whatever their health.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.read(Control::addresses)
     }
 
     fn read<R>(&self, read: impl FnOnce(&Control) -> R) -> R {

@@ -310,7 +310,7 @@ fn proxy_protocol(fields: &Fields<'_>, context: &Context<'_>) -> Option<AcceptPr
     Some(AcceptProxyProtocol { from })
 }
 
-fn networks(fields: &Fields<'_>, key: &str, context: &Context<'_>) -> Vec<Cidr> {
+pub(super) fn networks(fields: &Fields<'_>, key: &str, context: &Context<'_>) -> Vec<Cidr> {
     let mut networks = Vec::new();
     for node in fields.list(key).unwrap_or_default() {
         match scalar(node).unwrap_or("").parse::<Cidr>() {

@@ -139,6 +139,14 @@ const PLACES: &[(&str, &str)] = &[
         "admin:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
+        "agent",
+        "agent:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "lars",
+        "agent:\n  lars:\n    keys: [ { modid: 1, cmdid: 1, service: s } ]\n    @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
         "file",
         "@\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
     ),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
-    HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, OutlierSpec, PathPattern,
-    PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition, SameSite,
-    ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet, TextMatch,
+    HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey, OutlierSpec,
+    PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition,
+    SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet,
+    TextMatch, Unreported,
 };
 use model::vocabulary::OptionValue;
 
@@ -95,6 +96,19 @@ admin: { bind: ":9900", token: secret }
 access_log: { file: /var/log/evenkeel.log }
 workers: 2
 stop_grace: 5s
+agent:
+  bind: ":9901"
+  token: secret
+  socket: agent.sock
+  expire: 5s
+  unreported: timed_out
+  outstanding: 1_000
+  lars:
+    udp: [ 10.0.0.1:8888, localhost:8889, 127.0.0.1:8890 ]
+    routes: 127.0.0.1:17778
+    reports: off
+    from: [ 10.0.0.0/8 ]
+    keys: [ { modid: 1, cmdid: 2, service: web }, { modid: 1, cmdid: 3, service: app } ]
 listeners:
   web:
     bind: "[::1]:8080"
@@ -133,7 +147,7 @@ services:
     endpoints:
       - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
       - "[::1]:5002"
-    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ], agent: { port: 9707, send: "{address}\n" } }
     outlier: { consecutive: 7, error_rate: 30%, latency: 2.5, requests_min: 50, interval: 2s, ejection: 5s, ejection_max: 1m, share_max: 20% }
     slow_start: { window: 1m, from: 5%, curve: 1.5, hold_above: off }
     panic: 30%
@@ -169,6 +183,19 @@ fn every_key_is_read() {
     );
     assert_eq!(spec.access_log, Some(AccessLogSpec::File("/var/log/evenkeel.log".into())));
     assert_eq!((spec.workers, spec.stop_grace.0), (Some(2), Duration::from_secs(5)));
+
+    let agent = spec.agent.unwrap();
+    assert_eq!(agent.bind, Some("0.0.0.0:9901".parse().unwrap()));
+    assert_eq!((agent.token.as_deref(), agent.outstanding), (Some("secret"), 1000));
+    assert_eq!(agent.socket, Some("agent.sock".into()));
+    assert_eq!((agent.expire, agent.unreported), (Duration::from_secs(5), Unreported::TimedOut));
+    let lars = agent.lars.unwrap();
+    assert_eq!(lars.udp.map(|a| a.to_string())[..2], ["10.0.0.1:8888", "127.0.0.1:8889"]);
+    assert_eq!((lars.routes.unwrap().port(), lars.reports), (17_778, None));
+    let admits = ["127.0.0.1", "10.1.2.3", "11.0.0.1"].map(|ip| lars.admits(ip.parse().unwrap()));
+    assert_eq!(admits, [true, true, false]);
+    let key = |modid, cmdid, service: &str| LarsKey { modid, cmdid, service: service.into() };
+    assert_eq!(lars.keys, [key(1, 2, "web"), key(1, 3, "app")]);
 
     let service = &spec.services["web"];
     let outlier = OutlierSpec {

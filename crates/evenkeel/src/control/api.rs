@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::agent::Agent;
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
+use model::status::{
+    AgentStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus,
+};
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
@@ -69,7 +72,14 @@ impl Control for Api {
     }
 
     fn discovery(&self) -> Vec<DiscoveryStatus> {
-        self.0.state().discovery.status()
+        let state = self.0.state();
+        let mut status = state.discovery.status();
+        status.extend(state.sources.status());
+        status
+    }
+
+    fn agent(&self) -> Option<AgentStatus> {
+        self.0.state().agent.as_ref().map(Agent::status)
     }
 
     fn scalings(&self) -> Vec<ScalingStatus> {
@@ -187,7 +197,7 @@ impl Control for Api {
         if !state.begun {
             return Err("starting".into());
         }
-        if let Some(why) = state.discovery.awaited() {
+        if let Some(why) = state.awaited() {
             return Err(why);
         }
         for (name, running) in &state.services {

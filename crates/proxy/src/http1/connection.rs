@@ -1,8 +1,9 @@
 //! A client's connection: request after request, until one side wants no more.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,7 +21,7 @@ use crate::http1::record::Record;
 use crate::http1::reply::{Reply, send};
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
-use crate::http1::spare::Scratch;
+use crate::http1::turn::Scratch;
 use crate::http2;
 use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
@@ -64,18 +65,30 @@ pub(crate) struct Downstream {
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
-    retirement: Retirement,
+    pub(crate) retirement: Retirement,
+}
+
+/// What is in force for a listener, with a look at whether that has changed.
+type Settings = Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>;
+
+/// A client of HTTP/1, and the settings that its requests are served by. Always in a box: it goes
+/// from its connection's task to a [`turn`](crate::http1::turn) and back with each request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    down: Downstream,
+    settings: Settings,
 }
 
 /// Serves a client until one side wants no more.
-pub(crate) async fn serve(door: Door, arrival: Arrival) {
+pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
     // By TLS it is agreed on beforehand (RFC 9113 section 3.2).
     let agreed = arrival.secured.is_some().then(|| arrival.alpn() == Some(tls::ALPN_HTTP2));
     let Arrival { stream, inbound, ticket, client, local, accepted_at, secured } = arrival;
-    let mut cache = Cache::new(door.listener.state.clone());
-    let spec = &cache.load().spec;
-    let retirement = Retirement::new(accepted_at, spec, &mut door.worker.rng.borrow_mut());
-    let mut down = Downstream {
+    let retirement = {
+        let spec = &door.listener.state.load().spec;
+        Retirement::new(accepted_at, spec, &mut door.worker.rng.borrow_mut())
+    };
+    let down = Downstream {
         inbound,
         stream,
         ticket,
@@ -88,35 +101,76 @@ pub(crate) async fn serve(door: Door, arrival: Arrival) {
         retirement,
         door,
     };
-    let is_http2 = match agreed {
-        Some(agreed) => Some(agreed),
-        None if cache.load().spec.http2.is_none() => Some(false),
-        None => down.begins_http2(cache.load()).await,
-    };
-    match is_http2 {
-        Some(true) => {
-            let spec = &cache.load().spec;
-            let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
-            // What was agreed on is spoken, even if it was turned off meanwhile.
-            let bounds = spec.http2.unwrap_or_default();
-            drop(cache);
-            // Boxed: connections that speak HTTP/1 pay nothing for its state.
-            Box::pin(http2::serve(down, retirement, bounds, &limits, &timeouts)).await;
-        }
-        Some(false) => down.serve_and_close(&mut cache).await,
-        None => {}
-    }
+    Box::new(Client::new(down)).serve(agreed)
 }
 
 /// Serves a stream that carries one request: see [`Downstream::beside`].
-pub(crate) async fn serve_stream(mut down: Downstream) {
-    poll_fn(|cx| {
-        down.ticket.attach(cx);
-        Poll::Ready(())
-    })
-    .await;
-    let mut cache = Cache::new(down.door.listener.state.clone());
-    down.serve_and_close(&mut cache).await;
+pub(crate) fn serve_stream(down: Downstream) -> impl Future<Output = ()> {
+    Box::new(Client::new(down)).serve_stream()
+}
+
+impl Client {
+    fn new(down: Downstream) -> Self {
+        Self { settings: Cache::new(down.door.listener.state.clone()), down }
+    }
+
+    async fn serve(mut self: Box<Self>, agreed: Option<bool>) {
+        let is_http2 = match agreed {
+            Some(agreed) => Some(agreed),
+            None if self.settings.load().spec.http2.is_none() => Some(false),
+            None => self.down.begins_http2(self.settings.load()).await,
+        };
+        match is_http2 {
+            Some(true) => self.serve_http2().await,
+            Some(false) => self.serve_and_close().await,
+            None => {}
+        }
+    }
+
+    async fn serve_stream(self: Box<Self>) {
+        poll_fn(|cx| {
+            self.down.ticket.attach(cx);
+            Poll::Ready(())
+        })
+        .await;
+        self.serve_and_close().await;
+    }
+
+    /// Boxed: connections that speak HTTP/1 pay nothing for its state.
+    fn serve_http2(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let spec = &self.settings.load().spec;
+        let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
+        // What was agreed on is spoken, even if it was turned off meanwhile.
+        let bounds = spec.http2.unwrap_or_default();
+        Box::pin(http2::serve(self.down, bounds, limits, timeouts))
+    }
+
+    async fn serve_and_close(mut self: Box<Self>) {
+        let worker = self.down.door.worker.clone();
+        let mut first = true;
+        loop {
+            let Self { down, settings } = &mut *self;
+            if down.inbound.is_empty() && !down.wait(settings.load(), first).await {
+                return;
+            }
+            first = false;
+            let next;
+            (self, next) = worker.turns.serve(self).await;
+            match next {
+                Next::Request if self.down.ticket.is_closing() => break,
+                Next::Request => self.down.inbound.release(),
+                Next::Close => break,
+                Next::Reset => return self.down.stream.reset_on_close(),
+                Next::Gone => return,
+            }
+        }
+        self.down.close().await;
+    }
+
+    /// Serves the request whose first bytes are in the buffer.
+    pub(super) async fn serve_request(&mut self, scratch: &mut Scratch) -> Next {
+        self.down.serve_request(scratch, self.settings.load()).await
+    }
 }
 
 /// Answers a stream whose request is not acceptable: see [`Downstream::beside`].
@@ -131,14 +185,12 @@ pub(crate) async fn refuse_stream(
         Poll::Ready(())
     })
     .await;
-    let mut scratch = down.door.worker.spares.take();
-    scratch.record = record;
+    let mut scratch = Scratch { record, ..Scratch::default() };
     let started = down.finished_at;
     let next = down.refuse(&mut scratch, status, error).await;
     down.door.counters().response(scratch.record.status);
     let duration = down.door.worker.clock.now().since(started);
     scratch.record.write(&down.door, down.client.ip(), duration);
-    down.door.worker.spares.put(scratch);
     match next {
         Next::Close => down.close().await,
         _ => down.stream.reset_on_close(),
@@ -187,40 +239,6 @@ impl Downstream {
         }
     }
 
-    async fn serve_and_close(
-        &mut self,
-        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
-    ) {
-        match self.serve_requests(cache).await {
-            Next::Reset => self.stream.reset_on_close(),
-            Next::Close => self.close().await,
-            Next::Request | Next::Gone => {}
-        }
-    }
-
-    async fn serve_requests(
-        &mut self,
-        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
-    ) -> Next {
-        let mut first = true;
-        loop {
-            if self.inbound.is_empty() && !self.wait(cache.load(), first).await {
-                return Next::Gone;
-            }
-            first = false;
-            let mut scratch = self.door.worker.spares.take();
-            let next = self.serve_request(&mut scratch, cache).await;
-            self.door.worker.spares.put(scratch);
-            if next != Next::Request {
-                return next;
-            }
-            if self.ticket.is_closing() {
-                return Next::Close;
-            }
-            self.inbound.release();
-        }
-    }
-
     /// Waits for the first bytes of a request; false when the connection is over without one.
     async fn wait(&mut self, state: &ListenerState, first: bool) -> bool {
         if !first {
@@ -252,18 +270,13 @@ impl Downstream {
         }
     }
 
-    async fn serve_request(
-        &mut self,
-        scratch: &mut Scratch,
-        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
-    ) -> Next {
+    async fn serve_request(&mut self, scratch: &mut Scratch, state: &ListenerState) -> Next {
         let started = self.door.worker.clock.now();
         self.continued = false;
         self.retirement.count();
         scratch.record.clear();
         scratch.record.version = self.version(Version::Http11);
         scratch.record.bytes_in = self.inbound.len() as u64;
-        let state = cache.load();
         let next = match self.read_head(scratch, state, started).await {
             Ok(()) => self.serve_head(scratch, state, started).await,
             Err(next) => next,

@@ -16,7 +16,7 @@ use crate::http1::hints::Hints;
 use crate::http1::record::Record;
 use crate::http1::request_head;
 use crate::http1::session::Keeping;
-use crate::http1::spare::Scratch;
+use crate::http1::turn::Scratch;
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
 use crate::queue::{self, Refusal};
