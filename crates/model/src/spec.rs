@@ -41,7 +41,7 @@ pub use route::{
 };
 pub use run::RunSpec;
 pub use service::{
-    EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
+    EndpointProtocol, EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
     ServiceSpec,
 };
 pub use slow_start::SlowStartSpec;

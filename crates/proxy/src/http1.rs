@@ -2,13 +2,14 @@
 //!
 //! `connection` reads requests and decides; `forward` finds an endpoint that answers; `exchange`
 //! carries one request and its response between two sockets; `hedge` asks a second endpoint when the
-//! first takes long; `hints` reads what a response says of its endpoint; `request_head` and `response_head`
+//! first takes long; `hints` reads what a response says of its endpoint; `grpc` reads what a request of gRPC says of its time; `request_head` and `response_head`
 //! write what each side is to see; `reply` writes our own answers.
 
 mod connection;
 mod date;
 mod exchange;
 mod forward;
+mod grpc;
 mod hedge;
 pub(crate) mod hints;
 mod record;

@@ -2,9 +2,10 @@
 //!
 //! For: asking each watched service what is due, running it, and handing the result back.
 //! Never: judging. What a result means is for `service` to say.
-//! Start with [`drive`]; [`check::run`] is one check. `question` asks what policies want to know.
+//! Start with [`drive`]; [`check::run`] is one check, over HTTP/2 in `multiplexed`. `question` asks what policies want to know.
 
 mod check;
+mod multiplexed;
 pub(crate) mod question;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -148,8 +149,9 @@ impl Driver {
                 continue;
             };
             let secure = Secure::clone(&watched.target.secure.load());
+            let protocol = service.settings().protocol;
             self.running.spawn(async move {
-                let verdict = check::run(&due.spec, due.address, &secure).await;
+                let verdict = check::run(&due.spec, due.address, &secure, protocol).await;
                 Finished { service, endpoint: due.endpoint, generation: due.generation, verdict }
             });
         }

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 
 use wire::http1::{RequestHead, ResponseHead};
 
+use crate::http1::grpc::Call;
 use crate::http1::record::Record;
 
 /// Scratch sets that a worker keeps; a set is some KiB.
@@ -22,6 +23,8 @@ pub(crate) struct Scratch {
     /// The path after the route's rewrite.
     pub(crate) rewritten: Vec<u8>,
     pub(crate) record: Record,
+    /// The request, if it is gRPC.
+    pub(crate) call: Option<Call>,
 }
 
 /// One worker's unused [`Scratch`] sets.

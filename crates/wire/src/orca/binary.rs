@@ -1,6 +1,7 @@
 //! The message in the binary format of protobuf, in base64 (RFC 4648 section 4, padded or not).
 
 use super::LoadReport;
+use crate::protobuf::varint;
 
 /// Bytes of a message that is looked at.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -102,22 +103,4 @@ fn decode_entry(mut bytes: &[u8]) -> Option<(&[u8], f64)> {
         }
     }
     Some((name, number))
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        // The tenth byte has room for one bit.
-        if shift == 63 && part > 1 {
-            return None;
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
