@@ -21,6 +21,7 @@ mod e2e {
     mod examples;
     mod failures;
     mod forwarding;
+    pub mod grpc;
     pub mod harness;
     mod hedging;
     mod hostile;
