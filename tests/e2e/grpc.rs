@@ -73,8 +73,7 @@ impl Drop for Server {
 
 /// Runs all the calls, and answers how many kinds there were.
 fn calls(arguments: &[&str]) -> usize {
-    let output =
-        Command::new("python3").arg(script("calls.py")).args(arguments).output().unwrap();
+    let output = Command::new("python3").arg(script("calls.py")).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "after {said}: {error}");

@@ -194,8 +194,7 @@ pub(crate) async fn carry(
     let Upstream { stream, _slot: slot, retire_at, terms, .. } = upstream;
     let slot = slot.ok_or(DialError::NotHttp2)?;
     let inbound = Buffer::new(&worker.blocks);
-    let carrier =
-        Carrier::new(stream, inbound, slot, worker.clock, pool, terms, retire_at);
+    let carrier = Carrier::new(stream, inbound, slot, worker.clock, pool, terms, retire_at);
     poll_fn(|cx| {
         ticket.attach(cx);
         let is_closed = carrier.poll(cx).is_ready();

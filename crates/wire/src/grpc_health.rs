@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn responses() {
-        use ServingStatus::{NotServing, Serving, ServiceUnknown, Unknown};
+        use ServingStatus::{NotServing, ServiceUnknown, Serving, Unknown};
         for (body, expected) in [
             (&b"\0\0\0\0\x02\x08\x01"[..], Some(Serving)),
             (b"\0\0\0\0\x02\x08\x02", Some(NotServing)),

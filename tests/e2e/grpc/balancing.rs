@@ -110,8 +110,7 @@ fn a_drained_replica_fails_no_call() {
     let id = two.address.to_string();
     let (done, said) = web.program.verb(&["drain", "app", &id]);
     assert!(done, "{said}");
-    let of_two =
-        || web.program.endpoint("app", &id)["requests"].as_u64().unwrap();
+    let of_two = || web.program.endpoint("app", &id)["requests"].as_u64().unwrap();
     until("it has nothing", || web.program.endpoint("app", &id)["in_flight"] == 0);
     let before = of_two();
     until_more(&web, 300);
@@ -212,9 +211,8 @@ fn failures_of_ours_have_a_grpc_status() {
 fn a_status_in_trailers_counts_as_a_failure() {
     let Some(one) = Server::start("one") else { return };
     let web = Web::before(&[one.address], "", "protocol: h2c");
-    let failures = || {
-        web.program.endpoint("app", &one.address.to_string())["failures"].as_u64().unwrap()
-    };
+    let failures =
+        || web.program.endpoint("app", &one.address.to_string())["failures"].as_u64().unwrap();
     for (metadata, expected) in [
         ("('fail', '13')", 1),
         // Behind a head that said 200.

@@ -45,7 +45,8 @@ fn unbase64(text: &[u8]) -> Vec<u8> {
     for quad in text.chunks(4) {
         let known = quad.iter().filter_map(|d| DIGITS.iter().position(|known| known == d));
         let digits: Vec<u32> = known.map(|digit| u32::try_from(digit).unwrap()).collect();
-        let bits = digits.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - digits.len()));
+        let bits =
+            digits.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - digits.len()));
         let three = [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8];
         bytes.extend_from_slice(&three[..digits.len() - 1]);
     }

@@ -187,13 +187,12 @@ fn a_connection_that_is_lost_is_judged_by_the_rules_of_retries() {
 
 #[test]
 fn an_answer_that_nobody_takes_holds_up_no_other() {
-    let origin = Origin::with(
-        Config { connection_window: 1 << 20, ..CONFIG },
-        |asked| match asked.field(":path") {
-            Some("/large") => Does::Answers(vec![b'x'; 50_000_000]),
-            _ => Does::Answers(b"small".to_vec()),
-        },
-    );
+    let origin = Origin::with(Config { connection_window: 1 << 20, ..CONFIG }, |asked| match asked
+        .field(":path")
+    {
+        Some("/large") => Does::Answers(vec![b'x'; 50_000_000]),
+        _ => Does::Answers(b"small".to_vec()),
+    });
     let web = start(&[&origin], "");
     let mut stuck = Vec::new();
     for _ in 0..20 {

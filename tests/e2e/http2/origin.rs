@@ -111,8 +111,8 @@ impl Origin {
                 }
                 let Some(bytes) = peer.take_some(64 * 1024) else { return };
                 input.extend_from_slice(&bytes);
-                loop {
-                    let Ok(received) = side.connection.receive(&input) else { break };
+                // What is wrong is told with the output, and ends the connection.
+                while let Ok(received) = side.connection.receive(&input) {
                     let Some(event) = received.event else {
                         input.drain(..received.consumed);
                         break;
@@ -141,6 +141,9 @@ impl Origin {
     }
 }
 
+/// What is still to be sent of an answer: its body, and its trailers.
+type Rest = (StreamKey, Vec<u8>, Vec<(&'static str, &'static str)>);
+
 /// One connection.
 struct Side {
     number: usize,
@@ -151,7 +154,7 @@ struct Side {
     does: HashMap<u32, Does>,
     bodies: HashMap<u32, Vec<u8>>,
     /// What is still to be sent of answers.
-    pending: HashMap<u32, (StreamKey, Vec<u8>, Vec<(&'static str, &'static str)>)>,
+    pending: HashMap<u32, Rest>,
 }
 
 impl Side {

@@ -75,7 +75,9 @@ fn every_mixture_of_versions_and_tls() {
     let mut config = String::from("services:\n");
     for (name, address, more, _) in &services {
         let comma = if more.is_empty() { "" } else { ", " };
-        config.push_str(&format!("  {name}: {{ endpoints: [ {address} ], health: off{comma}{more} }}\n"));
+        config.push_str(&format!(
+            "  {name}: {{ endpoints: [ {address} ], health: off{comma}{more} }}\n"
+        ));
         routes.push_str(&format!("{{ host: {name}.test, service: {name} }}, "));
     }
     config.push_str(&format!(
@@ -96,10 +98,17 @@ fn every_mixture_of_versions_and_tls() {
             let url = format!("{scheme}://{name}.test:{port}/x?y=z");
             let resolve = format!("{name}.test:{port}:127.0.0.1");
             let said = curl(&[
-                "-k", version, "--resolve", &resolve, "-w", " %{http_version} %{http_code}", &url,
+                "-k",
+                version,
+                "--resolve",
+                &resolve,
+                "-w",
+                " %{http_version} %{http_code}",
+                &url,
             ]);
             let Some(said) = said else { return };
-            let host = if *name == "one" { format!("{name}.test:{port}") } else { format!("{name}.test") };
+            let host =
+                if *name == "one" { format!("{name}.test:{port}") } else { format!("{name}.test") };
             assert_eq!(said, format!("{expected} {host} /x?y=z {spoken} 200"), "{url} {version}");
         }
     }
@@ -110,7 +119,8 @@ fn an_endpoint_that_knows_only_http_1_is_spoken_to_in_it_where_that_is_allowed()
     let folder = Folder::new();
     let pki = Pki::new(&folder.0, "ca");
     pki.issue("a", &["app.internal"]);
-    let (front, inner, mirror) = (local(), local(), Replica::http(|s| crate::e2e::harness::replica::ok(s.line())));
+    let (front, inner, mirror) =
+        (local(), local(), Replica::http(|s| crate::e2e::harness::replica::ok(s.line())));
     let Some(openssl) = peer::find("openssl") else { return };
     // Its HTTP server knows no ALPN, and answers each request with a page of its own.
     let _peer = Peer::start(
@@ -226,7 +236,8 @@ fn h2load_loses_no_request_while_endpoints_are_killed() {
     drop(second);
     let output = load.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let expected = "60000 total, 60000 started, 60000 done, 60000 succeeded, 0 failed, 0 errored, 0 timeout";
+    let expected =
+        "60000 total, 60000 started, 60000 done, 60000 succeeded, 0 failed, 0 errored, 0 timeout";
     assert!(text.contains(expected), "{text}\n{}", web.program.log());
     assert!(text.contains("60000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{text}");
     drop(third);

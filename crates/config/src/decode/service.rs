@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use model::ServiceName;
 use model::spec::{
-    EndpointProtocol, EndpointSource, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec, ServiceSpec,
+    EndpointProtocol, EndpointSource, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
+    ServiceSpec,
 };
 
 use crate::fields::{Fields, integer, scalar, wrong_kind};

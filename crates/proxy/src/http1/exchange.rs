@@ -7,8 +7,8 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::{Instant, grpc};
 use model::spec::HeaderEdit;
+use model::{Instant, grpc};
 use service::Service;
 use wire::http1::{
     Framing, HeadLimits, Header, HeaderKind, Progress, RequestKind, ResponseError, ResponseHead,

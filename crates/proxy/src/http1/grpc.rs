@@ -26,8 +26,7 @@ impl Call {
         let content_type = head.first(HeaderKind::ContentType)?.value.of(bytes);
         let content_type = kind(content_type)?;
         let is_timeout = |header: &&wire::http1::Header| {
-            header.kind == HeaderKind::Other
-                && header.name.of(bytes).eq_ignore_ascii_case(TIMEOUT)
+            header.kind == HeaderKind::Other && header.name.of(bytes).eq_ignore_ascii_case(TIMEOUT)
         };
         let timeout = head.headers.iter().find(is_timeout);
         let timeout = timeout.and_then(|header| parse_timeout(header.value.of(bytes)));
@@ -131,7 +130,8 @@ mod tests {
     #[test]
     fn deadlines() {
         let timeout = |value: &str| {
-            let found = call(&format!("Content-Type: application/grpc\r\nGrpc-Timeout: {value}\r\n"));
+            let found =
+                call(&format!("Content-Type: application/grpc\r\nGrpc-Timeout: {value}\r\n"));
             found.and_then(|call| call.timeout)
         };
         for (value, expected) in [

@@ -116,11 +116,7 @@ impl Asking {
     }
 
     /// Opens the stream, with the head at the front of what is written.
-    fn begin(
-        &mut self,
-        cx: &Context<'_>,
-        bytes: &[u8],
-    ) -> io::Result<(usize, Option<StreamKey>)> {
+    fn begin(&mut self, cx: &Context<'_>, bytes: &[u8]) -> io::Result<(usize, Option<StreamKey>)> {
         let shared = self.carrier.shared();
         let mut connection = shared.connection.borrow_mut();
         let mut parsed = self.carrier.parsed.borrow_mut();

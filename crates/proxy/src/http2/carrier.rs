@@ -102,7 +102,8 @@ impl Carrier {
             window_updates_max: WINDOW_UPDATES_MAX,
         };
         let now = clock.now();
-        let scheme: &'static [u8] = if matches!(socket, Stream::Tls(_)) { b"https" } else { b"http" };
+        let scheme: &'static [u8] =
+            if matches!(socket, Stream::Tls(_)) { b"https" } else { b"http" };
         Rc::new(Self {
             shared: Shared::new(Connection::client(config)),
             socket: RefCell::new(socket),

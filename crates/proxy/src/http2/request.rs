@@ -161,7 +161,9 @@ fn write_head(
 
 /// Does a TE field say that trailers are welcome (RFC 9110 section 10.1.4)?
 pub(crate) fn names_trailers(value: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    value
+        .split(|byte| *byte == b',')
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// `application/grpc`, alone or with what the messages are in.

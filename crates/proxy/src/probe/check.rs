@@ -59,7 +59,8 @@ pub(super) async fn run(
                 (Secure::Plain, _) | (_, Some(_)) => Over::Clear,
                 (secure, None) => Over::Service(secure),
             };
-            let opened = timeout(spec.timeout, Connection::open(target, over, alpn(protocol))).await;
+            let opened =
+                timeout(spec.timeout, Connection::open(target, over, alpn(protocol))).await;
             opened.map(|opened| opened.map(Connection::close))
         }
         HealthKind::Http { path, method, host, headers, expect, tls } => {
@@ -539,8 +540,10 @@ mod tests {
                 // Cut off by the check at some point.
                 let _ = stream.write_all(&answer).await;
             };
-            let (verdict, ()) =
-                tokio::join!(async { run(&http("GET"), address, &Secure::Plain, EndpointProtocol::Http1).await }, endpoint);
+            let (verdict, ()) = tokio::join!(
+                async { run(&http("GET"), address, &Secure::Plain, EndpointProtocol::Http1).await },
+                endpoint
+            );
             assert!(
                 matches!(&verdict, Verdict::Failed(r) if r.starts_with("not an HTTP")),
                 "{verdict:?}"
@@ -588,7 +591,10 @@ mod tests {
                 stream.flush().await.unwrap();
                 String::from_utf8(request).unwrap()
             };
-            let (verdict, request) = tokio::join!(run(&spec, address, &Secure::Plain, EndpointProtocol::Http1), endpoint);
+            let (verdict, request) = tokio::join!(
+                run(&spec, address, &Secure::Plain, EndpointProtocol::Http1),
+                endpoint
+            );
             assert!(matches!(verdict, Verdict::Passed), "{verdict:?}");
             assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: app.example\r\n"));
 
@@ -597,7 +603,8 @@ mod tests {
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
                 let _ = stream.read_buf(&mut Vec::new()).await;
             };
-            let (verdict, ()) = tokio::join!(run(&spec, address, &Secure::Plain, EndpointProtocol::Http1), plain);
+            let (verdict, ()) =
+                tokio::join!(run(&spec, address, &Secure::Plain, EndpointProtocol::Http1), plain);
             let said = format!("{verdict:?}");
             assert!(said.contains("TLS handshake"), "{said}");
         });
@@ -609,7 +616,10 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let tcp = HealthSpec::default();
-            assert!(matches!(run(&tcp, address, &Secure::Plain, EndpointProtocol::Http1).await, Verdict::Passed));
+            assert!(matches!(
+                run(&tcp, address, &Secure::Plain, EndpointProtocol::Http1).await,
+                Verdict::Passed
+            ));
             // Accepted by the kernel, answered by nobody.
             let silent = HealthSpec { timeout: Duration::from_millis(250), ..http("GET") };
             match run(&silent, address, &Secure::Plain, EndpointProtocol::Http1).await {

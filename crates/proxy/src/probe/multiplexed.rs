@@ -182,7 +182,8 @@ impl Answer {
             Event::Data { stream, range, end } => {
                 let room = BODY_BYTES_MAX - self.body.len();
                 machine.consume(stream, range.len());
-                self.body.extend_from_slice(&inbound[range.start..range.end.min(range.start + room)]);
+                self.body
+                    .extend_from_slice(&inbound[range.start..range.end.min(range.start + room)]);
                 Ok(end)
             }
             Event::Trailers { .. } => {
