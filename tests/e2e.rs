@@ -15,6 +15,8 @@ mod e2e {
     mod compose;
     mod compose_interoperation;
     mod compose_registry;
+    mod compose_zero;
+    mod discovery;
     mod docker;
     mod docker_compose;
     mod docker_events;
@@ -44,4 +46,5 @@ mod e2e {
     mod streams;
     mod tls;
     mod upheaval;
+    mod wake;
 }

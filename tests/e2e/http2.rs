@@ -9,3 +9,6 @@ mod messages;
 mod origin;
 mod rfc9113;
 mod servers;
+mod settings;
+mod stopped;
+mod told;

@@ -3,6 +3,7 @@
 //! once, in the `Default` implementations here.
 
 mod affinity;
+mod agent;
 mod discover;
 mod health;
 mod hedge;
@@ -22,18 +23,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, ProvidersSpec,
+    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
+    ProvidersSpec,
 };
-pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
-    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
+    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
+    UdpSpec,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
+    WakeSpec,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
@@ -64,6 +69,8 @@ pub struct Spec {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
+    /// Whom callers ask on the side of the client.
+    pub agent: Option<AgentSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,8 @@ mod asking;
 mod body;
 mod carrier;
 mod connection;
+#[cfg(test)]
+mod contract;
 mod grpc_web;
 mod request;
 mod response;

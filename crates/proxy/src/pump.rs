@@ -272,6 +272,10 @@ impl Pump {
                     return Poll::Ready(result);
                 }
             }
+            if self.start.is_none() && to.poll_room(cx).is_pending() {
+                buffer.release();
+                return Poll::Pending;
+            }
             self.starved = true;
             ready!(self.poll_read(cx, buffer, from))?;
         }

@@ -18,6 +18,7 @@ use wire::proxy_protocol;
 use crate::buffer::Buffer;
 use crate::http2::{Asking, Carrier};
 use crate::io::{Stream, TlsStream};
+use crate::retirement::less_a_tenth;
 use crate::tracked::Ticket;
 use crate::worker::Worker;
 
@@ -170,13 +171,10 @@ pub(crate) async fn dial(
         Poll::Pending
     })
     .await?;
-    // Up to a tenth less by chance, so that connections made together do not end together.
-    let tenth = u64::try_from(age_max.as_nanos() / 10).unwrap_or(u64::MAX);
-    let jitter = Duration::from_nanos(worker.rng.borrow_mut().below(tenth.max(1)));
     Ok(Upstream {
         stream,
         _slot: Some(slot),
-        retire_at: now + age_max.saturating_sub(jitter),
+        retire_at: now + less_a_tenth(age_max, &mut worker.rng.borrow_mut()),
         idle_since: now,
         terms,
         requests_left: pool.requests_max.unwrap_or(u64::MAX) - 1,

@@ -2,15 +2,16 @@
 //!
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/health-checking.md>.
 
-use crate::protobuf::varint;
+use crate::protobuf::{Fields, Value};
 
 /// The path of the call.
 pub const CHECK_PATH: &str = "/grpc.health.v1.Health/Check";
 /// gRPC puts a byte that tells of compression, and the length in four, before each message.
 const PREFIX_BYTES: usize = 5;
-/// Field 1 of both messages: of the request a string, of the response a number.
+/// Field 1 of the request, a string, as it is framed.
 const SERVICE_TAG: u8 = 0x0a;
-const STATUS_TAG: u64 = 0x08;
+/// Field 1 of the response.
+const STATUS: u64 = 1;
 
 /// `HealthCheckResponse.ServingStatus`. Numbers beyond these are `Unknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,25 +55,17 @@ pub fn encode_request(service: &str) -> Vec<u8> {
 /// Reads a `HealthCheckResponse`, the only message of a body; None: it is not well-formed, or
 /// compressed, which was not offered.
 pub fn decode_response(body: &[u8]) -> Option<ServingStatus> {
-    let (prefix, mut message) = body.split_first_chunk::<PREFIX_BYTES>()?;
+    let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>()?;
     let [0, length @ ..] = *prefix else { return None };
     if message.len() != u32::from_be_bytes(length) as usize {
         return None;
     }
     let mut status = 0;
-    while !message.is_empty() {
-        let tag = varint(&mut message)?;
-        match (tag, tag & 7) {
-            (STATUS_TAG, _) => status = varint(&mut message)?,
-            (0..8, _) => return None,
-            (_, 0) => drop(varint(&mut message)?),
-            (_, 1) => message = message.get(8..)?,
-            (_, 2) => {
-                let length = usize::try_from(varint(&mut message)?).ok()?;
-                message = message.get(length..)?;
-            }
-            (_, 5) => message = message.get(4..)?,
-            _ => return None,
+    for field in Fields::of(message) {
+        match field.ok()? {
+            (STATUS, Value::Varint(value)) => status = value,
+            (STATUS, _) => return None,
+            _ => {}
         }
     }
     Some(match status {

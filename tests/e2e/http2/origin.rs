@@ -19,6 +19,7 @@ pub(super) const CONFIG: Config = Config {
     extended_connect: true,
     resets_max: 10_000,
     idle_frames_max: 10_000,
+    continuations_max: 32,
     window_updates_max: 100_000,
 };
 

@@ -22,8 +22,9 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
+    ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "sim"]),
     ("xtask",     &[]),
 ];
 

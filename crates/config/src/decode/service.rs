@@ -26,6 +26,7 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     spec.policy = policy::policy(&fields, context);
     spec.affinity = affinity::affinity(&fields, context);
     treatment(&fields, &mut spec, context);
+    spec.wake = queue::wake(&fields, &spec.source, context);
     spec.pool = pool(&fields);
     spec.send_proxy_protocol = match fields.word("proxy_protocol") {
         Some(("v1", _)) => Some(ProxyProtocolVersion::V1),
@@ -105,7 +106,7 @@ fn source(
     owner: &str,
     context: &Context<'_>,
 ) -> EndpointSource {
-    let endpoints = endpoint::endpoints(fields, owner, context);
+    let endpoints = endpoint::endpoints(fields, owner);
     let run = fields.section("run", &keys::RUN);
     let discover = discover::discover(fields, context);
     let mut given = fields.entries(&["endpoints", "run", "discover"]);

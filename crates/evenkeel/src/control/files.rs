@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use config::{Checked, Defect, Defects, Severity, Source, defect_at};
-use model::spec::{CertificateFiles, Spec};
+use model::spec::{CertificateFiles, DiscoverSpec, EndpointSource, Spec};
 
 use super::vocabulary;
 
@@ -40,6 +40,9 @@ fn place(spec: &mut Spec, directory: &Path) {
         from_here(&mut files.certificate);
         from_here(&mut files.key);
     };
+    if let Some(socket) = spec.agent.as_mut().and_then(|agent| agent.socket.as_mut()) {
+        from_here(socket);
+    }
     for tls in spec.listeners.values_mut().filter_map(|listener| listener.tls.as_mut()) {
         tls.certificates.iter_mut().for_each(both);
         tls.client_auth.iter_mut().for_each(|auth| from_here(&mut auth.ca));
@@ -47,5 +50,10 @@ fn place(spec: &mut Spec, directory: &Path) {
     for tls in spec.services.values_mut().filter_map(|service| service.tls.as_mut()) {
         tls.certificate.iter_mut().for_each(both);
         tls.ca.iter_mut().for_each(from_here);
+    }
+    for service in spec.services.values_mut() {
+        if let EndpointSource::Discover(DiscoverSpec::File(file)) = &mut service.source {
+            from_here(&mut file.path);
+        }
     }
 }

@@ -376,7 +376,9 @@ impl Stack {
 }
 
 /// All at once; the first failure, once all have ended.
-async fn together(all: Vec<impl Future<Output = Result<(), Failure>>>) -> Result<(), Failure> {
+pub(super) async fn together(
+    all: Vec<impl Future<Output = Result<(), Failure>>>,
+) -> Result<(), Failure> {
     let mut left: Vec<_> = all.into_iter().map(Box::pin).collect();
     let mut failed = Ok(());
     std::future::poll_fn(|context| {

@@ -18,7 +18,7 @@ use crate::http1::hints::Hints;
 use crate::http1::record::Record;
 use crate::http1::request_head;
 use crate::http1::session::Keeping;
-use crate::http1::spare::Scratch;
+use crate::http1::turn::Scratch;
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
 use crate::queue::{self, Refusal};
@@ -417,7 +417,8 @@ impl Forward<'_> {
                 client: request.version,
                 kind: RequestKind { is_head: request.is_head, is_connect: request.is_connect },
                 upgrade: request_head::upgrade(self.down.inbound.bytes(), request).is_some(),
-                keep_alive: request.keep_alive,
+                keep_alive: request.keep_alive && !self.down.is_ending(),
+                is_tunnel: self.down.stream.is_tunnel(),
                 expects: request.expect_continue && !self.down.continued,
                 response_edits: &self.route.response_headers,
                 keeping,
@@ -624,6 +625,7 @@ pub(super) fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str
         Fault::UpstreamClosed => (Outcome::Broken, 502, "endpoint closed"),
         Fault::Garbage(e) => (Outcome::Broken, 502, e.reason()),
         Fault::GarbageBody => (Outcome::Broken, 502, "malformed response"),
+        Fault::NoTunnel => (Outcome::Success, 502, "endpoint opened no tunnel"),
         Fault::FirstByteTimeout => (Outcome::TimedOut, 504, "no answer in time"),
         Fault::UpstreamStalled => (Outcome::TimedOut, 504, "endpoint stalled"),
         Fault::TotalTimeout => (Outcome::TimedOut, 504, "total time-out"),

@@ -115,6 +115,20 @@ impl Asking {
         Poll::Ready(Ok(taken))
     }
 
+    /// See [`crate::io::Stream::poll_room`].
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.key {
+            Some(key) => self.carrier.shared().poll_room(key, cx),
+            // The head waits for nothing.
+            None => Poll::Ready(()),
+        }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        let Some(key) = self.key else { return true };
+        self.carrier.shared().connection.borrow().has_data_room(key)
+    }
+
     /// Opens the stream, with the head at the front of what is written.
     fn begin(&mut self, cx: &Context<'_>, bytes: &[u8]) -> io::Result<(usize, Option<StreamKey>)> {
         let shared = self.carrier.shared();

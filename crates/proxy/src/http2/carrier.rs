@@ -36,6 +36,8 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 const RESETS_MAX: u32 = 1000;
 const IDLE_FRAMES_MAX: u32 = 10_000;
 const WINDOW_UPDATES_MAX: u32 = 10_000;
+/// CONTINUATION frames of one head: the largest takes fewer.
+const CONTINUATIONS_MAX: u32 = 32;
 const REFILL_EVERY: Duration = Duration::from_secs(10);
 /// Frames are read whole but for DATA: room for the largest, and for what comes behind it.
 const READ_BYTES: usize = 64 * 1024;
@@ -99,6 +101,7 @@ impl Carrier {
             extended_connect: false,
             resets_max: RESETS_MAX,
             idle_frames_max: IDLE_FRAMES_MAX,
+            continuations_max: CONTINUATIONS_MAX,
             window_updates_max: WINDOW_UPDATES_MAX,
         };
         let now = clock.now();
@@ -191,7 +194,7 @@ impl Carrier {
         if self.is_idle() {
             self.idle_since.set(self.clock.now());
         }
-        let has_output = !self.shared.connection.borrow().output().is_empty();
+        let has_output = self.shared.connection.borrow().has_output();
         if has_output || self.state.get() != State::Open {
             self.shared.wake();
         }
@@ -270,7 +273,7 @@ impl Carrier {
         }
         let is_done = {
             let connection = self.shared.connection.borrow();
-            connection.is_over() && connection.output().is_empty()
+            connection.is_over() && !connection.has_output()
         };
         if is_done && (self.is_idle() || self.shared.connection.borrow().failure().is_some()) {
             self.close();
@@ -291,7 +294,7 @@ impl Carrier {
     fn poll_flush(&self, cx: &mut Context<'_>) -> Result<(), ()> {
         let mut connection = self.shared.connection.borrow_mut();
         let mut socket = self.socket.borrow_mut();
-        while !connection.output().is_empty() {
+        while connection.has_output() {
             match socket.poll_write(cx, connection.output(), &[]) {
                 Poll::Ready(Ok(count)) if count > 0 => connection.advance(count),
                 Poll::Ready(_) => return Err(()),

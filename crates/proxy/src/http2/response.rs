@@ -27,6 +27,11 @@ impl Response {
         Self { kind, is_tunnel, body: None }
     }
 
+    /// The request is HEAD.
+    pub(super) fn is_head(&self) -> bool {
+        self.kind.is_head
+    }
+
     /// Bytes go both ways, without requests and responses.
     pub(super) fn is_tunnel(&self) -> bool {
         self.is_tunnel

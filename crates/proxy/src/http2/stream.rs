@@ -13,6 +13,10 @@ use wire::http1::ResponseHead;
 use super::grpc_web::{self, Form};
 use super::response::Response;
 
+/// What a stream keeps to read the next piece of its body into, in bytes: a DATA frame as most
+/// clients send them.
+const INBOUND_BYTES_KEPT: usize = 20 * 1024;
+
 /// What a connection and its streams share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -101,6 +105,13 @@ impl Shared {
         let response = Response::new(method == b"HEAD", head.is_connect, is_tunnel);
         let body = if is_plain { Framing::Plain } else { Framing::Chunked };
         self.insert(Leg { inbound, body, ended: end, ..Leg::new(key) });
+        StreamEnd { shared: self.clone(), key, response, reset: false }
+    }
+
+    /// A request whose fields are not all there: it is only answered.
+    pub(super) fn open_refused(self: &Rc<Self>, key: StreamKey, is_head: bool) -> StreamEnd {
+        self.insert(Leg { ended: true, ..Leg::new(key) });
+        let response = Response::new(is_head, false, false);
         StreamEnd { shared: self.clone(), key, response, reset: false }
     }
 
@@ -253,8 +264,7 @@ impl Shared {
             into[..count].copy_from_slice(&waiting[..count]);
             leg.read += count;
             if leg.read == leg.inbound.len() {
-                leg.inbound.clear();
-                leg.read = 0;
+                leg.empty();
                 consumed = std::mem::take(&mut leg.held);
             }
             Poll::Ready(Ok(count))
@@ -262,7 +272,7 @@ impl Shared {
         if consumed > 0 {
             self.connection.borrow_mut().consume(key, consumed);
             // The peer may be waiting for what that tells it.
-            if !self.connection.borrow().output().is_empty() {
+            if self.connection.borrow().has_output() {
                 self.wake();
             }
         }
@@ -280,6 +290,15 @@ impl Shared {
             false => leg.poll_end(cx, is_over).map_ok(|_| ()),
         });
         result.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
+    }
+
+    /// See [`crate::io::Stream::poll_room`].
+    pub(super) fn poll_room(&self, key: StreamKey, cx: &Context<'_>) -> Poll<()> {
+        // The end is for whoever writes.
+        if self.is_broken(key, cx) || self.connection.borrow_mut().poll_data_room(key) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 
     /// The peer wants no more of it.
@@ -381,6 +400,28 @@ pub(crate) struct StreamEnd {
 }
 
 impl StreamEnd {
+    /// See [`crate::io::Stream::poll_room`].
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.poll_room(self.key, cx)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.connection.borrow().has_data_room(self.key)
+    }
+
+    /// Bytes that wait to be read.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.with(self.key, |leg| leg.inbound.len() - leg.read).unwrap_or(0)
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.response.is_head()
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.response.is_tunnel()
+    }
+
     /// Is there an end to be read? Not at the end of a request, for its sender waits, and may
     /// still cancel; after the response, for nothing follows. None: a tunnel's end is the client's.
     fn is_over(&self) -> Option<bool> {
@@ -438,10 +479,7 @@ impl StreamEnd {
         if self.response.is_done() && !is_tunnel {
             connection.reset(self.key, ErrorCode::NO_ERROR);
             drop(connection);
-            self.shared.with(self.key, |leg| {
-                leg.inbound.clear();
-                leg.read = 0;
-            });
+            self.shared.with(self.key, Leg::empty);
         }
         self.shared.wake();
         Poll::Ready(Ok(()))
@@ -464,6 +502,15 @@ impl StreamEnd {
 }
 
 impl Leg {
+    /// All was read. What a large body took is given back: it may wait long for the next piece.
+    fn empty(&mut self) {
+        if self.inbound.capacity() > INBOUND_BYTES_KEPT {
+            self.inbound = Vec::new();
+        }
+        self.inbound.clear();
+        self.read = 0;
+    }
+
     /// There are no bytes. `is_over` says what it means that there will be no more of them: see
     /// [`StreamEnd::is_over`].
     fn poll_end(&mut self, cx: &Context<'_>, is_over: Option<bool>) -> Poll<io::Result<usize>> {

@@ -25,6 +25,7 @@ const CONFIG: Config = Config {
     extended_connect: false,
     resets_max: 10,
     idle_frames_max: 100,
+    continuations_max: 8,
     window_updates_max: 100,
 };
 
@@ -134,7 +135,7 @@ async fn run(
                 None => return Err(CheckError::NotHttp("it takes no request")),
             };
         }
-        if !machine.output().is_empty() {
+        if machine.has_output() {
             let output = machine.output().to_vec();
             stream.send(&output).await.map_err(CheckError::Io)?;
             machine.advance(output.len());
