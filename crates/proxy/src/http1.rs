@@ -12,6 +12,7 @@ mod exchange;
 mod forward;
 mod hedge;
 pub(crate) mod hints;
+mod lines;
 mod record;
 mod reply;
 mod request_head;
