@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::ControlError;
 
+/// An answer that is there as a whole.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: Vec<u8>,
@@ -20,20 +21,23 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn json(value: &impl Serialize) -> Self {
+    /// 200, and the value.
+    pub fn json(value: &impl Serialize) -> Self {
         Self::json_with(StatusCode::OK, value)
     }
 
-    pub(crate) fn text(content_type: &'static str, text: impl Into<Vec<u8>>) -> Self {
+    /// 200, and the text.
+    pub fn text(content_type: &'static str, text: impl Into<Vec<u8>>) -> Self {
         Self { status: StatusCode::OK, content_type, body: text.into(), extra: None }
     }
 
     /// `{"error": "..."}`
-    pub(crate) fn error(status: StatusCode, message: impl AsRef<str>) -> Self {
+    pub fn error(status: StatusCode, message: impl AsRef<str>) -> Self {
         Self::json_with(status, &serde_json::json!({ "error": message.as_ref() }))
     }
 
-    pub(crate) fn method_not_allowed(allowed: &str) -> Self {
+    /// 405, with what the path does know.
+    pub fn method_not_allowed(allowed: &str) -> Self {
         let message = format!("this path knows only {allowed}");
         let value = HeaderValue::from_str(allowed).ok();
         Self {
@@ -42,15 +46,22 @@ impl Answer {
         }
     }
 
-    pub(crate) fn unauthorized(message: &str) -> Self {
+    /// 401.
+    pub fn unauthorized(message: &str) -> Self {
         Self {
             extra: Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
             ..Self::error(StatusCode::UNAUTHORIZED, message)
         }
     }
 
-    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+    /// The same with another status.
+    pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
+    }
+
+    /// With one more header, of which there is room for one.
+    pub fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { extra: Some((name, value)), ..self }
     }
 
     fn json_with(status: StatusCode, value: &impl Serialize) -> Self {
@@ -69,7 +80,7 @@ impl Answer {
         }
     }
 
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+    pub fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(Bytes::from(self.body)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

@@ -11,6 +11,7 @@ mod control;
 #[cfg(test)]
 mod fake;
 mod guard;
+pub mod http;
 mod metrics;
 mod process;
 mod routes;

@@ -10,13 +10,12 @@ mod services;
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
 use crate::answer::Answer;
+use crate::http::{names, read_body};
 use crate::{BoxFuture, Control, guard};
 
 use Access::{Guarded, Public};
@@ -103,7 +102,7 @@ pub(crate) async fn answer(
     };
     let body = match method {
         Method::GET => Vec::new(),
-        _ => match read(body).await {
+        _ => match read_body(body, BODY_BYTES_MAX, BODY_TIMEOUT).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         },
@@ -126,48 +125,6 @@ fn allowed(matching: &[(&Route, Vec<String>)]) -> String {
     methods.join(", ")
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, Answer> {
-    match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {} MiB", BODY_BYTES_MAX >> 20),
-        )),
-        Ok(Err(error)) => Err(Answer::error(StatusCode::BAD_REQUEST, error.to_string())),
-        Err(_) => Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
-    }
-}
-
-/// What stands for each `{}` of `pattern` if `path` fits it.
-fn names(pattern: &str, path: &str) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    let mut segments = path.split('/');
-    for expected in pattern.split('/') {
-        let segment = segments.next()?;
-        if expected == "{}" {
-            names.push(percent_decoded(segment).filter(|name| !name.is_empty())?);
-        } else if expected != segment {
-            return None;
-        }
-    }
-    segments.next().is_none().then_some(names)
-}
-
-fn percent_decoded(segment: &str) -> Option<String> {
-    let mut decoded = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let value = digit()? * 16 + digit()?;
-        decoded.push(value as u8); // two hexadecimal digits: at most 255
-    }
-    String::from_utf8(decoded).ok()
-}
-
 impl Call<'_> {
     fn service(&self) -> &str {
         &self.names[0] // every path under /v1/services/ that needs it has a first `{}`
@@ -181,32 +138,5 @@ impl Call<'_> {
         serde_json::from_slice(&self.body).map_err(|error| {
             Answer::error(StatusCode::BAD_REQUEST, format!("{error}; write {example}"))
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_fit_whole_segments() {
-        let check = |pattern, path, expected: Option<&[&str]>| {
-            let expected =
-                expected.map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>());
-            assert_eq!(names(pattern, path), expected, "{pattern} {path}");
-        };
-        check("/healthz", "/healthz", Some(&[]));
-        check("/healthz", "/healthz/", None);
-        check("/healthz", "/health", None);
-        check("/v1/services/{}", "/v1/services/web", Some(&["web"]));
-        check("/v1/services/{}", "/v1/services/", None);
-        check("/v1/services/{}", "/v1/services/a/b", None);
-        check("/s/{}/e/{}", "/s/w%2Fb/e/127.0.0.1:80", Some(&["w/b", "127.0.0.1:80"]));
-        check("/s/{}/e/{}", "/s/w/e/%5B::1%5d:80", Some(&["w", "[::1]:80"]));
-        check("/s/{}", "/s/%", None);
-        check("/s/{}", "/s/%4", None);
-        check("/s/{}", "/s/%zz", None);
-        check("/s/{}", "/s/%ff", None);
-        check("/s/{}", "/s/%+1", None);
     }
 }

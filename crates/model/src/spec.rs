@@ -10,6 +10,7 @@ mod key;
 mod listener;
 mod outlier;
 mod queue;
+mod registry;
 mod route;
 mod run;
 pub mod scenario;
@@ -34,6 +35,10 @@ pub use listener::{
 pub use outlier::OutlierSpec;
 pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
+};
+pub use registry::{
+    EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec, RemoteRegistrySpec,
+    SecretSpec,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
@@ -64,6 +69,8 @@ pub struct Spec {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
+    /// Where instances register themselves. Default: nowhere.
+    pub registry: Option<RegistrySpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,4 +19,4 @@ pub use instance::{
 };
 pub use limits::Limits;
 pub use preservation::{Preservation, PreservationRule};
-pub use registry::{Change, Counts, Listed, Registered, Registry, State};
+pub use registry::{Change, Counts, Listed, REPLACED, Registered, Registry, State};

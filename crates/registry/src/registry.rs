@@ -33,6 +33,9 @@ pub struct Registry {
     preservation: Preservation,
 }
 
+/// Why one left whose address another registered.
+pub const REPLACED: &str = "another took its address";
+
 type Key = (Arc<str>, Arc<str>);
 
 #[derive(Debug, Default)]
@@ -208,7 +211,7 @@ impl Registry {
         let at = instance.socket_address();
         let former = self.services.get(&service_name).and_then(|s| s.by_address.get(&at)).cloned();
         if let Some(former) = former.filter(|former| *former != id) {
-            changes.extend(self.remove(&service_name, &former, "another took its address"));
+            changes.extend(self.remove(&service_name, &former, REPLACED));
         }
         let service = self.services.entry(Arc::clone(&service_name)).or_default();
         let known = service.instances.get_mut(&id);
@@ -220,14 +223,8 @@ impl Registry {
         let instance = Arc::new(instance);
         let deadline = (!held).then(|| now + instance.ttl());
         let check = instance.check.as_ref().map(|_| now);
-        let entry = Entry {
-            instance: Arc::clone(&instance),
-            heard: now,
-            proven,
-            held,
-            deadline,
-            check,
-        };
+        let entry =
+            Entry { instance: Arc::clone(&instance), heard: now, proven, held, deadline, check };
         if let Some(known) = known {
             // What the store repeats was not heard here.
             let heard = if held { known.heard } else { now };
@@ -383,7 +380,9 @@ impl Registry {
 
     /// Each service with how many instances it has, and its version.
     pub fn services(&self) -> impl Iterator<Item = (&str, usize, u64)> {
-        self.services.iter().map(|(name, service)| (&**name, service.instances.len(), service.version))
+        self.services
+            .iter()
+            .map(|(name, service)| (&**name, service.instances.len(), service.version))
     }
 
     /// Of one service; 0: there is none.
@@ -412,11 +411,8 @@ impl Registry {
     }
 
     pub fn counts(&self, now: Instant) -> Counts {
-        let mut counts = Counts {
-            services: self.services.len(),
-            instances: self.count,
-            ..Counts::default()
-        };
+        let mut counts =
+            Counts { services: self.services.len(), instances: self.count, ..Counts::default() };
         for entry in self.services.values().flat_map(|service| service.instances.values()) {
             counts.late += usize::from(entry.is_late(now));
             counts.restored += usize::from(!entry.proven);

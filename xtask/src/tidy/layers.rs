@@ -19,11 +19,13 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("tls",       &["model"]),
     ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
+    ("registry",  &["model"]),
+    ("registrar", &["model", "registry", "admin"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim", "registry", "registrar"]),
     ("xtask",     &[]),
 ];
 

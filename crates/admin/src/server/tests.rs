@@ -1,12 +1,17 @@
 //! Every path over a real socket, against a fake control.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::*;
 use crate::fake::FakeControl;
+use crate::http::HEADER_BYTES_MAX;
 
 struct Server {
     address: SocketAddr,

@@ -63,7 +63,10 @@ fn versions_grow_with_what_is_listed_and_with_nothing_else() {
     registry.register(instance("web", 2), at(3)).unwrap();
     assert!(registry.deregister("web", "web-1").is_some());
     assert!(registry.deregister("web", "web-1").is_none());
-    assert_eq!((registry.service_version("web"), ids(&registry, "web")), (105, vec!["web-2".into()]));
+    assert_eq!(
+        (registry.service_version("web"), ids(&registry, "web")),
+        (105, vec!["web-2".into()])
+    );
     registry.deregister("web", "web-2");
     assert_eq!((registry.service_version("web"), registry.version()), (0, 106));
 }
@@ -118,7 +121,9 @@ fn silence_that_lasts_is_believed_after_all() {
 
 #[test]
 fn a_few_of_many_and_all_of_two_leave() {
-    for (all, silent, stays) in [(10, 4, 0), (10, 5, 0), (10, 6, 6), (2, 2, 0), (3, 3, 3), (3, 1, 0)] {
+    for (all, silent, stays) in
+        [(10, 4, 0), (10, 5, 0), (10, 6, 6), (2, 2, 0), (3, 3, 3), (3, 1, 0)]
+    {
         let mut registry = with(all);
         for second in (5..=40).step_by(5) {
             run(&mut registry, at(second));
