@@ -15,6 +15,7 @@ mod e2e {
     mod compose;
     mod compose_interoperation;
     mod compose_registry;
+    mod discovery;
     mod docker;
     mod docker_compose;
     mod docker_events;

@@ -343,20 +343,29 @@ fn discovery(out: &mut Text, discovery: &[DiscoveryStatus]) {
     if discovery.is_empty() {
         return;
     }
-    type Value = fn(&DiscoveryStatus) -> usize;
-    let families: [(&str, &str, Value); 3] = [
+    type Value = fn(&DiscoveryStatus) -> Option<usize>;
+    let families: [(&str, &str, Value); 4] = [
         ("evenkeel_discovery_connected", "1 if what is known is up to date, else 0.", |d| {
-            usize::from(d.connected)
+            Some(usize::from(d.connected))
         }),
-        ("evenkeel_discovery_containers", "Containers that run.", |d| d.containers),
+        ("evenkeel_discovery_endpoints", "Endpoints that were found.", |d| Some(d.endpoints)),
+        // What is asked for one service knows of no containers.
+        ("evenkeel_discovery_containers", "Containers that run.", |d| {
+            d.service.is_none().then_some(d.containers)
+        }),
         ("evenkeel_discovery_left_out", "Containers that were meant to serve and do not.", |d| {
-            d.left_out.len()
+            d.service.is_none().then_some(d.left_out.len())
         }),
     ];
     for (name, help, value) in families {
         out.family(name, Kind::Gauge, help);
         for status in discovery {
-            out.sample(&[("provider", &status.provider)], value(status));
+            let Some(value) = value(status) else { continue };
+            let provider = ("provider", status.provider.as_str());
+            match &status.service {
+                None => out.sample(&[provider], value),
+                Some(service) => out.sample(&[provider, ("service", service)], value),
+            }
         }
     }
     let usage = || discovery.iter().flat_map(|d| &d.usage).take(ENDPOINTS_MAX);

@@ -38,6 +38,7 @@ use crate::keys;
 use crate::suggest;
 use crate::tree::{Entry, Node, Value, quoted};
 
+pub(crate) use endpoint::of_service as endpoints;
 pub use listener::matchers as route_matchers;
 pub(crate) use policy::expected as option_expected;
 pub(crate) use scenario::scenario;

@@ -71,6 +71,19 @@ impl Defects {
     pub fn iter(&self) -> std::slice::Iter<'_, Defect> {
         self.0.iter()
     }
+    /// `FILE:LINE:COLUMN: MESSAGE; HELP` of the first error, and how many there are more.
+    pub fn in_one_line(&self) -> String {
+        let mut errors = self.0.iter().filter(|d| d.severity == Severity::Error);
+        let Some(Defect { file, line, column, message, help, .. }) = errors.next() else {
+            return String::new();
+        };
+        let help = help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        let more = match errors.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("{file}:{line}:{column}: {message}{help}{more}")
+    }
     /// How many of them are errors.
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|d| d.severity == Severity::Error).count()

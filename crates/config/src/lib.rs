@@ -39,6 +39,7 @@ pub use reference::reference_markdown;
 pub use schema::json_schema;
 pub use units::{parse_bytes, parse_duration};
 
+use model::Endpoint;
 use model::spec::Spec;
 use model::spec::scenario::Scenario;
 use model::vocabulary::Vocabulary;
@@ -70,6 +71,26 @@ pub fn parse_scenario(
     let warnings = report.finish()?;
     // As in `parse`, the default is never used.
     Ok((scenario.unwrap_or_else(|| Scenario::new(std::time::Duration::ZERO)), warnings))
+}
+
+/// Reads a list of endpoints, as `services.NAME.endpoints` has it, or a map of such lists by service,
+/// of which that of `service` is taken. Every JSON text is such a text, too. An empty text is
+/// none, and no list.
+pub fn parse_endpoints(source: &Source<'_>, service: &str) -> Result<Vec<Endpoint>, Defects> {
+    let report = defect::Report::new(*source);
+    let mut endpoints = Vec::new();
+    let says = |line: &str| !matches!(line.trim_ascii_start().bytes().next(), None | Some(b'#'));
+    if !source.text.lines().any(says) {
+        report.error_help(
+            defect::Span::default(),
+            "the text holds no list of endpoints",
+            "write `[ 127.0.0.1:5001 ]`, or `[]` for no endpoints",
+        );
+    } else if let Some(root) = tree::read(source.text, &report) {
+        endpoints = decode::endpoints(&root, service, &report);
+    }
+    report.finish()?;
+    Ok(endpoints)
 }
 
 /// Reads and checks a configuration. All defects are reported at once where possible; a text that

@@ -1,12 +1,13 @@
-//! Discovery: who serves what, learnt from where replicas are run.
+//! Discovery: who serves what, learnt from where that is known.
 //!
-//! For: the containers of a Docker engine or a Podman service. A small process of its own holds the
+//! For: the containers of a Docker engine or a Podman service: a small process of its own holds the
 //! engine's socket and tells, in lines of JSON, what there is; the balancer makes endpoints,
-//! services and routes of it.
+//! services and routes of it. And for sources that need no more rights than the balancer has, which
+//! run inside it.
 //! Never: chooses an endpoint or checks its health; takes a failed look-up for an answer (then
 //! everybody stays); opens the engine's socket in the process that carries traffic.
 //! Start with [`Message`] (what is told), then `providers/docker.rs` (how it is learnt, in the
-//! watcher) and [`Picture`] (what becomes of it, in the balancer).
+//! watcher) and [`Picture`] (what becomes of it, in the balancer); or with [`sources`].
 #![forbid(unsafe_code)]
 
 mod backoff;
@@ -16,6 +17,7 @@ mod message;
 mod picture;
 mod place;
 pub mod providers;
+pub mod sources;
 pub mod watcher;
 
 pub use container::{Container, Health, Phase, Port, Published, Transport, Usage};

@@ -161,7 +161,9 @@ impl Picture {
                 EndpointSource::Discover(DiscoverSpec::Docker(selector)) => {
                     rules.insert(name.clone(), selector.clone());
                 }
-                EndpointSource::Static(_) | EndpointSource::Run(_) => {
+                EndpointSource::Static(_)
+                | EndpointSource::Run(_)
+                | EndpointSource::Discover(_) => {
                     taken.insert(name.clone());
                 }
             }

@@ -19,6 +19,7 @@ mod overview;
 mod replicas;
 mod running;
 mod signals;
+mod sources;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -48,6 +49,7 @@ use admin_server::AdminServer;
 use discovered::Discovery;
 use running::Running;
 use signals::{Signal, Signals};
+use sources::Sources;
 
 /// Threads of the control plane: one more than one, so that a long scrape or a large
 /// configuration does not hold up signals and the starting of replicas.
@@ -187,6 +189,7 @@ struct State {
     configured: Arc<Spec>,
     text: String,
     discovery: Discovery,
+    sources: Sources,
     services: BTreeMap<ServiceName, Running>,
     admin: Option<AdminServer>,
     /// The first configuration is in force.
@@ -195,6 +198,13 @@ struct State {
     scalings: VecDeque<ScalingStatus>,
     /// Removed services whose replicas are being stopped.
     leaving: Vec<JoinHandle<()>>,
+}
+
+impl State {
+    /// Why it is not known yet who serves.
+    fn awaited(&self) -> Option<String> {
+        self.discovery.awaited().or_else(|| self.sources.awaited())
+    }
 }
 
 impl Supervisor {
@@ -291,7 +301,7 @@ impl Supervisor {
         let all_well = self.wait_until(OVERVIEW_WAIT, || {
             let state = self.state();
             let well = |running: &Running| running.service.healthy() >= running.endpoint_count();
-            state.discovery.awaited().is_none() && state.services.values().all(well)
+            state.awaited().is_none() && state.services.values().all(well)
         });
         all_well.await;
         if *self.stopping.borrow() {
@@ -331,10 +341,17 @@ impl Supervisor {
         timeout(limit, met).await.unwrap_or(false)
     }
 
+    /// Who was found stays until we end.
+    fn stop_discovery(&self) {
+        let mut state = self.state();
+        state.discovery.stop();
+        state.sources = Sources::default();
+    }
+
     /// Finishes what is in flight, then stops the replicas.
     async fn stop(&self) {
         self.stopping.send_replace(true);
-        self.state().discovery.stop();
+        self.stop_discovery();
         let _turn = self.applying.lock().await;
         let (grace, begun) = {
             let state = self.state();

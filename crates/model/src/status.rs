@@ -184,10 +184,13 @@ pub struct ScalingStatus {
 /// Where endpoints are discovered, and how that goes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DiscoveryStatus {
-    /// `docker`
+    /// `docker`, `file`
     pub provider: String,
-    /// Where it is asked: a socket.
+    /// Where it is asked: a socket, a path.
     pub source: String,
+    /// For whose endpoints it is asked; absent: for those of any service.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub service: Option<String>,
     /// Its name and version, once it answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub engine: Option<String>,

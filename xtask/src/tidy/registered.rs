@@ -22,6 +22,7 @@ enum Line {
 static TABLES: &[Table] = &[
     Table { folder: "crates/balance/src/policies", table: "crates/balance/src/policies.rs", line: |_| Line::Module },
     Table { folder: "crates/discovery/src/providers", table: "crates/discovery/src/providers.rs", line: |_| Line::Module },
+    Table { folder: "crates/discovery/src/sources", table: "crates/discovery/src/sources.rs", line: |_| Line::Module },
     Table { folder: "crates/evenkeel/src/verbs", table: "crates/evenkeel/src/verbs.rs", line: |_| Line::Module },
     Table { folder: "xtask/src/tidy", table: "xtask/src/tidy.rs", line: |_| Line::Module },
     Table { folder: "fuzz/fuzz_targets", table: "fuzz/Cargo.toml", line: |stem| Line::Text(format!("path = \"fuzz_targets/{stem}.rs\"")) },

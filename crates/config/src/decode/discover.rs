@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use model::ListenerName;
 use model::spec::{
-    ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, HttpSpec, LimitSpec, ListenerSpec,
-    Protocol, ProvidersSpec, TimeoutSpec, UdpSpec,
+    ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec, LimitSpec,
+    ListenerSpec, Protocol, ProvidersSpec, TimeoutSpec, UdpSpec,
 };
 
 use crate::fields::{Fields, scalar, wrong_kind};
@@ -95,8 +95,32 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
     }
 }
 
+/// The keys of `discover`, one for each provider.
+const PROVIDERS: [&str; 2] = ["docker", "file"];
+
+/// Exactly one provider.
 pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
     let fields = fields.section("discover", &keys::DISCOVER)?;
+    let mut given = fields.entries(&PROVIDERS);
+    match (given.next(), given.next()) {
+        (Some(first), Some(second)) => context.report.error_help(
+            second.key_span,
+            format!("`discover` has both `{}` and `{}`", first.key, second.key),
+            "keep one of the two; another service can use the other, and a route both",
+        ),
+        (None, _) if !PROVIDERS.iter().any(|name| fields.has(name)) => context.report.error_help(
+            fields.span,
+            "`discover` does not say where",
+            format!("add one of {}", PROVIDERS.map(|name| format!("`{name}`")).join(", ")),
+        ),
+        _ => {}
+    }
+    let file = fields.text("file").and_then(|path| path_of("file", path, context.report));
+    let file = file.map(|path| DiscoverSpec::File(FileSelector { path }));
+    docker_selector(&fields, context).or(file)
+}
+
+fn docker_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
     let docker = fields.section("docker", &keys::DISCOVER_DOCKER)?;
     if !context.discovers {
         context.report.error_help(

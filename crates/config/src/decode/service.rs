@@ -58,7 +58,7 @@ fn source(
     owner: &str,
     context: &Context<'_>,
 ) -> EndpointSource {
-    let endpoints = endpoint::endpoints(fields, owner, context);
+    let endpoints = endpoint::endpoints(fields, owner);
     let run = fields.section("run", &keys::RUN);
     let discover = discover::discover(fields, context);
     let mut given = fields.entries(&["endpoints", "run", "discover"]);

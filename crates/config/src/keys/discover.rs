@@ -82,9 +82,22 @@ pub(crate) static DOCKER: Section = Section {
 
 pub(crate) static DISCOVER: Section = Section {
     name: "discover",
-    doc: "Where endpoints are found.",
+    doc: "Where endpoints are found; exactly one of the keys.",
     example: "docker: { compose_service: flask, port: 5000 }",
-    keys: &[key("docker", In(&DISCOVER_DOCKER), Required, "Containers; needs `providers.docker`.")],
+    keys: &[
+        key(
+            "docker",
+            In(&DISCOVER_DOCKER),
+            Means("not from containers"),
+            "Containers; needs `providers.docker`.",
+        ),
+        key(
+            "file",
+            text("a path", "/etc/evenkeel/endpoints.yaml"),
+            Means("not from files"),
+            "A file that lists them, or a folder of such files. See [discovery.md](discovery.md#files).",
+        ),
+    ],
 };
 
 pub(crate) static DISCOVER_DOCKER: Section = Section {

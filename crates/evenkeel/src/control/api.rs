@@ -69,7 +69,10 @@ impl Control for Api {
     }
 
     fn discovery(&self) -> Vec<DiscoveryStatus> {
-        self.0.state().discovery.status()
+        let state = self.0.state();
+        let mut status = state.discovery.status();
+        status.extend(state.sources.status());
+        status
     }
 
     fn scalings(&self) -> Vec<ScalingStatus> {
@@ -187,7 +190,7 @@ impl Control for Api {
         if !state.begun {
             return Err("starting".into());
         }
-        if let Some(why) = state.discovery.awaited() {
+        if let Some(why) = state.awaited() {
             return Err(why);
         }
         for (name, running) in &state.services {

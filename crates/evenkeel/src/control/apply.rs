@@ -198,6 +198,7 @@ impl Change<'_> {
             let running = Running::start(proxy, &self.new.services[name], directory);
             let mut state = self.state();
             state.services.insert(name.clone(), running);
+            self.supervisor.set_source(&mut state, name, &self.new.services[name].source);
             self.supervisor.publish(&mut state, [name], false);
         }
     }
@@ -208,9 +209,10 @@ impl Change<'_> {
         let unproven = || -> Vec<ServiceName> {
             let state = self.state();
             let without = |name: &&ServiceName| {
-                state.services.get(*name).is_some_and(|running| {
-                    running.endpoint_count() > 0 && running.service.healthy() == 0
-                })
+                state.sources.awaited_for(name).is_some()
+                    || state.services.get(*name).is_some_and(|running| {
+                        running.endpoint_count() > 0 && running.service.healthy() == 0
+                    })
             };
             added.iter().filter(without).cloned().collect()
         };
@@ -296,6 +298,7 @@ impl Change<'_> {
         let mut state = self.state();
         let Some(running) = state.services.get_mut(name) else { return };
         let superfluous = running.update(proxy, spec, directory);
+        self.supervisor.set_source(&mut state, name, &spec.source);
         self.supervisor.publish(&mut state, [name], false);
         let Some(running) = state.services.get_mut(name) else { return };
         if let Some(superfluous) = superfluous {
@@ -313,6 +316,7 @@ impl Change<'_> {
         for name in names {
             let mut state = self.state();
             let Some(running) = state.services.remove(name) else { continue };
+            state.sources.forget(name);
             proxy.forget(name);
             if let Some(fleet) = &running.fleet {
                 fleet.detach();

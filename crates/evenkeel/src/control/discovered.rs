@@ -11,7 +11,7 @@ use std::time::Duration;
 use discovery::providers::{self, WatchOptions};
 use discovery::watcher::Watcher;
 use discovery::{Changes, Message, Picture};
-use model::spec::{DeclaredSpec, Spec};
+use model::spec::{DeclaredSpec, DiscoverSpec, EndpointSource, Spec};
 use model::status::{ContainerUsage, DiscoveryStatus, LeftOutStatus};
 use model::{ServiceName, Utilization};
 use tokio::sync::mpsc;
@@ -97,6 +97,7 @@ impl Discovery {
         vec![DiscoveryStatus {
             provider: "docker".into(),
             source: watch.options.socket.display().to_string(),
+            service: None,
             engine: summary.engine,
             connected: summary.synced && summary.lost.is_none(),
             reason: summary.lost,
@@ -147,12 +148,18 @@ impl Supervisor {
         services: impl IntoIterator<Item = &'a ServiceName>,
         gone: bool,
     ) {
-        if !state.discovery.picture.is_synced() && !gone {
-            return;
-        }
+        let State { discovery, sources, services: running, .. } = state;
         for name in services {
-            if let Some(running) = state.services.get_mut(name) {
-                let listed = state.discovery.picture.endpoints(name.as_str());
+            let Some(running) = running.get_mut(name) else { continue };
+            let listed = match &running.service.settings().source {
+                EndpointSource::Discover(DiscoverSpec::Docker(_)) => {
+                    let known = discovery.picture.is_synced() || gone;
+                    known.then(|| discovery.picture.endpoints(name.as_str()))
+                }
+                EndpointSource::Discover(_) => sources.known(name).map(<[_]>::to_vec),
+                EndpointSource::Static(_) | EndpointSource::Run(_) => None,
+            };
+            if let Some(listed) = listed {
                 running.set_discovered(listed, gone, self.proxy.now());
             }
         }

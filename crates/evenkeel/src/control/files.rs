@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use config::{Checked, Defect, Defects, Severity, Source, defect_at};
-use model::spec::{CertificateFiles, Spec};
+use model::spec::{CertificateFiles, DiscoverSpec, EndpointSource, Spec};
 
 use super::vocabulary;
 
@@ -47,5 +47,10 @@ fn place(spec: &mut Spec, directory: &Path) {
     for tls in spec.services.values_mut().filter_map(|service| service.tls.as_mut()) {
         tls.certificate.iter_mut().for_each(both);
         tls.ca.iter_mut().for_each(from_here);
+    }
+    for service in spec.services.values_mut() {
+        if let EndpointSource::Discover(DiscoverSpec::File(file)) = &mut service.source {
+            from_here(&mut file.path);
+        }
     }
 }

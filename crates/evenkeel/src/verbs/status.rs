@@ -152,7 +152,10 @@ fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {
         let colour = if d.connected { crate::output::GREEN } else { crate::output::RED };
         let cells = [
             d.provider.clone(),
-            d.source.clone(),
+            match &d.service {
+                None => d.source.clone(),
+                Some(service) => format!("{} (for {service})", d.source),
+            },
             d.engine.clone().unwrap_or_else(|| "-".into()),
             state,
             d.containers.to_string(),

@@ -11,6 +11,14 @@ use crate::{ListenerName, Weight};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoverSpec {
     Docker(DockerSelector),
+    File(FileSelector),
+}
+
+/// Endpoints are listed in files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSelector {
+    /// A file, or a folder whose files name the endpoints together.
+    pub path: PathBuf,
 }
 
 /// Which containers serve a service. All that is given must hold; nothing given: those whose
