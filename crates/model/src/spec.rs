@@ -27,7 +27,7 @@ pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
     ProvidersSpec,
 };
-pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use health::{AgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{

@@ -21,6 +21,7 @@ mod membership;
 mod outliers;
 mod publish;
 mod slow_start;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -35,7 +36,7 @@ use model::{EndpointId, Instant, Rng};
 
 use crate::endpoint::Origin;
 use crate::gate::Gate;
-use crate::member::{Member, Standing};
+use crate::member::{Member, Standing, Told};
 use crate::session::Slots;
 use crate::snapshot::{Questions, Snapshot};
 use crate::{DueCheck, EndpointHandle, Sessions};
@@ -229,6 +230,10 @@ impl Control {
             }
             member.handle.judged();
             member.set_timer(&mut self.timers, member.checker.poll_timeout());
+            if self.health.agent.is_none() && member.told != Told::NOTHING {
+                member.told = Told::NOTHING;
+                self.pending.stale = Stale::Now;
+            }
         }
         self.pending.changed = true;
     }
@@ -453,7 +458,7 @@ fn sessions(spec: &ServiceSpec, seed: u64, former: Option<&Sessions>) -> Option<
 fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
     balance::build(spec)
         .or_else(|| balance::build(&PolicySpec::default()))
-        .unwrap_or_else(|| (balance::POLICIES[0].build)(&[]))
+        .unwrap_or_else(|| balance::POLICIES[0].build(&[]))
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {

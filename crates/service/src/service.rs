@@ -5,7 +5,7 @@ use std::task::Waker;
 use arc_swap::{ArcSwap, Guard};
 use model::spec::{EndpointSource, ServiceSpec};
 use model::status::{ServiceStatus, SessionStatus};
-use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
+use model::{AgentReply, Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 
 use crate::acquire::Miss;
 use crate::budget::RetryBudget;
@@ -285,6 +285,12 @@ impl Service {
         now: Instant,
     ) {
         self.change(now, |control| control.handle_check(id, generation, result, now));
+    }
+
+    /// What the health agent of an endpoint said, beside a [`DueCheck`]. It holds until the agent says
+    /// something else; the endpoint is in service if both its checks and its agent say so.
+    pub fn handle_agent(&self, id: &EndpointId, reply: AgentReply, now: Instant) {
+        self.change(now, |control| control.handle_agent(id, reply, now));
     }
 
     /// Judges an endpoint after [`Events::suspect`]. If its failures in a row still stand, it is

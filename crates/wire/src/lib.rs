@@ -5,11 +5,13 @@
 //! (`http1::Span`) into the caller's bytes, and the caller calls again when it holds more of them.
 //!
 //! Start at [`http1`] (request heads, response heads, chunked bodies), [`proxy_protocol`],
-//! [`client_hello`] (whom a client of TLS asks for) or [`orca`] (what endpoints say of their load).
+//! [`client_hello`] (whom a client of TLS asks for), [`orca`] (what endpoints say of their load) or
+//! [`agent_reply`] (what a program beside them says).
 //!
 //! [`Span`]: http1::Span
 #![forbid(unsafe_code)]
 
+pub mod agent_reply;
 pub mod client_hello;
 pub mod http1;
 pub mod orca;

@@ -14,6 +14,7 @@ struct Decoder {
 }
 
 const DECODERS: &[Decoder] = &[
+    Decoder { name: "agent_reply::decode", target: "agent_reply", check: contract::agent_reply },
     Decoder { name: "client_hello::decode", target: "client_hello", check: contract::client_hello },
     Decoder { name: "http1::RequestHead", target: "request_head", check: contract::request_head },
     Decoder {

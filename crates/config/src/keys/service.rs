@@ -190,6 +190,27 @@ pub(crate) static HEALTH: Section = Section {
             Written("200-399"),
             "HTTP: the statuses that are good.",
         ),
+        key(
+            "agent",
+            In(&HEALTH_AGENT),
+            Means("no agent"),
+            "A program beside each endpoint that says, too, how it is.",
+        ),
+    ],
+};
+
+pub(crate) static HEALTH_AGENT: Section = Section {
+    name: "health agent",
+    doc: "With each check a connection to the endpoint's host is made, and a line read: `75%` (of the weight), `drain`, `up`, `down#reason`, `cpu:83% memory:40%`, as HAProxy's agents say it.",
+    example: "port: 9707",
+    keys: &[
+        key("port", Integer { min: 1, max: 65_535 }, Required, "Where the agent listens."),
+        key(
+            "send",
+            text("a text", "{address}\\n"),
+            Means("nothing"),
+            "Sent first, up to 255 bytes; `{address}` in it is the endpoint's, for an agent that speaks for several.",
+        ),
     ],
 };
 

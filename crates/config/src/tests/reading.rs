@@ -132,7 +132,7 @@ services:
     endpoints:
       - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
       - "[::1]:5002"
-    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ], agent: { port: 9707, send: "{address}\n" } }
     outlier: { consecutive: 7, error_rate: 30%, latency: 2.5, requests_min: 50, interval: 2s, ejection: 5s, ejection_max: 1m, share_max: 20% }
     slow_start: { window: 1m, from: 5%, curve: 1.5, hold_above: off }
     panic: 30%

@@ -127,9 +127,10 @@ impl Control {
     /// by, which leave as soon as they are not needed; in panic, all that are used.
     fn session_map(&mut self) -> SessionMap {
         let Some(sessions) = &self.sessions else { return SessionMap::default() };
-        let healthy = self.members.values().filter(|m| {
-            m.role.in_panic || (m.checker.state() == State::Healthy && !m.outlier.is_ejected())
-        });
+        let healthy = self
+            .members
+            .values()
+            .filter(|m| m.role.in_panic || (m.is_well() && !m.outlier.is_ejected()));
         // One of the same id and another address, which stands by, comes after the listed one.
         let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =
             healthy.partition(|m| !matches!(m.standing, Standing::Standby { .. }));

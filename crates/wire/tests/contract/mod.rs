@@ -5,6 +5,8 @@
 //! `httparse` for heads, an encoder for bodies and PROXY headers.
 #![allow(dead_code, reason = "each user of this file takes some of it")]
 
+use model::{AgentReply, AgentStanding};
+use wire::agent_reply;
 use wire::client_hello;
 use wire::http1::{
     ChunkError, ChunkStep, ChunkedDecoder, Framing, HeadLimits, Header, HeaderKind, Progress,
@@ -402,6 +404,21 @@ fn check_encoded(header: proxy_protocol::Header) {
         let len = text.len();
         assert_eq!(proxy_protocol::decode(&text), Ok(Decoded::Complete { header, len }));
     }
+}
+
+/// Only the first line counts, texts are printable, and amounts have their bounds.
+pub(crate) fn agent_reply(data: &[u8]) {
+    let reply = agent_reply::decode(data);
+    if agent_reply::is_whole(data) {
+        assert_eq!(reply, agent_reply::decode(&[data, b" down#later\n"].concat()));
+    }
+    let Some(AgentReply { standing, percent, utilization }) = reply else { return };
+    assert!(percent.is_none_or(|percent| percent <= 25_600));
+    if let Some(AgentStanding::Down(text)) = standing {
+        // What is no UTF-8 is replaced by three bytes for each.
+        assert!(!text.contains(char::is_control) && text.len() <= 3 * agent_reply::REPLY_BYTES_MAX);
+    }
+    assert!(utilization.is_none_or(|said| said.application.is_none()));
 }
 
 /// Whatever is said is an amount, and says the same in each of the forms.
