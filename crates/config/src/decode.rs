@@ -17,6 +17,7 @@ mod listener;
 mod pattern;
 mod policy;
 mod queue;
+mod registry;
 mod route;
 mod run;
 mod scenario;
@@ -54,6 +55,8 @@ struct Context<'a> {
     binds: Binds,
     /// Containers are discovered: services and routes may come by their labels.
     discovers: bool,
+    /// There is a registry, in this process or another.
+    registry: bool,
     /// Regular expressions read so far.
     expressions: Cell<usize>,
 }
@@ -76,11 +79,13 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         vocabulary,
         services: defined(services),
         binds: Binds::default(),
-        discovers: discovers(root),
+        discovers: has_key(root, "providers"),
+        registry: has_key(root, "registry"),
         expressions: Cell::new(0),
     };
     let mut spec = Spec { admin: admin(&fields, &context), ..Spec::default() };
     spec.providers = discover::providers(&fields, &context);
+    spec.registry = registry::registry(&fields, &context);
     spec.access_log = access_log(&fields, report);
     let mut workers = 0;
     fields.integer("workers", &mut workers);
@@ -102,11 +107,13 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
     let is_map = matches!(root.value, Value::Map(_));
     match &mut spec.providers.docker {
         Some(docker) => discover::listener(&fields, docker, &mut spec.listeners, &context),
-        None if is_map && !fields.has("listeners") && !context.discovers => report.error_help(
-            fields.span,
-            "the file has no `listeners`",
-            "add `listeners: { web: { bind: :8080, service: web } }`",
-        ),
+        None if is_map && !fields.has("listeners") && !context.discovers && !context.registry => {
+            report.error_help(
+                fields.span,
+                "the file has no `listeners`",
+                "add `listeners: { web: { bind: :8080, service: web } }`",
+            )
+        }
         None => {}
     }
     context.binds.check(report);
@@ -141,9 +148,9 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
 }
 
 /// Known before the sections are read, for they depend on it.
-fn discovers(root: &Node) -> bool {
+fn has_key(root: &Node, key: &str) -> bool {
     matches!(&root.value, Value::Map(entries)
-        if entries.iter().any(|entry| &*entry.key == "providers"))
+        if entries.iter().any(|entry| &*entry.key == key))
 }
 
 fn defined<'a>(entries: &'a [Entry]) -> BTreeMap<&'a str, DefinedService> {

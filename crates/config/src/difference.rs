@@ -30,13 +30,15 @@ pub struct Difference {
     pub workers: bool,
     pub stop_grace: bool,
     pub providers: bool,
+    pub registry: bool,
 }
 
 impl Difference {
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty()
             && self.services.is_empty()
-            && !(self.admin || self.access_log || self.workers || self.stop_grace || self.providers)
+            && !(self.admin || self.access_log || self.workers || self.stop_grace)
+            && !(self.providers || self.registry)
     }
 }
 
@@ -49,6 +51,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         workers: old.workers != new.workers,
         stop_grace: old.stop_grace != new.stop_grace,
         providers: old.providers != new.providers,
+        registry: old.registry != new.registry,
     }
 }
 
@@ -84,6 +87,7 @@ impl fmt::Display for Difference {
             ("workers", self.workers),
             ("stop_grace", self.stop_grace),
             ("providers", self.providers),
+            ("registry", self.registry),
         ] {
             if differs {
                 parts.push(word.into());

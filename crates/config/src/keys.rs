@@ -7,6 +7,7 @@ mod failures;
 mod hedge;
 mod listener;
 mod queue;
+mod registry;
 mod route;
 pub(crate) mod scenario;
 mod service;
@@ -22,6 +23,10 @@ pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
 };
 pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS};
+pub(crate) use registry::{
+    CONSUL, DISCOVER_REGISTRY, ETCD, REGISTRY, REGISTRY_STORE, SELF_PRESERVATION, SERVICE_TOKEN,
+    TOKEN_FILE,
+};
 pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
     ENDPOINT, HEALTH, HEALTH_AGENT, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,
@@ -104,7 +109,9 @@ pub(crate) static FILE: Section = Section {
         key(
             "listeners",
             MapOf("LISTENER", &In(&LISTENER)),
-            Means("required; with `providers`, an HTTP listener `web` on port 8080"),
+            Means(
+                "required, but for a `registry` alone; with `providers`, an HTTP listener `web` on port 8080",
+            ),
             "The addresses that accept, by name.",
         ),
         key(
@@ -118,6 +125,12 @@ pub(crate) static FILE: Section = Section {
             In(&PROVIDERS),
             Means("nothing is discovered"),
             "Where endpoints, and services and routes by label, are discovered.",
+        ),
+        key(
+            "registry",
+            In(&REGISTRY),
+            Means("instances cannot register themselves"),
+            "Where instances register themselves.",
         ),
     ],
 };

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    ProvidersSpec,
+    ProvidersSpec, RegistrySelector,
 };
 pub use health::{AgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
