@@ -1,7 +1,9 @@
 use std::fmt;
 use std::pin::Pin;
 
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
+use model::status::{
+    DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus, ScalingStatus, ServiceStatus,
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -11,6 +13,8 @@ pub trait Control: Send + Sync + 'static {
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// The registry that this process is, if it is one.
+    fn registry(&self) -> Option<RegistryStatus>;
     /// What an autoscaler has told, the oldest first; a bounded number.
     fn scalings(&self) -> Vec<ScalingStatus>;
     /// Keeps what an autoscaler tells, and when that was; answers it as it is kept.

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use model::status::{
     ContainerUsage, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
-    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ScalingStatus, ServiceMetrics,
-    ServiceStatus, SessionStatus,
+    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, RegistryStatus, ScalingStatus,
+    ServiceMetrics, ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -118,6 +118,15 @@ impl Control for FakeControl {
             }],
             ..DiscoveryStatus::default()
         }]
+    }
+    fn registry(&self) -> Option<RegistryStatus> {
+        Some(RegistryStatus {
+            store: "local".into(),
+            connected: true,
+            instances: 3,
+            preserving_ms: Some(7),
+            ..RegistryStatus::default()
+        })
     }
     fn scalings(&self) -> Vec<ScalingStatus> {
         self.scalings.lock().unwrap().clone()

@@ -6,6 +6,7 @@ mod discovery;
 mod listeners;
 mod metrics;
 mod probes;
+mod registry;
 mod services;
 
 use std::time::Duration;
@@ -33,6 +34,7 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/undrain", run: AtOnce(services::undrain) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/listeners",                        run: AtOnce(listeners::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/registry",                         run: AtOnce(registry::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/autoscale",                        run: AtOnce(autoscale::list) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/autoscale",                        run: AtOnce(autoscale::note) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/config",                           run: AtOnce(config::show) },

@@ -16,6 +16,7 @@ mod file_watch;
 mod files;
 mod merge;
 mod overview;
+mod registry;
 mod replicas;
 mod running;
 mod signals;
@@ -191,6 +192,7 @@ struct State {
     discovery: Discovery,
     sources: Sources,
     services: BTreeMap<ServiceName, Running>,
+    registry: registry::RegistryInUse,
     admin: Option<AdminServer>,
     /// The first configuration is in force.
     begun: bool,
@@ -318,6 +320,7 @@ impl Supervisor {
             spec: &state.spec,
             listeners: &self.proxy.listeners(),
             admin: state.admin.as_ref().map(AdminServer::address),
+            registry: state.registry.address(),
             healthy: &|name| {
                 let running = state.services.get(name);
                 running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))
@@ -373,6 +376,9 @@ impl Supervisor {
         for stopped in leaving {
             let _ = stopped.await;
         }
+        // Writes what it has not yet written.
+        let registry = std::mem::take(&mut self.state().registry);
+        drop(registry);
         if begun {
             info!("stopped");
         }

@@ -39,7 +39,7 @@ pub(crate) async fn run(keeper: Arc<Keeper>) {
 }
 
 /// Whether an instance does what its check asks; one without is not asked, and passes.
-pub(crate) async fn passes(instance: &Instance) -> bool {
+pub async fn passes(instance: &Instance) -> bool {
     let (address, within) = (instance.socket_address(), instance.heartbeat().min(PATIENCE));
     match &instance.check {
         None => true,

@@ -28,6 +28,10 @@ use crate::{api, checks, secret};
 /// In the directory of the configuration, where it names no other.
 const DATA_FILE: &str = "evenkeel-registry.redb";
 
+/// A registry that keeps nothing on disk has heard of everybody after so long: with the TTL that
+/// is usual, three heartbeats.
+const SETTLING: Duration = Duration::from_secs(15);
+
 /// Services that are waited for, or were, before those that were are forgotten.
 const WAITED_FOR: usize = 1024;
 
@@ -40,6 +44,9 @@ pub struct List {
     pub instances: Vec<Listed>,
     /// Most instances fell silent at once, and none leaves for its silence.
     pub preserving: bool,
+    /// The registry has begun without knowing of the time before, and does not know yet who is
+    /// missing: who is not listed may be there all the same.
+    pub settling: bool,
     /// Why this may be old: the store that all share does not answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stale: Option<String>,
@@ -277,6 +284,11 @@ impl Keeper {
         }
     }
 
+    /// A number by chance, for waits.
+    pub(crate) fn chance(&self) -> u64 {
+        self.seed.hash_one("chance")
+    }
+
     /// A name for one that brings none.
     fn new_id(&self, service: &str) -> String {
         let number =
@@ -423,7 +435,15 @@ impl Keeper {
             version,
             instances,
             preserving: registry.preservation().since.is_some(),
+            settling: self.is_settling(),
             stale,
+        }
+    }
+
+    fn is_settling(&self) -> bool {
+        match &self.store {
+            Some(store) => !store.has_answered(),
+            None => self.journal.is_none() && self.begun.elapsed() < SETTLING,
         }
     }
 

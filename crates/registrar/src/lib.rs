@@ -16,8 +16,10 @@ mod journal;
 mod keeper;
 mod openapi;
 mod secret;
+pub mod source;
 mod store;
 
+pub use checks::passes;
 pub use keeper::{Keeper, List, Registrar};
 pub use openapi::openapi;
 pub use secret::read as read_secret;

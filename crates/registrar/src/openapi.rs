@@ -77,9 +77,10 @@ fn schemas() -> Value {
                 "service": name(), "version": version(),
                 "instances": { "type": "array", "items": reference("Listed") },
                 "preserving": { "type": "boolean" },
+                "settling": { "type": "boolean" },
                 "stale": { "type": "string" },
             }),
-            &["service", "version", "instances", "preserving"],
+            &["service", "version", "instances", "preserving", "settling"],
         ),
         "Services": object(
             json!({
@@ -210,7 +211,7 @@ fn since() -> Value {
 
 fn wait() -> Value {
     json!({
-        "name": "wait", "in": "query", "schema": { "type": "string", "pattern": "^[0-9]+(ms|s|m)$" },
+        "name": "wait", "in": "query", "schema": { "type": "string", "examples": ["30s"] },
         "description": "how long to wait for another version, at most a minute",
     })
 }

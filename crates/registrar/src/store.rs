@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use discovery::Backoff;
 use model::Instant;
 use model::spec::RegistryStoreSpec;
 use registry::{Change, Instance, is_id, is_service_name};
@@ -34,8 +35,6 @@ const AT_ONCE: usize = 32;
 const EVENTS: usize = 1024;
 /// Instances that left while the store was away, and are still to be taken out of it.
 const LEAVES_MAX: usize = 20_000;
-/// Before the store is tried again: doubled from the first to the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
 /// What a store tells.
 #[derive(Debug)]
@@ -72,6 +71,7 @@ pub(crate) struct Shared {
 struct State {
     /// Why it does not answer; at first, that it did not yet.
     lost: Option<String>,
+    answered: bool,
     /// Who is still to be taken out of it, and until when that matters.
     leaves: BTreeMap<(String, String), std::time::Instant>,
 }
@@ -102,6 +102,11 @@ impl Shared {
     /// Why what is known may be old.
     pub(crate) fn lost(&self) -> Option<String> {
         self.state().lost.clone()
+    }
+
+    /// It has told at least once what there is.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.state().answered
     }
 
     pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
@@ -203,20 +208,19 @@ pub(crate) async fn follow(keeper: Arc<Keeper>) {
     let Some(store) = &keeper.store else { return };
     let (sender, mut events) = mpsc::channel(EVENTS);
     let watch = async {
-        let mut pause = PAUSES.0;
+        let mut backoff = Backoff::new(keeper.chance());
         loop {
             let (ended, synced) = match &store.kind {
                 Kind::Etcd(etcd) => etcd.watch(&sender).await,
                 Kind::Consul(consul) => consul.watch(&sender).await,
             };
             if synced {
-                pause = PAUSES.0;
+                backoff.reset();
             }
             if sender.send(Event::Lost(ended)).await.is_err() {
                 return;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            sleep(backoff.wait()).await;
         }
     };
     let take = async {
@@ -260,7 +264,9 @@ fn take(keeper: &Keeper, store: &Shared, event: Event) {
             for instance in instances {
                 hold(keeper, store, instance, now);
             }
-            store.state().lost = None;
+            let mut state = store.state();
+            (state.lost, state.answered) = (None, true);
+            drop(state);
             tell_all(keeper);
         }
         Event::Held(instance) => hold(keeper, store, *instance, now),

@@ -20,7 +20,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
     ("registry",  &["model"]),
-    ("registrar", &["model", "registry", "admin"]),
+    ("registrar", &["model", "config", "registry", "admin", "discovery"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),

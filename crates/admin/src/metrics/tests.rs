@@ -41,6 +41,8 @@ fn counters_gauges_and_the_histogram_are_written() {
         "evenkeel_discovery_left_out{provider=\"docker\"} 0",
         "evenkeel_container_cpus{container=\"4c01db0b339c\",name=\"web-1\"} 0.5",
         "evenkeel_container_memory_bytes{container=\"4c01db0b339c\",name=\"web-1\"} 4096",
+        "evenkeel_registry_instances 3",
+        "evenkeel_registry_preserving 1",
         "evenkeel_metrics_endpoints_omitted 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");

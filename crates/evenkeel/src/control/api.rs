@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
+use model::status::{
+    DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus, ScalingStatus, ServiceStatus,
+};
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
@@ -73,6 +75,10 @@ impl Control for Api {
         let mut status = state.discovery.status();
         status.extend(state.sources.status());
         status
+    }
+
+    fn registry(&self) -> Option<RegistryStatus> {
+        self.0.state().registry.status()
     }
 
     fn scalings(&self) -> Vec<ScalingStatus> {

@@ -123,6 +123,7 @@ impl Change<'_> {
         bind_check::check(self.old, self.new, self.difference)?;
         let admin = self.prepare_admin()?;
         self.set_access_log(self.new)?;
+        let registry_notes = self.supervisor.set_registry(self.old, self.new)?;
         self.add_services();
         let mut notes = if prove { self.prove_added().await } else { Vec::new() };
         if let Err(message) = self.set_listeners() {
@@ -130,8 +131,12 @@ impl Change<'_> {
             if let Err(message) = self.set_access_log(self.old) {
                 warn!("{message}");
             }
+            if let Err(message) = self.supervisor.set_registry(self.new, self.old) {
+                warn!("{message}");
+            }
             return Err(message);
         }
+        notes.extend(registry_notes);
         notes.extend(self.change_services().await);
         let removed = &self.difference.services.removed;
         if !removed.is_empty() {

@@ -89,7 +89,11 @@ fn waiting(call: &Call) -> Result<Option<Waiting>, Answer> {
                     .map_err(|_| bad(format!("`since` must be a version, not {value:?}")))?;
                 since = Some(value);
             }
-            Some(("wait", value)) => wait = Some(seconds(value).map_err(bad)?),
+            Some(("wait", value)) => {
+                wait = Some(
+                    config::parse_duration(value).map_err(|why| bad(format!("`wait`: {why}")))?,
+                )
+            }
             _ => return Err(bad(format!("{pair:?} is not known; write since=VERSION&wait=30s"))),
         }
     }
@@ -100,42 +104,5 @@ fn waiting(call: &Call) -> Result<Option<Waiting>, Answer> {
         }
         (None, None) => Ok(None),
         (None, Some(_)) => Err(bad("`wait` needs `since`, the version that is known".into())),
-    }
-}
-
-/// `30s`, `500ms` or `1m`.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`wait` must be a time such as 30s, not {text:?}");
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u32 = number.parse().map_err(|_| wrong())?;
-    let unit = match unit {
-        "ms" => Duration::from_millis(1),
-        "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        _ => return Err(wrong()),
-    };
-    Ok(unit * number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_as_people_write_them() {
-        for (text, expected) in [
-            ("30s", Some(30_000)),
-            ("500ms", Some(500)),
-            ("1m", Some(60_000)),
-            ("30", None),
-            ("s", None),
-            ("-1s", None),
-            ("4294967296s", None),
-            ("", None),
-        ] {
-            let read = seconds(text).ok().map(|time| time.as_millis());
-            assert_eq!(read, expected, "{text}");
-        }
     }
 }
