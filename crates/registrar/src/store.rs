@@ -58,7 +58,7 @@ pub(crate) enum Event {
 
 enum Kind {
     Etcd(etcd::Etcd),
-    Consul(consul::Consul),
+    Consul(Box<consul::Consul>),
 }
 
 /// A store, and how it is.
@@ -85,7 +85,7 @@ impl Shared {
             RegistryStoreSpec::Consul { url, token, prefix } => {
                 let read = |token| secret::read(token, directory);
                 let token = token.as_ref().map(read).transpose()?;
-                Kind::Consul(consul::Consul::new(url, token.as_deref(), prefix)?)
+                Kind::Consul(Box::new(consul::Consul::new(url, token.as_deref(), prefix)?))
             }
         };
         let state = State { lost: Some("no answer yet".into()), ..State::default() };

@@ -27,7 +27,7 @@ pub(super) fn registry(file: &Fields<'_>, context: &Context<'_>) -> Option<Regis
     let url = fields.text("url");
     let token = secret(&fields, "token", context);
     let embedded = embedded(&fields, token.clone(), url.is_none(), context);
-    let Some((url, span)) = url else { return Some(RegistrySpec::Embedded(embedded)) };
+    let Some((url, span)) = url else { return Some(RegistrySpec::Embedded(Box::new(embedded))) };
     check_url(url, span, context);
     for entry in keys::REGISTRY.keys.iter().filter(|key| !["url", "token"].contains(&key.name)) {
         if fields.has(entry.name) {

@@ -12,7 +12,7 @@ use crate::ServiceName;
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistrySpec {
     /// In this process.
-    Embedded(EmbeddedRegistrySpec),
+    Embedded(Box<EmbeddedRegistrySpec>),
     /// In another one, asked over HTTP.
     Remote(RemoteRegistrySpec),
 }
