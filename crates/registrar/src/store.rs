@@ -255,6 +255,7 @@ fn take(keeper: &Keeper, store: &Shared, event: Event) {
                 keeper.registry().release(&instance.service, &instance.id, now);
             }
             drop(present);
+            keeper.wake();
             info!(
                 "registry: {} answers with {} instances; {} of ours have lost their lease there",
                 store.name(),

@@ -48,8 +48,10 @@ struct Service {
 #[derive(Debug)]
 struct Entry {
     instance: Arc<Instance>,
-    /// Registered, or heard of the last time, or restored.
-    heard: Instant,
+    /// When it registered here, or was heard of here the last time.
+    heard: Option<Instant>,
+    /// Its silence is counted from here on: it was heard of, restored or released.
+    counted_from: Instant,
     /// It said so itself since this registry began, or the store that all share vouches for it.
     proven: bool,
     /// A store that all share holds it, and says when it leaves.
@@ -60,7 +62,7 @@ struct Entry {
 
 impl Entry {
     fn is_late(&self, now: Instant) -> bool {
-        !self.held && now.since(self.heard) > self.instance.ttl() / 2
+        !self.held && now.since(self.counted_from) > self.instance.ttl() / 2
     }
 
     fn state(&self, now: Instant) -> State {
@@ -183,26 +185,16 @@ impl Registry {
         Ok(self.put(instance, now, true, true))
     }
 
-    /// The store has it no longer, though nobody said that it leaves: its TTL begins now. Answers
-    /// the instance, and when it was heard of here the last time, if it is known.
-    pub fn release(
-        &mut self,
-        service: &str,
-        id: &str,
-        now: Instant,
-    ) -> Option<(Arc<Instance>, Instant)> {
-        let (service, entry) = self.entry_mut(service, id)?;
-        let heard = entry.heard;
+    /// The store has it no longer, though nobody said that it leaves: its TTL begins now.
+    pub fn release(&mut self, service: &str, id: &str, now: Instant) {
+        let Some((service, entry)) = self.entry_mut(service, id) else { return };
         if std::mem::replace(&mut entry.held, false) {
-            entry.heard = heard.max(now);
-            let deadline = entry.heard + entry.instance.ttl();
+            entry.counted_from = entry.counted_from.max(now);
+            let deadline = entry.counted_from + entry.instance.ttl();
             entry.deadline = Some(deadline);
-            let (instance, key) =
-                (Arc::clone(&entry.instance), (service, Arc::from(&*entry.instance.id)));
+            let key = (service, Arc::from(&*entry.instance.id));
             self.deadlines.insert((deadline, key));
-            return Some((instance, heard));
         }
-        Some((Arc::clone(&entry.instance), heard))
     }
 
     fn put(&mut self, instance: Instance, now: Instant, proven: bool, held: bool) -> Registered {
@@ -223,11 +215,18 @@ impl Registry {
         let instance = Arc::new(instance);
         let deadline = (!held).then(|| now + instance.ttl());
         let check = instance.check.as_ref().map(|_| now);
-        let entry =
-            Entry { instance: Arc::clone(&instance), heard: now, proven, held, deadline, check };
+        let entry = Entry {
+            instance: Arc::clone(&instance),
+            heard: (proven && !held).then_some(now),
+            counted_from: now,
+            proven,
+            held,
+            deadline,
+            check,
+        };
         if let Some(known) = known {
             // What the store repeats was not heard here.
-            let heard = if held { known.heard } else { now };
+            let heard = entry.heard.or(known.heard);
             let proven = known.proven || proven;
             if known.instance.socket_address() != at {
                 service.by_address.remove(&known.instance.socket_address());
@@ -266,7 +265,8 @@ impl Registry {
         now: Instant,
     ) -> Result<(Arc<Instance>, bool), Refusal> {
         let (_, entry) = self.entry_mut(service, id).ok_or(Refusal::Unknown)?;
-        entry.heard = entry.heard.max(now);
+        entry.heard = Some(now);
+        entry.counted_from = entry.counted_from.max(now);
         let proven = std::mem::replace(&mut entry.proven, true);
         let instance = Arc::clone(&entry.instance);
         if !proven {
@@ -311,7 +311,7 @@ impl Registry {
         {
             let Some((_, key)) = self.deadlines.pop_first() else { break };
             let Some(entry) = self.entry_of(&key) else { continue };
-            let silent_until = entry.heard + entry.instance.ttl();
+            let silent_until = entry.counted_from + entry.instance.ttl();
             if silent_until > now {
                 self.arm(&key, silent_until);
             } else {
@@ -395,11 +395,11 @@ impl Registry {
         self.version
     }
 
-    /// The instances that a store holds and that were heard of here since `since`, for their
-    /// leases to be renewed; and those that it does not hold although they live.
+    /// The instances that were heard of here since `since`, and whether the store holds them: then
+    /// their leases are to be renewed, and otherwise they need one.
     pub fn heard_since(&self, since: Instant) -> Vec<(Arc<Instance>, bool)> {
         let all = self.services.values().flat_map(|service| service.instances.values());
-        all.filter(|entry| entry.proven && entry.heard > since)
+        all.filter(|entry| entry.heard.is_some_and(|heard| heard > since))
             .map(|entry| (Arc::clone(&entry.instance), entry.held))
             .collect()
     }

@@ -3,7 +3,7 @@
 //!
 //! - `PUT /v1/session/create` with `TTL`, `Behavior` and `LockDelay`; `PUT /v1/session/renew/ID`
 //!   answers 404 for one that ended. A TTL below 10 s is refused with 400, as there. So that tests
-//!   do not last minutes, time runs ten times as fast for sessions.
+//!   do not last minutes, time runs three times as fast for sessions.
 //! - `PUT /v1/kv/KEY?acquire=SESSION` answers `true` if nobody else holds the key, else `false`;
 //!   the end of a session with `Behavior: delete` deletes its keys.
 //! - `GET /v1/kv/PREFIX?recurse&index=N&wait=10s` waits until the index is above N; answers 404
@@ -21,7 +21,7 @@ use super::replica::{Replica, Seen};
 use super::wait::pause;
 
 /// Sessions live so much shorter than they say.
-const HASTE: u32 = 10;
+const HASTE: u32 = 3;
 
 pub struct ConsulFake {
     pub replica: Replica,

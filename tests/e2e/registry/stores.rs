@@ -157,7 +157,9 @@ fn a_balancer_that_is_cut_off_keeps_what_it_knows_and_catches_up() {
     let relay = Relay::to(server.address);
     let (near, far) =
         (Balancer::start(&etcd(server.address)), Balancer::start(&etcd(relay.address)));
-    let mut first = Registrant::start(near.registry, "web-1", &TTL);
+    // Who is cut off goes on sending to it: it stops all the same once its time is over.
+    let drain = [&TTL[..], &["--drain", "2s"]].concat();
+    let mut first = Registrant::start(near.registry, "web-1", &drain);
     let _second = Registrant::start(near.registry, "web-2", &TTL);
     far.wait_healthy(&["web-1", "web-2"]);
     let load = Wrk::start(far.bind, "/", 4, LOAD_SECONDS);

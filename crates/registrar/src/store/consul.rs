@@ -16,7 +16,7 @@ use crate::client::{Ask, Authority, Client, Reply};
 /// Where Consul listens for HTTP.
 const PORT: u16 = 8500;
 /// What one blocking query waits. Consul adds up to a sixteenth of it.
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(5);
 /// What it may take beyond that: a partition sends no sign.
 const WAIT_SLACK: Duration = Duration::from_secs(3);
 /// The shortest and longest that Consul takes for a session; it may last twice as long.

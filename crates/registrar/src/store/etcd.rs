@@ -120,12 +120,18 @@ impl Etcd {
         let all = ask(member, "/v3/kv/range", &range).await?;
         let revision = number(&all["header"]["revision"]);
         let pairs = all["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let instances = pairs.iter().filter_map(|pair| match self.parse(pair)? {
-            (_, _, Some(Value::Instance(instance))) => Some(*instance),
-            _ => None,
-        });
-        let told = events.send(Event::Synced(instances.collect())).await;
-        told.map_err(|_| "nobody listens".to_owned())?;
+        let (mut instances, mut told) = (Vec::new(), Vec::new());
+        for (service, id, value) in pairs.iter().filter_map(|pair| self.parse(pair)) {
+            match value {
+                Some(Value::Instance(instance)) => instances.push(*instance),
+                Some(Value::Tombstone) => told.push(Event::Left { service, id }),
+                None => {}
+            }
+        }
+        told.push(Event::Synced(instances));
+        for event in told {
+            events.send(event).await.map_err(|_| "nobody listens".to_owned())?;
+        }
         *synced = true;
 
         let create = json!({ "create_request": {

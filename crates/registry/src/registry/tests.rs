@@ -202,8 +202,12 @@ fn what_a_store_holds_stays_until_it_is_released() {
     assert!(run(&mut registry, at(10_000)).is_empty());
     assert_eq!(registry.counts(at(10_000)).late, 0);
     registry.heartbeat("web", "web-1", at(9_990)).unwrap();
-    let (_, heard) = registry.release("web", "web-1", at(10_000)).unwrap();
-    assert_eq!(heard, at(9_990));
+    // It alone was heard of here: a lease is not renewed for those that others hear of.
+    let heard = registry.heard_since(at(9_989));
+    assert_eq!((heard.len(), &*heard[0].0.id, heard[0].1), (1, "web-1", true));
+    registry.release("web", "web-1", at(10_000));
+    assert!(!registry.heard_since(at(9_989))[0].1);
+    assert!(registry.heard_since(at(9_991)).is_empty(), "a lost lease is no sign of life");
     assert_eq!(run(&mut registry, at(10_014)).len(), 0);
     let left = run(&mut registry, at(10_016));
     assert_eq!(left.iter().map(|change| &*change.id).collect::<Vec<_>>(), ["web-1"]);
@@ -242,7 +246,7 @@ proptest! {
                 1 => drop(registry.heartbeat(service, &id, now)),
                 2 => drop(registry.deregister(service, &id)),
                 3 => drop(registry.hold(instance(service, number), now)),
-                4 => drop(registry.release(service, &id, now)),
+                4 => registry.release(service, &id, now),
                 5 => drop(registry.restore(instance(service, number), now)),
                 _ => drop(registry.register(
                     Instance { id: "thief".into(), ..instance(service, number) }, now)),
@@ -262,7 +266,7 @@ proptest! {
                     let key = (Arc::clone(name), Arc::clone(id));
                     prop_assert!(entry.deadline.is_none_or(|at| registry.deadlines.contains(&(at, key))));
                     // Looked at when its silence has lasted long enough, or soon again.
-                    let due = (entry.heard + entry.instance.ttl()).max(now + PRESERVED_RECHECK);
+                    let due = (entry.counted_from + entry.instance.ttl()).max(now + PRESERVED_RECHECK);
                     prop_assert!(entry.deadline.is_none_or(|at| at <= due && at > now));
                 }
             }
