@@ -1,34 +1,45 @@
 //! What a route answers, before it becomes an HTTP response.
 
-use http_body_util::Full;
-use hyper::body::Bytes;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::ControlError;
 
-/// An answer that is there as a whole.
+/// A status and, mostly, JSON. Never cached.
 #[derive(Debug)]
 pub struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    body: Vec<u8>,
+    body: AnswerBody,
     extra: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Answer {
-    /// 200, and the value.
+    /// 200 with this.
     pub fn json(value: &impl Serialize) -> Self {
         Self::json_with(StatusCode::OK, value)
     }
 
-    /// 200, and the text.
+    /// 200 with this text.
     pub fn text(content_type: &'static str, text: impl Into<Vec<u8>>) -> Self {
-        Self { status: StatusCode::OK, content_type, body: text.into(), extra: None }
+        let body = AnswerBody::whole(text.into());
+        Self { status: StatusCode::OK, content_type, body, extra: None }
+    }
+
+    /// 200, and what comes until its sender is dropped. A slow reader holds the sender up.
+    pub fn stream(content_type: &'static str, parts: mpsc::Receiver<Bytes>) -> Self {
+        let body = AnswerBody::Stream(parts);
+        Self { status: StatusCode::OK, content_type, body, extra: None }
     }
 
     /// `{"error": "..."}`
@@ -36,7 +47,7 @@ impl Answer {
         Self::json_with(status, &serde_json::json!({ "error": message.as_ref() }))
     }
 
-    /// 405, with what the path does know.
+    /// 405: the path knows only these methods.
     pub fn method_not_allowed(allowed: &str) -> Self {
         let message = format!("this path knows only {allowed}");
         let value = HeaderValue::from_str(allowed).ok();
@@ -54,6 +65,10 @@ impl Answer {
         }
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The same with another status.
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
@@ -64,24 +79,28 @@ impl Answer {
         Self { extra: Some((name, value)), ..self }
     }
 
-    fn json_with(status: StatusCode, value: &impl Serialize) -> Self {
+    /// This status, and the value as JSON.
+    pub fn json_with(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
                 body.push(b'\n'); // for people with curl
+                let body = AnswerBody::whole(body);
                 Self { status, content_type: "application/json", body, extra: None }
             }
             // Only a map with keys that are no strings, or a failing `Serialize`, comes here.
             Err(_) => Self {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 content_type: "application/json",
-                body: b"{\"error\":\"this answer cannot be written as JSON\"}\n".to_vec(),
+                body: AnswerBody::whole(
+                    b"{\"error\":\"this answer cannot be written as JSON\"}\n".to_vec(),
+                ),
                 extra: None,
             },
         }
     }
 
-    pub fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+    pub(crate) fn into_response(self) -> Response<AnswerBody> {
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
@@ -91,6 +110,51 @@ impl Answer {
             headers.insert(name, value);
         }
         response
+    }
+}
+
+/// What is sent after the head.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// As a whole; `None`: it was sent.
+    Whole(Option<Bytes>),
+    /// By and by.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl AnswerBody {
+    fn whole(bytes: Vec<u8>) -> Self {
+        AnswerBody::Whole(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut *self {
+            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            AnswerBody::Stream(parts) => {
+                parts.poll_recv(context).map(|bytes| bytes.map(|b| Ok(Frame::data(b))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, AnswerBody::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            AnswerBody::Stream(_) => SizeHint::default(),
+        }
     }
 }
 

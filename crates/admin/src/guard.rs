@@ -19,35 +19,28 @@ use crate::answer::Answer;
 const BODY_TYPES: [&str; 5] =
     ["application/json", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
 
-pub(crate) fn admit(
+/// Whether a request may be answered at all; otherwise the refusal. `token`: what it must carry.
+pub fn admit(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     token: Option<&str>,
 ) -> Result<(), Answer> {
-    refuse_foreign_names("admin", uri, headers, token.is_some())?;
+    refuse_foreign_names(uri, headers, token.is_some())?;
     if let Some(token) = token {
         authenticate(headers, |sent| is_same_secret(sent, token.as_bytes()))?;
     }
     refuse_web_pages(method, uri, headers)
 }
 
-/// Without a token the API answers only where it is asked by an IP address or as localhost.
-/// `section`: of the configuration, that may have a `token`.
-pub fn refuse_foreign_names(
-    section: &str,
-    uri: &Uri,
-    headers: &HeaderMap,
-    has_token: bool,
-) -> Result<(), Answer> {
+/// Without a token, only who asks by an IP address or by localhost gets an answer.
+pub fn refuse_foreign_names(uri: &Uri, headers: &HeaderMap, has_token: bool) -> Result<(), Answer> {
     let host = host(uri, headers)?;
     if !has_token && !is_local_name(host_without_port(host)) {
         return Err(Answer::error(
             StatusCode::FORBIDDEN,
-            format!(
-                "without a token this API answers only to an IP address or to localhost: set \
-                 {section}.token to use it by name"
-            ),
+            "without a token this answers only to an IP address or to localhost: set a \
+             `token` to use it by name",
         ));
     }
     Ok(())

@@ -31,6 +31,7 @@ pub struct Difference {
     pub stop_grace: bool,
     pub providers: bool,
     pub registry: bool,
+    pub agent: bool,
 }
 
 impl Difference {
@@ -38,7 +39,7 @@ impl Difference {
         self.listeners.is_empty()
             && self.services.is_empty()
             && !(self.admin || self.access_log || self.workers || self.stop_grace)
-            && !(self.providers || self.registry)
+            && !(self.providers || self.registry || self.agent)
     }
 }
 
@@ -52,6 +53,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         stop_grace: old.stop_grace != new.stop_grace,
         providers: old.providers != new.providers,
         registry: old.registry != new.registry,
+        agent: old.agent != new.agent,
     }
 }
 
@@ -88,6 +90,7 @@ impl fmt::Display for Difference {
             ("stop_grace", self.stop_grace),
             ("providers", self.providers),
             ("registry", self.registry),
+            ("agent", self.agent),
         ] {
             if differs {
                 parts.push(word.into());

@@ -2,6 +2,7 @@
 //! and its meaning. A new key begins here; `decode` then reads it (a test fails if it does not).
 
 mod affinity;
+mod agent;
 mod discover;
 mod failures;
 mod hedge;
@@ -16,13 +17,14 @@ mod tls;
 pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
 };
+pub(crate) use agent::{AGENT, LARS, LARS_KEY};
 pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DOCKER, PROVIDERS};
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
-    ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
+    ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_HTTP2, LISTENER_TIMEOUTS, UDP,
 };
-pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS};
+pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS, WAKE};
 pub(crate) use registry::{
     CONSUL, DISCOVER_REGISTRY, ETCD, REGISTRY, REGISTRY_STORE, SELF_PRESERVATION, SERVICE_TOKEN,
     TOKEN_FILE,
@@ -110,7 +112,7 @@ pub(crate) static FILE: Section = Section {
             "listeners",
             MapOf("LISTENER", &In(&LISTENER)),
             Means(
-                "required, but for a `registry` alone; with `providers`, an HTTP listener `web` on port 8080",
+                "required, unless there is a `registry` or an `agent`; with `providers`, an HTTP listener `web` on port 8080",
             ),
             "The addresses that accept, by name.",
         ),
@@ -131,6 +133,12 @@ pub(crate) static FILE: Section = Section {
             In(&REGISTRY),
             Means("instances cannot register themselves"),
             "Where instances register themselves.",
+        ),
+        key(
+            "agent",
+            In(&AGENT),
+            Means("no agent"),
+            "Whom callers ask which endpoint to use, and tell how that went.",
         ),
     ],
 };

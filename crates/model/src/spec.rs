@@ -3,6 +3,7 @@
 //! once, in the `Default` implementations here.
 
 mod affinity;
+mod agent;
 mod discover;
 mod health;
 mod hedge;
@@ -23,19 +24,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
     ProvidersSpec, RegistrySelector,
 };
-pub use health::{AgentSpec, HealthKind, HealthSpec, StatusSet};
+pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
-    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
+    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
+    UdpSpec,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
+    WakeSpec,
 };
 pub use registry::{
     EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec, RemoteRegistrySpec,
@@ -72,6 +76,8 @@ pub struct Spec {
     pub providers: ProvidersSpec,
     /// Where instances register themselves. Default: nowhere.
     pub registry: Option<RegistrySpec>,
+    /// Whom callers ask on the side of the client.
+    pub agent: Option<AgentSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,15 +3,16 @@
 mod events;
 mod watching;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use admin::http::{Answer, authenticate, names, read_body, refuse_foreign_names, refuse_web_pages};
-use http_body_util::{Either, Full};
-use hyper::body::{Bytes, Incoming};
+use admin::{
+    Answer, BoxFuture, Peer, Site, authenticate, names, read_body, refuse_foreign_names,
+    refuse_web_pages,
+};
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use registry::{Refusal, Registration, is_id, is_service_name};
 use serde_json::json;
 
@@ -72,13 +73,17 @@ enum Act {
 /// Of a request's body; then 413. An instance with all that it may have takes about 20 KiB.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// For the whole body of a request; then 408.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// For how long a client that found the store away, or no place to wait, had better stay away.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-pub(crate) type Body = Either<Full<Bytes>, events::Stream>;
+/// The registry's API.
+pub(crate) struct RegistrySite(pub(crate) Arc<Keeper>);
+
+impl Site for RegistrySite {
+    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'_, Answer> {
+        Box::pin(answer(Arc::clone(&self.0), request))
+    }
+}
 
 /// One request, as the functions below see it.
 struct Call {
@@ -90,12 +95,7 @@ struct Call {
     body: Vec<u8>,
 }
 
-pub(crate) async fn answer(
-    keeper: Arc<Keeper>,
-    peer: IpAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let whole = |answer: Answer| answer.into_response().map(Either::Left);
+async fn answer(keeper: Arc<Keeper>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     // RFC 9110 section 9.3.2: HEAD is GET without the content; hyper leaves that out.
     let method = if head.method == Method::HEAD { Method::GET } else { head.method };
@@ -110,43 +110,46 @@ pub(crate) async fn answer(
     };
     if let Err(refusal) = admitted {
         Counters::count(&keeper.counters.refused);
-        return whole(refusal);
+        return refusal;
     }
     let (route, names) = match found {
         Ok(found) => found,
-        Err(refusal) => return whole(refusal),
+        Err(refusal) => return refusal,
     };
     if let Some(name) = names.first().filter(|name| !is_service_name(name)) {
         let message = format!("{name:?} cannot be the name of a service");
-        return whole(Answer::error(StatusCode::BAD_REQUEST, message));
+        return Answer::error(StatusCode::BAD_REQUEST, message);
     }
     if let Some(id) = names.get(1).filter(|id| !is_id(id)) {
         let message = format!("{id:?} cannot be the id of an instance");
-        return whole(Answer::error(StatusCode::BAD_REQUEST, message));
+        return Answer::error(StatusCode::BAD_REQUEST, message);
     }
     let body = match method {
         Method::GET => Vec::new(),
-        _ => match read_body(body, BODY_BYTES_MAX, BODY_TIMEOUT).await {
+        _ => match read_body(body, BODY_BYTES_MAX).await {
             Ok(body) => body,
-            Err(refusal) => return whole(refusal),
+            Err(refusal) => return refusal,
         },
     };
     let query = head.uri.query().unwrap_or_default().to_owned();
+    // Every door of the registry is TCP.
+    let peer = head.extensions.get().map_or(Ipv4Addr::LOCALHOST.into(), |Peer(peer)| *peer);
     let call = Call { keeper, peer, names, query, headers: head.headers, body };
-    match route.act {
-        Events => match events::stream(&call) {
-            Ok(response) => response.map(Either::Right),
-            Err(refusal) => whole(refusal),
-        },
-        Services => whole(watching::services(&call).await.unwrap_or_else(|refusal| refusal)),
-        List => whole(watching::list(&call).await.unwrap_or_else(|refusal| refusal)),
-        Register => whole(register(&call).await),
-        Deregister => whole(deregister(&call).await),
-        Heartbeat => whole(heartbeat(&call)),
-        Show => whole(show(&call)),
-        Status => whole(Answer::json(&call.keeper.status())),
-        Specification => whole(Answer::json(&openapi::openapi())),
-        Health => whole(Answer::text("text/plain", "ok\n")),
+    run(route.act, &call).await.unwrap_or_else(|refusal| refusal)
+}
+
+async fn run(act: Act, call: &Call) -> Result<Answer, Answer> {
+    match act {
+        Events => events::stream(call),
+        Services => watching::services(call).await,
+        List => watching::list(call).await,
+        Register => Ok(register(call).await),
+        Deregister => Ok(deregister(call).await),
+        Heartbeat => Ok(heartbeat(call)),
+        Show => Ok(show(call)),
+        Status => Ok(Answer::json(&call.keeper.status())),
+        Specification => Ok(Answer::json(&openapi::openapi())),
+        Health => Ok(Answer::text("text/plain", "ok\n")),
     }
 }
 
@@ -174,7 +177,7 @@ fn admit(
 ) -> Result<(), Answer> {
     let settings = keeper.settings();
     let demanded = settings.tokens.are_demanded();
-    refuse_foreign_names("registry", uri, headers, demanded)?;
+    refuse_foreign_names(uri, headers, demanded)?;
     if demanded {
         authenticate(headers, |sent| settings.tokens.admit(service, sent))?;
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use admin::http::Serving;
 use model::Instant;
 use model::spec::{EmbeddedRegistrySpec, RegistryDataSpec};
 use model::status::RegistryStatus;
@@ -169,11 +168,8 @@ fn serve(
     spec: &EmbeddedRegistrySpec,
     listener: TcpListener,
 ) -> JoinHandle<()> {
-    let keeper = Arc::clone(keeper);
-    let serving = Serving { name: "registry", connections_max: spec.connections_max };
-    tokio::spawn(admin::http::serve(listener, serving, move |peer, request| {
-        api::answer(Arc::clone(&keeper), peer, request)
-    }))
+    let site = Arc::new(api::RegistrySite(Arc::clone(keeper)));
+    tokio::spawn(admin::serve_site(listener, site, spec.connections_max))
 }
 
 fn tokens(spec: &EmbeddedRegistrySpec, directory: &Path) -> Result<Tokens, String> {

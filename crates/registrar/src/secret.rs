@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use admin::http::is_same_secret;
+use admin::is_same_secret;
 use model::spec::SecretSpec;
 
 /// Of a file with a token, in bytes.

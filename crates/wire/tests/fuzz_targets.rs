@@ -28,6 +28,7 @@ const DECODERS: &[Decoder] = &[
         target: "proxy_protocol",
         check: contract::proxy_protocol,
     },
+    Decoder { name: "lars::decode", target: "lars", check: contract::lars },
     Decoder { name: "orca::decode", target: "orca", check: contract::orca },
 ];
 

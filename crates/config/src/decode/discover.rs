@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use model::spec::{
     ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec, LimitSpec,
-    ListenerSpec, Protocol, ProvidersSpec, RegistrySelector, TimeoutSpec, UdpSpec,
+    ListenerSpec, Protocol, ProvidersSpec, RegistrySelector, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
 use model::{ListenerName, ServiceName};
 
@@ -92,6 +92,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
         udp: UdpSpec::default(),
         proxy_protocol: None,
         tls: None,
+        http2: Some(ServerHttp2Spec::default()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `services.NAME.health`.
 
-use model::spec::{AgentSpec, HealthKind, HealthSpec, StatusSet};
+use model::spec::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 
 use crate::fields::{Fields, integer, scalar, wrong_kind};
 use crate::keys;
@@ -44,8 +44,8 @@ pub(super) fn health(fields: &Fields<'_>, context: &Context<'_>) -> HealthSpec {
     spec
 }
 
-fn agent(fields: &Fields<'_>, context: &Context<'_>) -> AgentSpec {
-    let mut spec = AgentSpec { port: 0, send: String::new() };
+fn agent(fields: &Fields<'_>, context: &Context<'_>) -> HealthAgentSpec {
+    let mut spec = HealthAgentSpec { port: 0, send: String::new() };
     fields.integer("port", &mut spec.port);
     if let Some((text, span)) = fields.text("send") {
         if text.len() > AGENT_SEND_BYTES_MAX {

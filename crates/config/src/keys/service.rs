@@ -73,6 +73,12 @@ pub(crate) static SERVICE: Section = Section {
             Written("off"),
             "Where requests wait that find all endpoints at their limit; without it they get 503.",
         ),
+        key(
+            "wake",
+            AnyOf(&[OFF, In(&WAKE)]),
+            Written("off"),
+            "End all replicas while nobody asks, and hold requests while one starts.",
+        ),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key(
             "drain_grace",

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use config::Difference;
 use model::spec::{ListenerSpec, Protocol, Spec};
@@ -58,6 +59,17 @@ pub(super) fn explain(name: &str, address: SocketAddr, error: &io::Error) -> Str
         _ => String::new(),
     };
     format!("{name} cannot listen on {address}: {error}{help}")
+}
+
+/// The same of a Unix socket.
+pub(super) fn explain_path(name: &str, path: &Path, error: &io::Error) -> String {
+    let help = match error.kind() {
+        ErrorKind::AddrInUse => "; another process listens there",
+        ErrorKind::AlreadyExists => "; something that is no socket has this name",
+        ErrorKind::NotFound => "; make its folder first",
+        _ => "",
+    };
+    format!("{name} cannot listen on {}: {error}{help}", path.display())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::AgentReply;
-use model::spec::{AgentSpec, HealthSpec};
+use model::spec::{HealthAgentSpec, HealthSpec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use wire::agent_reply::{REPLY_BYTES_MAX, decode, is_whole};
@@ -15,7 +15,7 @@ use super::check::connect;
 /// what it said before holds on, and whether the endpoint is well is for its check to say.
 /// An answer is awaited no longer than until the next question.
 pub(super) async fn ask(
-    agent: &AgentSpec,
+    agent: &HealthAgentSpec,
     spec: &HealthSpec,
     address: SocketAddr,
 ) -> Option<AgentReply> {
@@ -26,7 +26,7 @@ fn patience(spec: &HealthSpec) -> Duration {
     spec.timeout.min(spec.interval)
 }
 
-async fn line(agent: &AgentSpec, address: SocketAddr) -> Option<AgentReply> {
+async fn line(agent: &HealthAgentSpec, address: SocketAddr) -> Option<AgentReply> {
     let target = SocketAddr::new(address.ip(), agent.port);
     let mut stream = connect(target).await.ok()?;
     // One that talks before it listens may be gone already: what it said counts.
@@ -49,7 +49,7 @@ mod tests {
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
-            let agent = AgentSpec { port, send: send.into() };
+            let agent = HealthAgentSpec { port, send: send.into() };
             let spec = HealthSpec { interval: Duration::from_secs(20), ..HealthSpec::default() };
             let beside = async {
                 let (mut stream, _) = listener.accept().await.unwrap();

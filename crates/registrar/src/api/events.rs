@@ -1,15 +1,11 @@
 //! Server-sent events (WHATWG HTML, section 9.2): each change of a service as a whole list, with
 //! its version as the event's id, so that who comes back with `Last-Event-ID` gets nothing twice.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use admin::http::Answer;
-use hyper::body::{Body, Bytes, Frame};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
+use admin::Answer;
+use hyper::StatusCode;
+use hyper::body::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -23,22 +19,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// between is left out.
 const EVENTS: usize = 1;
 
-/// The events as a body without end.
-pub(crate) struct Stream(mpsc::Receiver<Bytes>);
-
-impl Body for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-}
-
-pub(super) fn stream(call: &Call) -> Result<Response<Stream>, Answer> {
+/// The events, as a body without end.
+pub(super) fn stream(call: &Call) -> Result<Answer, Answer> {
     let known = call.headers.get("last-event-id");
     let mut known: Option<u64> = match known.map(|id| id.to_str().unwrap_or_default().parse()) {
         None => None,
@@ -81,9 +63,5 @@ pub(super) fn stream(call: &Call) -> Result<Response<Stream>, Answer> {
             }
         }
     });
-    let mut response = Response::new(Stream(receiver));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(Answer::stream("text/event-stream", receiver))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admin::http::Answer;
+use admin::Answer;
 use hyper::StatusCode;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};

@@ -13,6 +13,7 @@ use wire::http1::{
     RequestError, RequestHead, RequestKind, ResponseError, ResponseHead, Span, TargetForm,
     TrailerLimits, Version, is_field_value, is_token, validate_host,
 };
+use wire::lars;
 use wire::orca::{self, LoadReport};
 use wire::proxy_protocol::{self, Decoded};
 
@@ -478,6 +479,46 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// What is read of a frame is read again from its copy, and nothing behind the frame counts.
+pub(crate) fn lars(data: &[u8]) {
+    use lars::{BODY_BYTES_MAX, Decoded, HEADER_BYTES, Message, decode, encode};
+    let whole = decode(data);
+    let longer = [data, &[0xff; 9]].concat();
+    match &whole {
+        Ok(Decoded::Complete { message, len }) => {
+            assert!(*len <= data.len() && *len <= HEADER_BYTES + BODY_BYTES_MAX);
+            assert_eq!(decode(&longer), whole);
+            let mut copy = Vec::new();
+            encode(message, &mut copy);
+            assert!(copy.len() <= HEADER_BYTES + BODY_BYTES_MAX);
+            let is_cut = match message {
+                Message::GetRouteResponse(_, hosts) | Message::ApiGetRouteResponse(_, hosts) => {
+                    hosts.len() > lars::HOSTS_MAX
+                }
+                Message::ReportStatusRequest { results, .. } => results.len() > 1000,
+                _ => false,
+            };
+            if !is_cut {
+                let again = Decoded::Complete { message: message.clone(), len: copy.len() };
+                assert_eq!(decode(&copy), Ok(again));
+            }
+        }
+        Ok(Decoded::Partial) => assert!(data.len() < HEADER_BYTES + BODY_BYTES_MAX),
+        Err(error) => {
+            assert!(!error.reason().is_empty());
+            assert_eq!(decode(&longer), whole);
+        }
+    }
+    for prefix in prefixes(data) {
+        let part = decode(prefix);
+        match &whole {
+            Ok(Decoded::Complete { len, .. }) if prefix.len() >= *len => assert_eq!(part, whole),
+            Ok(_) => assert_eq!(part, Ok(Decoded::Partial)),
+            Err(_) => assert!(part == Ok(Decoded::Partial) || part == whole),
+        }
+    }
 }
 
 pub(crate) fn client_hello(data: &[u8]) {

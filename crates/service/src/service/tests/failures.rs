@@ -1,6 +1,6 @@
 //! Outliers, slow start, panic, failover and subsets, through the service.
 
-use model::spec::{AgentSpec, OutlierSpec, SlowStartSpec};
+use model::spec::{HealthAgentSpec, OutlierSpec, SlowStartSpec};
 use model::status::EjectionCounts;
 use model::{AgentReply, AgentStanding, Utilization};
 
@@ -351,7 +351,7 @@ fn a_subset_is_filled_up_when_one_of_it_fails() {
 
 #[test]
 fn an_agent_has_its_word_beside_the_checks() {
-    let agent = Some(AgentSpec { port: 9707, send: String::new() });
+    let agent = Some(HealthAgentSpec { port: 9707, send: String::new() });
     let health = HealthSpec { agent, ..HealthSpec::default() };
     let outlier = Some(OutlierSpec::default());
     let spec = ServiceSpec { health, outlier, ..spec(letters("abc")) };
