@@ -1,6 +1,8 @@
 //! Instances that register themselves, and the balancers that find them.
 
 mod api;
+mod example;
+mod scale;
 mod self_registration;
 mod stores;
 

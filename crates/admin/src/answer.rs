@@ -21,7 +21,7 @@ pub struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: AnswerBody,
-    extra: Option<(HeaderName, HeaderValue)>,
+    extra: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Answer {
@@ -52,7 +52,7 @@ impl Answer {
         let message = format!("this path knows only {allowed}");
         let value = HeaderValue::from_str(allowed).ok();
         Self {
-            extra: value.map(|value| (ALLOW, value)),
+            extra: value.map(|value| Box::new((ALLOW, value))),
             ..Self::error(StatusCode::METHOD_NOT_ALLOWED, message)
         }
     }
@@ -60,7 +60,7 @@ impl Answer {
     /// 401.
     pub fn unauthorized(message: &str) -> Self {
         Self {
-            extra: Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            extra: Some(Box::new((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))),
             ..Self::error(StatusCode::UNAUTHORIZED, message)
         }
     }
@@ -76,7 +76,7 @@ impl Answer {
 
     /// With one more header, of which there is room for one.
     pub fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { extra: Some((name, value)), ..self }
+        Self { extra: Some(Box::new((name, value))), ..self }
     }
 
     /// This status, and the value as JSON.
@@ -106,7 +106,8 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Some((name, value)) = self.extra {
+        if let Some(extra) = self.extra {
+            let (name, value) = *extra;
             headers.insert(name, value);
         }
         response
