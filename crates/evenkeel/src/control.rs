@@ -363,6 +363,7 @@ impl Supervisor {
             spec: &state.spec,
             listeners: &self.proxy.listeners(),
             admin: state.admin.as_ref().map(AdminServer::address),
+            agent: state.agent.as_ref().map(Agent::status),
             healthy: &|name| {
                 let running = state.services.get(name);
                 running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))
