@@ -26,7 +26,7 @@ pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    ProvidersSpec,
+    LarsSelector, ProvidersSpec,
 };
 pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};

@@ -12,6 +12,7 @@ use crate::{ListenerName, Weight};
 pub enum DiscoverSpec {
     Docker(DockerSelector),
     File(FileSelector),
+    Lars(LarsSelector),
 }
 
 /// Endpoints are listed in files.
@@ -19,6 +20,15 @@ pub enum DiscoverSpec {
 pub struct FileSelector {
     /// A file, or a folder whose files name the endpoints together.
     pub path: PathBuf,
+}
+
+/// A route service of Lars is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LarsSelector {
+    pub address: std::net::SocketAddr,
+    /// The key whose hosts serve.
+    pub modid: i32,
+    pub cmdid: i32,
 }
 
 /// Which containers serve a service. All that is given must hold; nothing given: those whose
