@@ -25,6 +25,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("agent-client", &[]),
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
+    ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
     ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "agent-client", "sim"]),
     ("xtask",     &[]),
 ];

@@ -8,6 +8,7 @@ use tls::Identity;
 use wire::http1::{Framing, Header, HeaderKind, RequestHead, TargetForm};
 
 use crate::http1::session::write_cookie;
+use crate::http2::names_trailers;
 use crate::listener::Route;
 
 /// Whom the request came from.
@@ -76,6 +77,9 @@ pub(crate) fn write(
     if let Some(protocol) = upgrade(bytes, head) {
         out.extend_from_slice(b"Connection: upgrade\r\n");
         line(out, b"Upgrade", protocol);
+    } else if seen.te {
+        // RFC 9110 section 10.1.4: it says so of each hop, and it is true of ours.
+        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
     }
     if let Some(identity) = sender.identity {
         out.extend_from_slice(&identity.header_lines);
@@ -119,6 +123,8 @@ struct Seen {
     proto: bool,
     host: bool,
     request_id: bool,
+    /// Trailers are welcome.
+    te: bool,
 }
 
 fn copy_headers(
@@ -134,6 +140,7 @@ fn copy_headers(
     let replaces = spec.x_forwarded || spec.forwarded;
     for header in &head.headers {
         if header.hop_by_hop {
+            seen.te |= header.kind == HeaderKind::Te && names_trailers(header.value.of(bytes));
             continue;
         }
         match header.kind {
