@@ -1,4 +1,4 @@
-//! A configuration as it may be shown: without the keys of sessions.
+//! A configuration as it may be shown: without the keys of sessions and of accounts.
 
 use crate::Source;
 use crate::defect::Report;
@@ -7,7 +7,7 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie replaced wherever it stands, in comments
+/// The text with the secret of each service's cookie, and the key of each account at a CA, replaced wherever it stands, in comments
 /// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
 /// or the text cannot be read, nothing but a comment.
 pub fn redacted(text: &str) -> String {
@@ -20,6 +20,16 @@ pub fn redacted(text: &str) -> String {
         let cookie = child(&service.value, "affinity").and_then(|node| child(node, "cookie"));
         if let Some(Value::Scalar { text, .. }) =
             cookie.and_then(|node| child(node, "secret")).map(|node| &node.value)
+            && !text.is_empty()
+        {
+            secrets.push(&**text);
+        }
+    }
+    for listener in entries(child(&root, "listeners")) {
+        let eab = child(&listener.value, "tls").and_then(|node| child(node, "acme"));
+        let eab = eab.and_then(|node| child(node, "eab"));
+        if let Some(Value::Scalar { text, .. }) =
+            eab.and_then(|node| child(node, "hmac_key")).map(|node| &node.value)
             && !text.is_empty()
         {
             secrets.push(&**text);
@@ -90,6 +100,12 @@ mod tests {
         let plain = file("0123456789abcdef").replace(", secret: 0123456789abcdef", "");
         assert_eq!(redacted(&plain), plain);
         assert_eq!(redacted(""), "");
+    }
+
+    #[test]
+    fn keys_of_accounts_are_not_shown() {
+        let text = "listeners:\n  web:\n    tls: { acme: { eab: { key_id: kid-1, hmac_key: zWNDZM6eQGHW } } }\n";
+        assert_eq!(redacted(text), text.replace("zWNDZM6eQGHW", "REDACTED"));
     }
 
     #[test]

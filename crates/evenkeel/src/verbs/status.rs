@@ -1,8 +1,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::status::{
-    AgentStatus, DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, ScalingStatus,
-    ServiceStatus,
+    AgentStatus, CertificateStatus, DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus,
+    ScalingStatus, ServiceStatus,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ impl Verb for Status {
         let listeners = client.get("/v1/listeners")?;
         let discovery = client.get("/v1/discovery")?;
         let autoscale = client.get("/v1/autoscale")?;
+        let certificates = client.get("/v1/certificates")?;
         let agent = client.get("/v1/agent")?;
         if self.json {
             return say_json(&json!({
@@ -39,6 +40,7 @@ impl Verb for Status {
                 "services": services["services"],
                 "discovery": discovery["discovery"],
                 "autoscale": autoscale["autoscale"],
+                "certificates": certificates["certificates"],
                 "agent": agent["agent"],
             }));
         }
@@ -46,12 +48,14 @@ impl Verb for Status {
         let services: Vec<ServiceStatus> = read(services, "services")?;
         let discovery: Vec<DiscoveryStatus> = read(discovery, "discovery")?;
         let autoscale: Vec<ScalingStatus> = read(autoscale, "autoscale")?;
+        let certificates: Vec<CertificateStatus> = read(certificates, "certificates")?;
         let agent: Option<AgentStatus> = read(agent, "agent")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let tables = [
             listener_table(&listeners),
             service_table(&services),
             endpoint_table(&services),
+            certificate_table(&certificates, now),
             discovery_table(&discovery),
             usage_table(&discovery),
             left_out_table(&discovery),
@@ -145,6 +149,51 @@ fn service_cells(s: &ServiceStatus) -> [String; 7] {
         s.retries_denied.to_string(),
         s.unavailable.to_string(),
     ]
+}
+
+fn certificate_table(certificates: &[CertificateStatus], now: Duration) -> Option<String> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let rows = certificates.iter().map(|c| {
+        let left = c.not_after_unix.map(|end| end - now);
+        let ends = match left {
+            None => "-".into(),
+            Some(left) if left < 0 => format!("{} ago", span(-left)),
+            Some(left) => format!("in {}", span(left)),
+        };
+        let state = certificate_state(c, now);
+        let failing = c.acme.as_ref().is_some_and(|acme| acme.reason.is_some());
+        let colour = match left {
+            Some(1..) if !failing => crate::output::GREEN,
+            Some(1..) => crate::output::YELLOW,
+            _ => crate::output::RED,
+        };
+        let names = c.names.join(", ");
+        let cells = [c.listener.clone(), names, c.source.clone(), ends, state];
+        Row { cells, colour: Some((3, colour)) }
+    });
+    table::render(["LISTENER", "CERTIFICATE", "SOURCE", "ENDS", "STATE"], rows)
+}
+
+/// Of a certificate by ACME: what is done about it, and why it is not there.
+fn certificate_state(certificate: &CertificateStatus, now: i64) -> String {
+    let Some(acme) = &certificate.acme else { return "-".into() };
+    let next = i64::try_from(acme.next_unix).unwrap_or(i64::MAX).saturating_sub(now);
+    let next = if next > 0 { format!("in {}", span(next)) } else { "now".into() };
+    match (&acme.reason, acme.ordering) {
+        (_, true) => "being ordered".into(),
+        (Some(reason), _) => format!("failed, again {next}: {reason}"),
+        (None, _) if certificate.not_after_unix.is_none() => format!("ordered {next}"),
+        (None, _) => format!("renewed {next}"),
+    }
+}
+
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {
