@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::agent::Agent;
+use acme::Acme;
 use config::Source;
 use model::ServiceName;
 use model::spec::Spec;
@@ -176,6 +177,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
 /// The control side of one running balancer.
 pub(crate) struct Supervisor {
     proxy: Proxy,
+    acme: Acme,
     /// Of the configuration, as messages show it.
     name: String,
     /// Where replicas start, unless they say otherwise.
@@ -234,6 +236,9 @@ impl Supervisor {
         };
         let proxy = Proxy::start(&options)
             .map_err(|error| Failure::Job(format!("cannot start the workers: {error}")))?;
+        let acme = Acme::start(proxy.issued()).map_err(|error| {
+            Failure::Job(format!("cannot start what looks after certificates: {error}"))
+        })?;
         // What the workers were started with is in force already.
         let begun_with = Spec {
             workers: spec.workers,
@@ -243,6 +248,7 @@ impl Supervisor {
         };
         Ok(Arc::new(Self {
             proxy,
+            acme,
             name,
             directory,
             posted: Arc::new(Semaphore::new(POSTED_TEXTS)),
@@ -321,6 +327,7 @@ impl Supervisor {
         match read.await {
             Ok(Ok(text)) => {
                 let proxy = self.proxy.clone();
+                self.acme.retry();
                 self.reload(text, "SIGHUP").await;
                 let files = proxy.tls_files().into_iter().map(|(file, _)| file);
                 let files: Vec<PathBuf> = files.collect();

@@ -34,7 +34,7 @@ pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
-    UdpSpec,
+    UdpSpec, exact_hosts,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{
@@ -56,7 +56,8 @@ pub use service::{
 };
 pub use slow_start::SlowStartSpec;
 pub use tls::{
-    CertificateFiles, ClientAuthSpec, ClientTlsSpec, HstsSpec, ServerTlsSpec, TlsVersion,
+    AcmeChallenge, AcmeSpec, CertificateFiles, ClientAuthSpec, ClientTlsSpec, EabSpec, HstsSpec,
+    ServerTlsSpec, TlsVersion,
 };
 
 use crate::{ListenerName, ServiceName};

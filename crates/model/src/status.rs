@@ -200,6 +200,46 @@ pub struct ListenerStatus {
     pub requests_total: u64,
 }
 
+/// A certificate that a listener shows, or is to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub listener: String,
+    /// DNS names that it is for.
+    pub names: Vec<String>,
+    /// `file`, `self_signed` or `acme`.
+    pub source: String,
+    /// When it ends, in seconds since 1970; absent: there is none yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_after_unix: Option<i64>,
+    /// Of those by ACME, how that goes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub acme: Option<AcmeStatus>,
+}
+
+/// How a certificate's issuing and renewal goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcmeStatus {
+    /// The CA's directory.
+    pub directory: String,
+    /// When the next order is due, in seconds since 1970.
+    pub next_unix: u64,
+    /// An order is under way, here.
+    #[serde(default)]
+    pub ordering: bool,
+    /// Orders in a row that failed, on all balancers that share the store.
+    pub failures: u32,
+    /// Why the last one did, as long as none succeeded since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// When that was, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed_unix: Option<u64>,
+    /// Certificates that came of orders of this process.
+    pub issued: u64,
+    /// Orders of this process that failed.
+    pub failed: u64,
+}
+
 /// A number of replicas that was set by load, and why: of containers by an autoscaler, which is another
 /// process and tells the balancer, so that both are asked in one place; of our own processes by
 /// ourselves.

@@ -39,9 +39,10 @@ impl Events for Lifecycle {
         let _ = self.probes.send(ProbeEvent::Suspect(service.clone(), endpoint.clone()));
     }
 
-    fn probe(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>, path: &Arc<str>) {
+    fn probe(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>, path: &Arc<str>) {
         // Left out if too many wait.
-        let question = Question { endpoint: endpoint.clone(), path: path.clone() };
+        let question =
+            Question { service: service.clone(), endpoint: endpoint.clone(), path: path.clone() };
         let _ = self.questions.try_send(question);
     }
 

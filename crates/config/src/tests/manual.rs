@@ -87,6 +87,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners:\n  w:\n    bind: :1\n    service: s\n    tls:\n      certificates: [ a.pem ]\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
+        "acme",
+        "listeners:\n  w:\n    bind: :1\n    routes: [ { host: a.b, service: s } ]\n    tls:\n      acme:\n        @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
         "client_auth",
         "listeners:\n  w:\n    bind: :1\n    service: s\n    tls:\n      certificates: [ a.pem ]\n      client_auth:\n        ca: b.pem\n        @\nservices: { s: { endpoints: [ :1 ] } }",
     ),

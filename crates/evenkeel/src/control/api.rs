@@ -7,8 +7,8 @@ use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
-    ScalingStatus, ServiceStatus,
+    AgentStatus, CertificateStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
@@ -70,6 +70,10 @@ impl Control for Api {
 
     fn listeners(&self) -> Vec<ListenerStatus> {
         self.0.proxy.listeners()
+    }
+
+    fn certificates(&self) -> Vec<CertificateStatus> {
+        self.0.certificates()
     }
 
     fn discovery(&self) -> Vec<DiscoveryStatus> {

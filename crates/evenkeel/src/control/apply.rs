@@ -130,7 +130,11 @@ impl Change<'_> {
         let registry_notes = self.supervisor.set_registry(self.old, self.new)?;
         self.add_services();
         let mut notes = if prove { self.prove_added().await } else { Vec::new() };
+        // With what is in the store, before a client comes who asks for it.
+        let both = certificates::wanted(self.old).into_iter().chain(certificates::wanted(self.new));
+        self.supervisor.acme.set(both.collect()).await;
         if let Err(message) = self.set_listeners() {
+            self.supervisor.acme.set(certificates::wanted(self.old)).await;
             self.remove_services(&self.difference.services.added);
             if let Err(message) = self.set_access_log(self.old) {
                 warn!("{message}");
@@ -141,6 +145,7 @@ impl Change<'_> {
             return Err(message);
         }
         notes.extend(registry_notes);
+        self.supervisor.acme.set(certificates::wanted(self.new)).await;
         notes.extend(self.change_services().await);
         // Those that leave can no longer be asked for.
         self.finish_agent(agent);

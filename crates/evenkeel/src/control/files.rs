@@ -45,6 +45,9 @@ fn place(spec: &mut Spec, directory: &Path) {
     }
     for tls in spec.listeners.values_mut().filter_map(|listener| listener.tls.as_mut()) {
         tls.certificates.iter_mut().for_each(both);
+        if let Some(acme) = &mut tls.acme {
+            acme.ca.iter_mut().chain(&mut acme.store).for_each(from_here);
+        }
         tls.client_auth.iter_mut().for_each(|auth| from_here(&mut auth.ca));
     }
     for tls in spec.services.values_mut().filter_map(|service| service.tls.as_mut()) {
