@@ -10,6 +10,7 @@
 
 mod e2e {
     mod affinity;
+    mod agent;
     mod bulk;
     mod command_line;
     mod compose;

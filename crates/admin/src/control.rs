@@ -11,6 +11,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What the admin API shows and changes. The methods that are not futures answer at once.
 pub trait Control: Send + Sync + 'static {
     fn services(&self) -> Vec<ServiceStatus>;
+    /// One of them. What it costs should not follow how many there are.
+    fn service(&self, name: &str) -> Option<ServiceStatus> {
+        self.services().into_iter().find(|service| service.name == name)
+    }
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;

@@ -281,7 +281,7 @@ pub struct AgentStatus {
     pub socket: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lars: Option<LarsStatus>,
-    /// By wire: `http` and `lars`.
+    /// By wire, as far as it is spoken: `http` and `lars`.
     pub counts: Vec<AgentCounts>,
 }
 

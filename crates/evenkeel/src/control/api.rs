@@ -63,6 +63,11 @@ impl Control for Api {
         state.services.values().map(|running| running.status(now)).collect()
     }
 
+    fn service(&self, name: &str) -> Option<ServiceStatus> {
+        let (state, now) = (self.0.state(), self.0.proxy.now());
+        state.services.get(name).map(|running| running.status(now))
+    }
+
     fn listeners(&self) -> Vec<ListenerStatus> {
         self.0.proxy.listeners()
     }

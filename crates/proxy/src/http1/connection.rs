@@ -43,6 +43,8 @@ pub(crate) enum Next {
     /// Serves the next request.
     Request,
     Close,
+    /// Closes at once: the client asked for it, and has said all that it will.
+    Done,
     /// Is reset, since what the client got is not the whole.
     Reset,
     /// Is already over.
@@ -160,6 +162,9 @@ impl Client {
                 Next::Request if self.down.ticket.is_closing() => break,
                 Next::Request => self.down.inbound.release(),
                 Next::Close => break,
+                // Nothing of it is unread, so the close is no reset.
+                Next::Done if self.down.stream.is_quiet() => return,
+                Next::Done => break,
                 Next::Reset => return self.down.stream.reset_on_close(),
                 Next::Gone => return,
             }

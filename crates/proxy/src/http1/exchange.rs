@@ -158,6 +158,11 @@ impl State {
         Self { response_begun, ..Self::default() }
     }
 
+    /// Was the whole request passed on?
+    pub(crate) fn is_uploaded(&self) -> bool {
+        self.upload == Upload::Done
+    }
+
     /// Has the client a part of an informational response, which nothing else may follow?
     pub(crate) fn is_interim_cut(&self) -> bool {
         self.interim_sent > 0

@@ -274,7 +274,8 @@ impl Forward<'_> {
         let mut lane =
             Lane { pick, endpoint: endpoint.clone(), upstream, reused, from_up, began: now };
         let begin = match self.hedge_after(&scratch.request) {
-            None => Ok(self.now()),
+            // No time has passed if nothing was waited for.
+            None => Ok(if reused { now } else { self.now() }),
             Some(after) => {
                 // Boxed: services without hedging pay nothing for its state.
                 let begin = Box::pin(self.race(scratch, &mut lane, after)).await;
@@ -310,7 +311,14 @@ impl Forward<'_> {
                 let worker = self.down.door.worker.index;
                 self.target.latencies[worker].observe(now.since(self.started));
                 self.down.finished_at = now;
-                Attempt::Over(if keep_downstream { Next::Request } else { Next::Close })
+                let said_all = !scratch.request.keep_alive
+                    && state.is_uploaded()
+                    && self.down.inbound.is_empty();
+                Attempt::Over(match keep_downstream {
+                    true => Next::Request,
+                    false if said_all => Next::Done,
+                    false => Next::Close,
+                })
             }
             End::Tunnel => {
                 self.down.inbound.consume(self.upload.end());
