@@ -20,22 +20,11 @@ pub(crate) const SWEEP_EVERY_TICKS: u32 = 10;
 /// One worker's connections, by `EndpointHandle::key`.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    by_endpoint: RefCell<ByKey<Pool>>,
-    carriers: RefCell<ByKey<Carriers>>,
+    by_endpoint: RefCell<ByEndpoint<Pool>>,
+    carriers: RefCell<ByEndpoint<Carriers>>,
 }
 
-type ByKey<T> = HashMap<u64, T, BuildHasherDefault<KeyHasher>>;
-
-/// What a worker has with one endpoint over HTTP/2.
-#[derive(Debug)]
-struct Carriers {
-    all: Vec<Rc<Carrier>>,
-    /// Under way.
-    dials: Vec<Rc<Dialling>>,
-    settings: PoolSpec,
-    /// Of two protocols that it was offered it chose HTTP/1.1 the last time.
-    speaks_http1: bool,
-}
+type ByEndpoint<T> = HashMap<u64, T, BuildHasherDefault<KeyHasher>>;
 
 /// Keys are numbers that we gave ourselves, one after the other: nobody can choose them so that they
 /// fall together, and a multiplication spreads them (D. Knuth, TAOCP volume 3, section 6.4).
@@ -54,6 +43,17 @@ impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {
         self.0
     }
+}
+
+/// What a worker has with one endpoint over HTTP/2.
+#[derive(Debug)]
+struct Carriers {
+    all: Vec<Rc<Carrier>>,
+    /// Under way.
+    dials: Vec<Rc<Dialling>>,
+    settings: PoolSpec,
+    /// Of two protocols that it was offered it chose HTTP/1.1 the last time.
+    speaks_http1: bool,
 }
 
 #[derive(Debug)]

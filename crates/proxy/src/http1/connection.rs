@@ -68,7 +68,7 @@ pub(crate) struct Downstream {
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
-    retirement: Retirement,
+    pub(crate) retirement: Retirement,
 }
 
 /// What is in force for a listener, with a look at whether that has changed.
@@ -141,10 +141,7 @@ impl Client {
         let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
         // What was agreed on is spoken, even if it was turned off meanwhile.
         let bounds = spec.http2.unwrap_or_default();
-        let retirement = self.down.retirement;
-        Box::pin(async move {
-            http2::serve(self.down, retirement, bounds, &limits, &timeouts).await;
-        })
+        Box::pin(http2::serve(self.down, bounds, limits, timeouts))
     }
 
     async fn serve_and_close(mut self: Box<Self>) {
