@@ -29,6 +29,7 @@ const DECODERS: &[Decoder] = &[
         check: contract::proxy_protocol,
     },
     Decoder { name: "lars::decode", target: "lars", check: contract::lars },
+    Decoder { name: "grpc_health::decode", target: "grpc_health", check: contract::grpc_health },
     Decoder { name: "orca::decode", target: "orca", check: contract::orca },
 ];
 

@@ -8,6 +8,7 @@
 use model::{AgentReply, AgentStanding};
 use wire::agent_reply;
 use wire::client_hello;
+use wire::grpc_health::{self, ServingStatus};
 use wire::http1::{
     ChunkError, ChunkStep, ChunkedDecoder, Framing, HeadLimits, Header, HeaderKind, Progress,
     RequestError, RequestHead, RequestKind, ResponseError, ResponseHead, Span, TargetForm,
@@ -423,6 +424,33 @@ pub(crate) fn agent_reply(data: &[u8]) {
 }
 
 /// Whatever is said is an amount, and says the same in each of the forms.
+/// What a health message says does not change with what is unknown of it, and no other framing of
+/// it is taken.
+pub(crate) fn grpc_health(data: &[u8]) {
+    let said = grpc_health::decode(data);
+    let Some(said) = said else { return };
+    assert!(data.len() >= 5 && data[0] == 0, "compressed, or cut short");
+    let message = &data[5..];
+    let framed = |message: &[u8]| {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0][..], &length, message].concat()
+    };
+    assert_eq!(framed(message), data, "one message, and nothing behind it");
+    // An unknown field in front; and the last status wins.
+    let unknown = [b"\x7a\x02ab", message].concat();
+    assert_eq!(grpc_health::decode(&framed(&unknown)), Some(said));
+    let again = [message, b"\x08\x01"].concat();
+    assert_eq!(grpc_health::decode(&framed(&again)), Some(ServingStatus::Serving));
+    assert_eq!(grpc_health::decode(&[data, b"x"].concat()), None);
+    assert_eq!(grpc_health::decode(&data[..data.len() - 1]), None);
+    // A name comes back out of what is sent for it.
+    if let Ok(name) = std::str::from_utf8(message) {
+        let request = grpc_health::encode_request(name);
+        assert_eq!(&request[1..5], u32::try_from(request.len() - 5).unwrap().to_be_bytes());
+        assert!(request.ends_with(name.as_bytes()));
+    }
+}
+
 pub(crate) fn orca(data: &[u8]) {
     let reports = [orca::decode(data), orca::decode_binary(data)];
     for report in reports.into_iter().flatten() {
