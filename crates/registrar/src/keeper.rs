@@ -384,15 +384,21 @@ impl Keeper {
         const LONG: Duration = Duration::from_secs(60);
         /// Deadlines that lie so close together are looked at together.
         const SHORT: Duration = Duration::from_millis(20);
+        /// The same where a store has the last word.
+        const TICK: Duration = Duration::from_millis(200);
         let mut preserving = false;
         loop {
             let next = self.registry().poll_timeout();
-            let wait = next.map_or(LONG, |next| next.since(self.now()).clamp(SHORT, LONG));
+            let mut wait = next.map_or(LONG, |next| next.since(self.now()).clamp(SHORT, LONG));
+            if self.store.is_some() {
+                wait = wait.max(TICK); // it may be overdue for as long as the store is away
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.earlier.notified() => {}
             }
-            let changes = self.registry().poll(self.now());
+            let until = self.store.as_ref().map_or_else(|| self.now(), Shared::told_at);
+            let changes = self.registry().poll(until);
             for change in &changes {
                 Counters::count(&self.counters.expirations);
                 self.publish(&change.service, std::slice::from_ref(change));
