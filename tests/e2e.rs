@@ -24,6 +24,7 @@ mod e2e {
     mod examples;
     mod failures;
     mod forwarding;
+    pub mod grpc;
     pub mod harness;
     mod hedging;
     mod hostile;

@@ -51,8 +51,8 @@ pub use route::{
 };
 pub use run::RunSpec;
 pub use service::{
-    EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
-    ServiceSpec,
+    EndpointProtocol, EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition,
+    RetrySpec, ServiceSpec,
 };
 pub use slow_start::SlowStartSpec;
 pub use tls::{
