@@ -178,6 +178,7 @@ fn http2_stream(rounds: u64) -> Result<(), String> {
         extended_connect: true,
         resets_max: 200,
         idle_frames_max: 1000,
+        continuations_max: 16,
         window_updates_max: 4096,
     };
     let (mut client, mut server) = (Connection::client(config), Connection::server(config));

@@ -110,6 +110,7 @@ fn serve(proxy: &Proxy, protocol: Protocol, replica: SocketAddr) -> std::io::Res
         timeouts: Default::default(),
         limits: Default::default(),
         http: Default::default(),
+        http2: Some(Default::default()),
         udp: Default::default(),
         proxy_protocol: None,
         tls: None,

@@ -12,6 +12,7 @@ mod balancer;
 mod deployment;
 mod drain;
 mod images;
+mod journal;
 mod wake;
 
 use std::collections::BTreeMap;

@@ -132,15 +132,17 @@ fn secured(
     tls: &ServerTlsSpec,
     former: Option<Arc<tls::Server>>,
 ) -> io::Result<Arc<tls::Server>> {
+    let alpn: &[&[u8]] = match (spec.protocol, &spec.http2) {
+        (Protocol::Http, Some(_)) => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
+        (Protocol::Http, None) => &[tls::ALPN_HTTP1],
+        _ => &[],
+    };
     if let Some(former) = &former
         && former.spec() == tls
+        && former.alpn().eq(alpn.iter().copied())
     {
         return Ok(former.clone());
     }
-    let alpn: &[&[u8]] = match spec.protocol {
-        Protocol::Http => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
-        _ => &[],
-    };
     let made = tls::Server::new(spec.name.as_str(), tls, alpn, former.as_deref());
     let (server, _) = made.map_err(|faults| {
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();

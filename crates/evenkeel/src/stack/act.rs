@@ -41,6 +41,7 @@ pub(crate) struct Done {
 
 impl Stack {
     pub(crate) async fn up(&self, options: &UpOptions) -> Result<Done, Failure> {
+        self.recover().await?;
         let wanted = &options.wanted;
         let services = concerned(&self.project, &wanted.services);
         let services = services.map_err(|name| match self.service(&name) {

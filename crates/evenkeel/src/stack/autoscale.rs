@@ -52,6 +52,7 @@ impl Stack {
             let help = "no service has `x-evenkeel: { autoscale: { max: 5, in_flight: 20 } }`";
             return Err(Failure::Job(help.into()));
         }
+        self.recover().await?;
         let (tell, asked) = watch::channel(0);
         if scaled.iter().any(|(service, _)| sleeps(service)) {
             listen(self.balancer.clone(), tell);

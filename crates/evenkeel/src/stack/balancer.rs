@@ -70,19 +70,32 @@ impl Balancer {
         self.folder.join("log")
     }
 
+    /// A note of ours in its folder.
+    pub(super) fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(name)).ok()
+    }
+
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        make_folder(&self.folder)?;
+        write(&self.folder.join(name), text)
+    }
+
+    pub(super) fn forget(&self, name: &str) {
+        let _ = fs::remove_file(self.folder.join(name));
+    }
+
     /// Keeps the last of what `autoscale` decided, for `ps` and for the next start. That it could not
     /// be kept is no reason to fail.
     pub(super) fn keep(&self, decisions: &mut Vec<ScalingStatus>) {
         let surplus = decisions.len().saturating_sub(DECISIONS_MAX);
         decisions.drain(..surplus);
         let text = serde_json::to_string(decisions).unwrap_or_default();
-        let _ = write(&self.folder.join("autoscale"), &text);
+        let _ = self.write("autoscale", &text);
     }
 
     /// What it decided last, the oldest first.
     pub(crate) fn decisions(&self) -> Vec<ScalingStatus> {
-        let text = fs::read_to_string(self.folder.join("autoscale")).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        serde_json::from_str(&self.read("autoscale").unwrap_or_default()).unwrap_or_default()
     }
 
     /// Tells it of a decision, for `status`. That it has not heard is no reason to fail.

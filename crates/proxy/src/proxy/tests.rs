@@ -20,6 +20,7 @@ fn connections_are_spread_evenly() {
         timeouts: Default::default(),
         limits: Default::default(),
         http: Default::default(),
+        http2: Some(Default::default()),
         udp: Default::default(),
         proxy_protocol: None,
         tls: None,
