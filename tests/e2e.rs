@@ -38,6 +38,7 @@ mod e2e {
     mod readme;
     mod routes;
     mod runner;
+    mod shared_sessions;
     mod simulate;
     mod slow_replica;
     mod smuggling;

@@ -7,7 +7,7 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie replaced wherever it stands, in comments
+/// The text with the secrets of each service's sessions replaced wherever it stands, in comments
 /// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
 /// or the text cannot be read, nothing but a comment.
 pub fn redacted(text: &str) -> String {
@@ -17,12 +17,14 @@ pub fn redacted(text: &str) -> String {
     let mut secrets = Vec::new();
     let Some(root) = read(text) else { return withheld() };
     for service in entries(child(&root, "services")) {
-        let cookie = child(&service.value, "affinity").and_then(|node| child(node, "cookie"));
-        if let Some(Value::Scalar { text, .. }) =
-            cookie.and_then(|node| child(node, "secret")).map(|node| &node.value)
-            && !text.is_empty()
-        {
-            secrets.push(&**text);
+        let Some(affinity) = child(&service.value, "affinity") else { continue };
+        for (section, key) in [("cookie", "secret"), ("store", "secret"), ("store", "password")] {
+            if let Some(Value::Scalar { text, .. }) =
+                child(affinity, section).and_then(|node| child(node, key)).map(|node| &node.value)
+                && !text.is_empty()
+            {
+                secrets.push(&**text);
+            }
         }
     }
     // A secret may hold another one.

@@ -29,6 +29,7 @@ mod pump;
 mod queue;
 mod relay;
 mod session;
+mod session_store;
 mod splice;
 mod tcp;
 mod tracked;
