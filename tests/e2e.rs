@@ -10,6 +10,7 @@
 
 mod e2e {
     mod affinity;
+    mod agent;
     mod bulk;
     mod command_line;
     mod compose;
@@ -23,6 +24,7 @@ mod e2e {
     mod examples;
     mod failures;
     mod forwarding;
+    pub mod grpc;
     pub mod harness;
     mod hedging;
     mod hostile;
@@ -36,6 +38,7 @@ mod e2e {
     mod proxy_protocol;
     mod queues;
     mod readme;
+    mod registry;
     mod routes;
     mod runner;
     mod shared_sessions;

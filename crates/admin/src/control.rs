@@ -2,8 +2,8 @@ use std::fmt;
 use std::pin::Pin;
 
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
-    ServiceStatus,
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
+    ScalingStatus, ServiceStatus,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -11,9 +11,15 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What the admin API shows and changes. The methods that are not futures answer at once.
 pub trait Control: Send + Sync + 'static {
     fn services(&self) -> Vec<ServiceStatus>;
+    /// One of them. What it costs should not follow how many there are.
+    fn service(&self, name: &str) -> Option<ServiceStatus> {
+        self.services().into_iter().find(|service| service.name == name)
+    }
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// The registry that this process is, if it is one.
+    fn registry(&self) -> Option<RegistryStatus>;
     /// The client-side agent; `None`: there is none.
     fn agent(&self) -> Option<AgentStatus>;
     /// What an autoscaler has told, the oldest first; a bounded number.

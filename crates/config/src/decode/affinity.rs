@@ -51,6 +51,12 @@ pub(super) fn affinity(fields: &Fields<'_>, context: &Context<'_>) -> Option<Aff
 
 fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<SessionStoreSpec> {
     let fields = fields.section("store", &keys::AFFINITY_STORE)?;
+    // All of it is read before anything is missed.
+    let owned = |name| fields.text(name).map(|(text, _)| text.to_owned());
+    let (username, password, prefix) = (owned("username"), owned("password"), owned("prefix"));
+    let mut timeout = Duration::from_millis(50);
+    fields.duration("timeout", &mut timeout);
+    let secret = secret(&fields, context);
     let (redis, span) = fields.text("redis")?;
     let is_address = |rest: &str| !rest.is_empty() && !rest.contains('@');
     let known =
@@ -63,17 +69,9 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<SessionStoreSpec>
         let help = "write `redis://HOST:6379/0` or `unix:///run/redis.sock`; `username` and `password` are keys of their own";
         context.report.error_help(span, message, help);
     }
-    let owned = |name| fields.text(name).map(|(text, _)| text.to_owned());
-    let mut timeout = Duration::from_millis(50);
-    fields.duration("timeout", &mut timeout);
-    Some(SessionStoreSpec {
-        redis: redis.to_owned(),
-        username: owned("username"),
-        password: owned("password"),
-        secret: secret(&fields, context)?,
-        prefix: owned("prefix").unwrap_or_else(|| "evenkeel".into()),
-        timeout,
-    })
+    let (redis, secret) = (redis.to_owned(), secret?);
+    let prefix = prefix.unwrap_or_else(|| "evenkeel".into());
+    Some(SessionStoreSpec { redis, username, password, secret, prefix, timeout })
 }
 
 fn cookie(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {

@@ -26,6 +26,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners:\n  w:\n    bind: :1\n    service: s\n    forwarding:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
+        "listener http2",
+        "listeners:\n  w:\n    bind: :1\n    service: s\n    http2:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
         "udp",
         "listeners:\n  w:\n    bind: :1\n    protocol: udp\n    service: s\n    udp:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
@@ -137,6 +141,22 @@ const PLACES: &[(&str, &str)] = &[
     (
         "docker provider",
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
+    ),
+    (
+        "registry",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  data: off\n  @\n",
+    ),
+    (
+        "self-preservation",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  self_preservation:\n    @\n",
+    ),
+    (
+        "etcd",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'http://a:1' ]\n      @\n",
+    ),
+    (
+        "consul",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    consul:\n      @\n",
     ),
     (
         "admin",

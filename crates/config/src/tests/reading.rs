@@ -6,8 +6,8 @@ use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
     HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey, OutlierSpec,
     PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition,
-    SameSite, ServiceLimitSpec, SessionStoreSpec, SessionTableSpec, SlowStartSpec, StatusSet,
-    TextMatch, Unreported, WakeSpec,
+    SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionStoreSpec, SessionTableSpec, SlowStartSpec,
+    StatusSet, TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -113,8 +113,9 @@ listeners:
   web:
     bind: "[::1]:8080"
     service: web
-    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h }
-    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10 }
+    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h, connection_age: 1h }
+    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10, requests_per_connection: 1000 }
+    http2: { streams: 200, stream_window: 128KiB, connection_window: 512KiB, output_bytes: 128KiB, resets: 20, idle_frames: 100, continuations: 4, window_updates: 100, ping_interval: 30s, ping_timeout: 5s }
     forwarding: { x_forwarded: false, forwarded: true, via: false, request_id: off, trusted: [ 10.0.0.0/8, "::1" ] }
     proxy_protocol: { from: [ 192.168.0.0/16 ] }
     routes:
@@ -220,6 +221,21 @@ fn every_key_is_read() {
     assert_eq!(web.limits.body_bytes, Some(10_000_000));
     assert_eq!(web.limits.connections, 1000);
     assert_eq!(web.limits.connections_per_client, Some(10));
+    assert_eq!(web.limits.requests_per_connection, Some(1000));
+    assert_eq!(web.timeouts.connection_age, Some(Duration::from_secs(3600)));
+    let http2 = ServerHttp2Spec {
+        streams: 200,
+        stream_window: 128 << 10,
+        connection_window: 512 << 10,
+        output_bytes: 128 << 10,
+        resets: 20,
+        idle_frames: 100,
+        continuations: 4,
+        window_updates: 100,
+        ping_interval: Some(Duration::from_secs(30)),
+        ping_timeout: Duration::from_secs(5),
+    };
+    assert_eq!(web.http2, Some(http2));
     assert_eq!(web.http.request_id, None);
     assert!(!web.http.x_forwarded && web.http.forwarded && !web.http.via);
     assert_eq!(web.http.trusted.len(), 2);

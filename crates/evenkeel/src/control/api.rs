@@ -7,8 +7,8 @@ use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
-    ServiceStatus,
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
+    ScalingStatus, ServiceStatus,
 };
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
@@ -63,6 +63,11 @@ impl Control for Api {
         state.services.values().map(|running| running.status(&self.0.proxy)).collect()
     }
 
+    fn service(&self, name: &str) -> Option<ServiceStatus> {
+        let (state, now) = (self.0.state(), self.0.proxy.now());
+        state.services.get(name).map(|running| running.status(now))
+    }
+
     fn listeners(&self) -> Vec<ListenerStatus> {
         self.0.proxy.listeners()
     }
@@ -72,6 +77,10 @@ impl Control for Api {
         let mut status = state.discovery.status();
         status.extend(state.sources.status());
         status
+    }
+
+    fn registry(&self) -> Option<RegistryStatus> {
+        self.0.state().registry.status()
     }
 
     fn agent(&self) -> Option<AgentStatus> {

@@ -10,21 +10,23 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use model::Instant;
+use model::{Instant, grpc};
 use route::{Normalised, normalise_path};
 use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
 
 use crate::arrival::{Arrival, Secured};
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
+use crate::http1::grpc::Call;
 use crate::http1::record::Record;
-use crate::http1::reply::{Reply, send};
+use crate::http1::reply::{GrpcStatus, Reply, send};
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
 use crate::http1::turn::Scratch;
 use crate::http2;
 use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
+use crate::retirement::Retirement;
 use crate::tracked::Ticket;
 
 /// How long the last bytes of a client that we refused are read and dropped, so that our answer
@@ -41,6 +43,8 @@ pub(crate) enum Next {
     /// Serves the next request.
     Request,
     Close,
+    /// Closes at once: the client asked for it, and has said all that it will.
+    Done,
     /// Is reset, since what the client got is not the whole.
     Reset,
     /// Is already over.
@@ -64,6 +68,7 @@ pub(crate) struct Downstream {
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
+    pub(crate) retirement: Retirement,
 }
 
 /// What is in force for a listener, with a look at whether that has changed.
@@ -82,6 +87,9 @@ pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
     // By TLS it is agreed on beforehand (RFC 9113 section 3.2).
     let agreed = arrival.secured.is_some().then(|| arrival.alpn() == Some(tls::ALPN_HTTP2));
     let Arrival { stream, inbound, ticket, client, local, accepted_at, secured } = arrival;
+    let mut settings = Cache::new(door.listener.state.clone());
+    let spec = &settings.load().spec;
+    let retirement = Retirement::new(accepted_at, spec, &mut door.worker.rng.borrow_mut());
     let down = Downstream {
         inbound,
         stream,
@@ -92,24 +100,23 @@ pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
         secured: secured.map(Rc::new),
         continued: false,
         finished_at: accepted_at,
+        retirement,
         door,
     };
-    Box::new(Client::new(down)).serve(agreed)
+    Box::new(Client { down, settings }).serve(agreed)
 }
 
 /// Serves a stream that carries one request: see [`Downstream::beside`].
 pub(crate) fn serve_stream(down: Downstream) -> impl Future<Output = ()> {
-    Box::new(Client::new(down)).serve_stream()
+    let settings = Cache::new(down.door.listener.state.clone());
+    Box::new(Client { down, settings }).serve_stream()
 }
 
 impl Client {
-    fn new(down: Downstream) -> Self {
-        Self { settings: Cache::new(down.door.listener.state.clone()), down }
-    }
-
     async fn serve(mut self: Box<Self>, agreed: Option<bool>) {
         let is_http2 = match agreed {
             Some(agreed) => Some(agreed),
+            None if self.settings.load().spec.http2.is_none() => Some(false),
             None => self.down.begins_http2(self.settings.load()).await,
         };
         match is_http2 {
@@ -132,7 +139,9 @@ impl Client {
     fn serve_http2(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
         let spec = &self.settings.load().spec;
         let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
-        Box::pin(http2::serve(self.down, limits, timeouts))
+        // What was agreed on is spoken, even if it was turned off meanwhile.
+        let bounds = spec.http2.unwrap_or_default();
+        Box::pin(http2::serve(self.down, bounds, limits, timeouts))
     }
 
     async fn serve_and_close(mut self: Box<Self>) {
@@ -150,6 +159,9 @@ impl Client {
                 Next::Request if self.down.ticket.is_closing() => break,
                 Next::Request => self.down.inbound.release(),
                 Next::Close => break,
+                // Nothing of it is unread, so the close is no reset.
+                Next::Done if self.down.stream.is_quiet() => return,
+                Next::Done => break,
                 Next::Reset => return self.down.stream.reset_on_close(),
                 Next::Gone => return,
             }
@@ -160,6 +172,30 @@ impl Client {
     /// Serves the request whose first bytes are in the buffer.
     pub(super) async fn serve_request(&mut self, scratch: &mut Scratch) -> Next {
         self.down.serve_request(scratch, self.settings.load()).await
+    }
+}
+
+/// Answers a stream whose request is not acceptable: see [`Downstream::beside`].
+pub(crate) async fn refuse_stream(
+    mut down: Downstream,
+    record: Record,
+    status: u16,
+    error: &'static str,
+) {
+    poll_fn(|cx| {
+        down.ticket.attach(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let mut scratch = Scratch { record, ..Scratch::default() };
+    let started = down.finished_at;
+    let next = down.refuse(&mut scratch, status, error).await;
+    down.door.counters().response(scratch.record.status);
+    let duration = down.door.worker.clock.now().since(started);
+    scratch.record.write(&down.door, down.client.ip(), duration);
+    match next {
+        Next::Close => down.close().await,
+        _ => down.stream.reset_on_close(),
     }
 }
 
@@ -177,6 +213,7 @@ impl Downstream {
             secured: self.secured.clone(),
             continued: false,
             finished_at: worker.clock.now(),
+            retirement: Retirement::never(),
             door: self.door.clone(),
         }
     }
@@ -226,7 +263,9 @@ impl Downstream {
         .await;
         match result {
             Ok(count) if count > 0 => {
-                self.door.counters().bytes_in.add(count as u64);
+                if !self.stream.is_http2() {
+                    self.door.counters().bytes_in.add(count as u64);
+                }
                 true
             }
             _ => false,
@@ -236,7 +275,10 @@ impl Downstream {
     async fn serve_request(&mut self, scratch: &mut Scratch, state: &ListenerState) -> Next {
         let started = self.door.worker.clock.now();
         self.continued = false;
+        self.retirement.count();
         scratch.record.clear();
+        scratch.call = None;
+        scratch.record.version = self.version(Version::Http11);
         scratch.record.bytes_in = self.inbound.len() as u64;
         let next = match self.read_head(scratch, state, started).await {
             Ok(()) => self.serve_head(scratch, state, started).await,
@@ -319,8 +361,10 @@ impl Downstream {
         started: Instant,
     ) -> Next {
         let spec = &state.spec;
+        scratch.call = Call::of(self.inbound.bytes(), &scratch.request);
         if self.door.worker.log.is_on() {
             scratch.record.note_head(self.inbound.bytes(), &scratch.request);
+            scratch.record.version = self.version(scratch.request.version);
         }
         if scratch.request.is_connect {
             return self.refuse(scratch, 405, "CONNECT").await;
@@ -345,7 +389,8 @@ impl Downstream {
             state.table.find(&view).and_then(|index| state.routes.get(index))
         };
         let Some(route) = route else {
-            return self.answer(scratch, &Reply::status(404)).await;
+            let reply = Reply { grpc: grpc_status(scratch, 404, "no route"), ..Reply::status(404) };
+            return self.answer(scratch, &reply).await;
         };
         match &route.action {
             Action::Forward { split, targets } => {
@@ -426,6 +471,7 @@ impl Downstream {
             text: &self.client_text,
             trusted: http.trusted.iter().any(|net| net.contains(self.client.ip())),
             https: self.secured.is_some(),
+            version: self.version(head.version),
             identity: self.secured.as_ref().and_then(|secured| secured.identity.as_ref()),
         };
         let target = request_head::Target {
@@ -454,7 +500,7 @@ impl Downstream {
         };
         let message = body.and_then(|body| head.len.checked_add(body));
         let passed = message.filter(|message| *message <= self.inbound.len());
-        let keep = passed.is_some() && head.keep_alive && !self.ticket.is_closing();
+        let keep = passed.is_some() && head.keep_alive && !self.is_ending();
         let reply = Reply {
             close: !keep,
             head_only: head.is_head,
@@ -462,7 +508,7 @@ impl Downstream {
             ..*reply
         };
         reply.write(&mut scratch.reply, self.hsts());
-        scratch.record.status = reply.status;
+        scratch.record.status = reply.sent_status();
         if !self.send(scratch).await {
             return Next::Reset;
         }
@@ -483,7 +529,8 @@ impl Downstream {
         error: &'static str,
     ) -> Next {
         scratch.record.error = Some(error);
-        self.answer(scratch, &Reply::status(status)).await
+        let reply = Reply { grpc: grpc_status(scratch, status, error), ..Reply::status(status) };
+        self.answer(scratch, &reply).await
     }
 
     /// The request is not acceptable: it is answered, and nothing after it is looked at.
@@ -494,8 +541,11 @@ impl Downstream {
         error: &'static str,
     ) -> Next {
         self.door.counters().malformed.add(1);
-        scratch.record.failed(status, error);
-        Reply::status(status).write(&mut scratch.reply, self.hsts());
+        let head_only = self.stream.is_head();
+        let grpc = grpc_status(scratch, status, error);
+        let reply = Reply { head_only, grpc, ..Reply::status(status) };
+        scratch.record.failed(reply.sent_status(), error);
+        reply.write(&mut scratch.reply, self.hsts());
         if self.send(scratch).await { Next::Close } else { Next::Reset }
     }
 
@@ -513,14 +563,29 @@ impl Downstream {
         sent
     }
 
+    /// The version of HTTP that the client speaks. `written`: what stands in the request's head.
+    fn version(&self, written: Version) -> &'static str {
+        if self.stream.is_http2() { "2" } else { written.number() }
+    }
+
+    /// Should the request that is served now be the connection's last?
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ticket.is_closing() || self.retirement.is_due(|| self.door.worker.clock.now())
+    }
+
+    /// What a stream of HTTP/2 reads and writes is counted in its frames, by its connection.
     pub(crate) fn count_in(&self, record: &mut Record, bytes: u64) {
         record.bytes_in += bytes;
-        self.door.counters().bytes_in.add(bytes);
+        if !self.stream.is_http2() {
+            self.door.counters().bytes_in.add(bytes);
+        }
     }
 
     pub(crate) fn count_out(&self, record: &mut Record, bytes: u64) {
         record.bytes_out += bytes;
-        self.door.counters().bytes_out.add(bytes);
+        if !self.stream.is_http2() {
+            self.door.counters().bytes_out.add(bytes);
+        }
     }
 
     /// Ends our direction, then reads what still comes for a moment: closing with unread bytes
@@ -552,6 +617,13 @@ impl Downstream {
         })
         .await;
     }
+}
+
+/// How a failure of ours is told to a gRPC client; None: it is told as to any other.
+fn grpc_status(scratch: &Scratch, status: u16, error: &'static str) -> Option<GrpcStatus<'static>> {
+    let call = scratch.call.as_ref()?;
+    let code = call.code.unwrap_or_else(|| grpc::of_http(status));
+    Some(GrpcStatus { content_type: call.content_type, code, message: error })
 }
 
 /// A request as routes see it.

@@ -7,11 +7,12 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::Instant;
 use model::spec::HeaderEdit;
+use model::{Instant, grpc};
 use service::Service;
 use wire::http1::{
-    Framing, HeadLimits, Progress, RequestKind, ResponseError, ResponseHead, Version,
+    Framing, HeadLimits, Header, HeaderKind, Progress, RequestKind, ResponseError, ResponseHead,
+    Version,
 };
 
 use crate::buffer::{BLOCK_BYTES, Buffer};
@@ -49,6 +50,8 @@ pub(crate) enum Fault {
     Garbage(ResponseError),
     /// The response's body was malformed.
     GarbageBody,
+    /// The response is one to the request, and not the tunnel that it asked for.
+    NoTunnel,
     /// Nothing came in time.
     FirstByteTimeout,
     /// The endpoint stopped in the middle.
@@ -56,6 +59,8 @@ pub(crate) enum Fault {
     TotalTimeout,
     /// A status that the service wants tried elsewhere, and has counted as a retry.
     Status(u16),
+    /// The same, of gRPC.
+    GrpcStatus(u8),
     ClientGone,
     /// The client stopped in the middle of its body, or of taking the response.
     ClientStalled,
@@ -71,6 +76,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) kind: RequestKind,
     pub(crate) upgrade: bool,
     pub(crate) keep_alive: bool,
+    /// To the client any 2xx means that the tunnel it asked for is open (RFC 8441 section 5).
+    pub(crate) is_tunnel: bool,
     /// The client waits for a 100 (Continue).
     pub(crate) expects: bool,
     pub(crate) response_edits: &'a [HeaderEdit],
@@ -79,6 +86,8 @@ pub(crate) struct Terms<'a> {
     /// Statuses to give back as [`Fault::Status`] if the service's budget has a retry left; empty
     /// when no attempt is left.
     pub(crate) retry_status: &'a [u16],
+    /// The same of gRPC statuses, as [`Fault::GrpcStatus`].
+    pub(crate) retry_grpc: &'a [u8],
     pub(crate) service: &'a Service,
     pub(crate) first_byte: Duration,
     pub(crate) idle: Duration,
@@ -147,6 +156,11 @@ impl State {
     /// Of an exchange whose response may have begun already.
     pub(crate) fn begun(response_begun: bool) -> Self {
         Self { response_begun, ..Self::default() }
+    }
+
+    /// Was the whole request passed on?
+    pub(crate) fn is_uploaded(&self) -> bool {
+        self.upload == Upload::Done
     }
 
     /// Has the client a part of an informational response, which nothing else may follow?
@@ -277,7 +291,12 @@ impl Exchange<'_> {
                     Ok(Progress::Partial) => {}
                 }
             }
-            match self.from_up.poll_fill(cx, self.up, RESPONSE_LIMITS.bytes + 1) {
+            let bound = RESPONSE_LIMITS.bytes + 1;
+            let filled = match self.down.has_room() {
+                true => self.from_up.poll_fill(cx, self.up, bound),
+                false => self.from_up.poll_fill_sparingly(cx, self.up, bound),
+            };
+            match filled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) if count > 0 => self.progress.response_begun = true,
                 Poll::Ready(_) => return Poll::Ready(Err(Fault::UpstreamClosed)),
@@ -308,11 +327,19 @@ impl Exchange<'_> {
         if self.response.is_informational() && !upgraded {
             return self.handle_informational();
         }
+        if self.terms.is_tunnel && (200..300).contains(&status) {
+            return Err(Fault::NoTunnel);
+        }
         let now = self.clock.now();
         // The budget is asked before the response is given up, not after.
         if self.terms.retry_status.contains(&status) && self.terms.service.admit_retry(now) {
             self.progress.hints = Hints::of(self.from_up.bytes(), self.response);
             return Err(Fault::Status(status));
+        }
+        if let Some(code) = self.grpc_status()
+            && self.terms.service.admit_retry(now)
+        {
+            return Err(Fault::GrpcStatus(code));
         }
         self.progress.answered_at = Some(now);
         self.ticket.set_deadline((now + self.terms.idle).min(self.terms.total_at));
@@ -342,6 +369,22 @@ impl Exchange<'_> {
             Pump::message(&self.response.framing, offset)
         };
         Ok(Download::Body(pump))
+    }
+
+    /// The status of a call that ended before a message came, if it is to be tried elsewhere.
+    fn grpc_status(&self) -> Option<u8> {
+        let is_empty = matches!(self.response.framing, Framing::None | Framing::Length(0));
+        if self.terms.retry_grpc.is_empty() || !is_empty {
+            return None;
+        }
+        let bytes = self.from_up.bytes();
+        let is_status = |header: &&Header| {
+            header.kind == HeaderKind::Other
+                && header.name.of(bytes).eq_ignore_ascii_case(b"grpc-status")
+        };
+        let header = self.response.headers.iter().find(is_status)?;
+        let code = grpc::parse(header.value.of(bytes))?;
+        self.terms.retry_grpc.contains(&code).then_some(code)
     }
 
     fn handle_informational(&mut self) -> Result<Download, Fault> {
