@@ -33,7 +33,7 @@ impl FakeControl {
             unavailable: 2,
             panic: true,
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
-            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
+            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4, store: None }),
             queue: QueueStatus::default(),
             asleep: false,
         };

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use model::status::{
     AgentCounts, CertificateStatus, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
-    ListenerMetrics, Metrics, RegistryStatus, ServiceStatus, SessionStatus,
+    ListenerMetrics, Metrics, RegistryStatus, ServiceStatus, SessionStatus, SessionStoreStatus,
 };
 
 use crate::Control;
@@ -212,6 +212,42 @@ fn sessions(out: &mut Text, services: &[ServiceStatus]) {
             if let Some(sessions) = &service.sessions {
                 out.sample(&[("service", &service.name)], value(sessions));
             }
+        }
+    }
+    session_stores(out, services);
+}
+
+/// Of services that share their sessions with other balancers.
+fn session_stores(out: &mut Text, services: &[ServiceStatus]) {
+    let stores = || {
+        let store = |s: &'_ ServiceStatus| s.sessions.as_ref()?.store.clone();
+        services.iter().filter_map(move |service| Some((&service.name, store(service)?)))
+    };
+    let name = "evenkeel_service_session_store_up";
+    out.family(name, Kind::Gauge, "Whether the store of shared sessions is connected.");
+    for (service, store) in stores() {
+        out.sample(&[("service", service)], u64::from(store.connected));
+    }
+    let name = "evenkeel_service_session_store_lookups_total";
+    out.family(
+        name,
+        Kind::Counter,
+        "Sessions that were looked up in the store, by what came of it.",
+    );
+    for (service, store) in stores() {
+        let SessionStoreStatus { hits, misses, failures, skipped, .. } = store;
+        for (result, count) in
+            [("hit", hits), ("miss", misses), ("failure", failures), ("skipped", skipped)]
+        {
+            out.sample(&[("service", service), ("result", result)], count);
+        }
+    }
+    let name = "evenkeel_service_session_store_writes_total";
+    out.family(name, Kind::Counter, "Sessions that the store was told of, by what came of it.");
+    for (service, store) in stores() {
+        let SessionStoreStatus { told, untold, adopted, .. } = store;
+        for (result, count) in [("told", told), ("untold", untold), ("adopted", adopted)] {
+            out.sample(&[("service", service), ("result", result)], count);
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie, the key of each account at a CA, and each token
+/// The text with the secrets of each service's sessions, the key of each account at a CA, and each token
 /// of the registry and the agent replaced wherever it stands, in comments too. If one is written in a
 /// way that cannot be replaced (with escapes, over several lines), or the text cannot be read, nothing
 /// but a comment.
@@ -27,7 +27,10 @@ pub fn redacted(text: &str) -> String {
         }
     };
     for service in entries(child(&root, "services")) {
-        keep(below(&service.value, &["affinity", "cookie"]), "secret");
+        let affinity = below(&service.value, &["affinity"]);
+        for (section, key) in [("cookie", "secret"), ("store", "secret"), ("store", "password")] {
+            keep(affinity.and_then(|node| child(node, section)), key);
+        }
     }
     for listener in entries(child(&root, "listeners")) {
         keep(below(&listener.value, &["tls", "acme", "eab"]), "hmac_key");

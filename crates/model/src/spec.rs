@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionStoreSpec, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,

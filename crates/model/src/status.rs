@@ -133,7 +133,7 @@ pub struct EjectionCounts {
 }
 
 /// The table of a service's sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
     /// Remembered now, about.
     pub entries: usize,
@@ -141,6 +141,32 @@ pub struct SessionStatus {
     pub max: usize,
     /// Forgotten before their time, for want of room.
     pub evictions: u64,
+    /// Set when other balancers share them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub store: Option<SessionStoreStatus>,
+}
+
+/// How a service's sessions are shared with other balancers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStoreStatus {
+    pub connected: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Look-ups of sessions that nobody here knew, and that the store knew.
+    pub hits: u64,
+    /// That it did not know either.
+    pub misses: u64,
+    /// That it did not answer in time, or with an error.
+    pub failures: u64,
+    /// That were not made, as it was not connected or too many were under way.
+    pub skipped: u64,
+    /// Sessions that were told to it.
+    pub told: u64,
+    /// That could not be told.
+    pub untold: u64,
+    /// Sessions that turned out to be elsewhere, where another balancer had begun them.
+    pub adopted: u64,
 }
 
 /// Who waits for an endpoint with room, who waited, and who was turned away.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec, ServerTlsSpec};
 use model::{Instant, ListenerName, ServiceName};
 use route::{Rewriter, Split, Table};
@@ -23,6 +23,7 @@ use crate::arrival::arrive;
 use crate::http1::{self, is_edited};
 use crate::io::Stream;
 use crate::metrics::{Latencies, ListenerShard};
+use crate::session_store::SessionStore;
 use crate::tcp;
 use crate::udp;
 use crate::upstream::Secure;
@@ -88,6 +89,8 @@ pub(crate) struct Target {
     pub(crate) latencies: Arc<[Latencies]>,
     /// What is spoken to its endpoints; replaced when its files change.
     pub(crate) secure: ArcSwap<Secure>,
+    /// Where its sessions are shared with other balancers, if they are.
+    pub(crate) store: ArcSwapOption<SessionStore>,
 }
 
 impl fmt::Debug for Target {

@@ -67,6 +67,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      cookie:\n        name: K\n        @\n",
     ),
     (
+        "affinity store",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source: true\n      store:\n        redis: redis://a\n        secret: 0123456789abcdef\n        @\n",
+    ),
+    (
         "outlier",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    outlier:\n      @\n",
     ),

@@ -6,8 +6,8 @@ use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointProtocol, EndpointSource,
     HeaderEdit, HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey,
     OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec,
-    RetryCondition, SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec,
-    StatusSet, TextMatch, Unreported, WakeSpec,
+    RetryCondition, SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionStoreSpec,
+    SessionTableSpec, SlowStartSpec, StatusSet, TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -417,7 +417,7 @@ fn every_kind_of_affinity_is_read() {
         assert_eq!(checked.spec.services["web"].affinity, Some(expected), "{text}");
     };
     let (name, table) = (|name: &str| name.to_owned(), SessionTableSpec::default);
-    let small = || SessionTableSpec { ttl: Duration::from_secs(3600), max: 10 };
+    let small = || SessionTableSpec { ttl: Duration::from_secs(3600), max: 10, store: None };
     check("{ cookie: { name: K } }", AffinitySpec::cookie("K"));
     check("{ cookie: { name: K, mode: insert } }", AffinitySpec::cookie("K"));
     check(
@@ -442,6 +442,19 @@ fn every_kind_of_affinity_is_read() {
         AffinitySpec::Header { name: name("x-user"), table: small() },
     );
     check("{ source: true }", AffinitySpec::source());
+    let mut shared = AffinitySpec::source();
+    shared.table_mut().unwrap().store = Some(SessionStoreSpec {
+        redis: "unix:///run/r.sock".into(),
+        username: Some("keel".into()),
+        password: Some("1234".into()),
+        secret: "0123456789abcdef".into(),
+        prefix: "shop".into(),
+        timeout: Duration::from_millis(20),
+    });
+    check(
+        "{ source: true, store: { redis: 'unix:///run/r.sock', username: keel, password: 1234, secret: 0123456789abcdef, prefix: shop, timeout: 20ms } }",
+        shared,
+    );
     check("{ source: {} }", AffinitySpec::source());
     check(
         "{ source: { ipv6_prefix: 64, ttl: 1h, max: 10 } }",

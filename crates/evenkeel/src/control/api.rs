@@ -59,13 +59,13 @@ fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlErr
 
 impl Control for Api {
     fn services(&self) -> Vec<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.values().map(|running| running.status(now)).collect()
+        let state = self.0.state();
+        state.services.values().map(|running| running.status(&self.0.proxy)).collect()
     }
 
     fn service(&self, name: &str) -> Option<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.get(name).map(|running| running.status(now))
+        let state = self.0.state();
+        state.services.get(name).map(|running| running.status(&self.0.proxy))
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {

@@ -17,6 +17,7 @@ use wire::http1::{
 use wire::lars;
 use wire::orca::{self, LoadReport};
 use wire::proxy_protocol::{self, Decoded};
+use wire::resp;
 
 const ROOMY: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 100, uri_bytes: 8 * 1024 };
 const TIGHT: HeadLimits = HeadLimits { bytes: 80, count: 3, uri_bytes: 16 };
@@ -601,4 +602,25 @@ fn cut_records(mut data: &[u8], size: usize) -> Vec<u8> {
         [&[22, 3, 1][..], &length, part].concat()
     };
     content.chunks(size).flat_map(record).collect()
+}
+
+pub(crate) fn resp(data: &[u8]) {
+    let whole = resp::decode(data);
+    if let Ok(Some((reply, used))) = &whole {
+        assert!(*used <= data.len());
+        if let resp::Reply::Text(Some(text)) = reply {
+            assert!(text.len() <= resp::TEXT_BYTES_MAX);
+        }
+        assert_eq!(resp::decode(&data[..*used]), whole, "it is all there");
+    }
+    if !matches!(whole, Ok(None)) {
+        let longer = [data, b"+OK\r\n"].concat();
+        assert_eq!(resp::decode(&longer), whole, "what follows counts for nothing");
+    }
+    for prefix in prefixes(data) {
+        match resp::decode(prefix) {
+            Ok(None) => {}
+            part => assert_eq!(part, whole, "a part says another thing"),
+        }
+    }
 }
