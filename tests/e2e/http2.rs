@@ -4,6 +4,7 @@
 mod client;
 #[path = "../../crates/http2/tests/conformance/mod.rs"]
 mod conformance;
+mod drain;
 mod messages;
 mod rfc9113;
 mod settings;
