@@ -6,6 +6,7 @@ mod client;
 mod conformance;
 mod drain;
 mod messages;
+mod programs;
 mod rfc9113;
 mod settings;
 mod stopped;
