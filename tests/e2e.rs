@@ -10,11 +10,13 @@
 
 mod e2e {
     mod affinity;
+    mod agent;
     mod bulk;
     mod command_line;
     mod compose;
     mod compose_interoperation;
     mod compose_registry;
+    mod compose_zero;
     mod discovery;
     mod docker;
     mod docker_compose;
@@ -22,6 +24,7 @@ mod e2e {
     mod examples;
     mod failures;
     mod forwarding;
+    pub mod grpc;
     pub mod harness;
     mod hedging;
     mod hostile;
@@ -35,6 +38,7 @@ mod e2e {
     mod proxy_protocol;
     mod queues;
     mod readme;
+    mod registry;
     mod routes;
     mod runner;
     mod simulate;
@@ -44,4 +48,5 @@ mod e2e {
     mod streams;
     mod tls;
     mod upheaval;
+    mod wake;
 }

@@ -3,10 +3,12 @@
 mod agent;
 mod autoscale;
 mod config;
+mod demand;
 mod discovery;
 mod listeners;
 mod metrics;
 mod probes;
+mod registry;
 mod services;
 
 use std::time::Duration;
@@ -36,8 +38,10 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::GET,   path: "/v1/listeners",                        run: AtOnce(listeners::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/agent",                            run: AtOnce(agent::show) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/registry",                         run: AtOnce(registry::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/autoscale",                        run: AtOnce(autoscale::list) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/autoscale",                        run: AtOnce(autoscale::note) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/demand",                           run: Later(demand::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/config",                           run: AtOnce(config::show) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/config",                           run: Later(config::apply) },
     Route { access: Guarded, method: Method::GET,   path: "/metrics",                             run: AtOnce(metrics::show) },
@@ -70,6 +74,8 @@ struct Call<'a> {
     control: &'a dyn Control,
     /// One for each `{}` of the path.
     names: Vec<String>,
+    /// What stands behind `?`.
+    query: Option<String>,
     body: Vec<u8>,
 }
 
@@ -110,7 +116,8 @@ pub(crate) async fn answer(
             Err(refusal) => return refusal,
         },
     };
-    let call = Call { control, names, body };
+    let query = head.uri.query().map(str::to_owned);
+    let call = Call { control, names, query, body };
     match route.run {
         AtOnce(run) => run(&call),
         Later(run) => run(&call).await,
@@ -143,7 +150,7 @@ pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Answ
 }
 
 /// What stands for each `{}` of `pattern` if `path` fits it.
-fn names(pattern: &str, path: &str) -> Option<Vec<String>> {
+pub fn names(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut segments = path.split('/');
     for expected in pattern.split('/') {

@@ -325,7 +325,10 @@ impl Agent {
             keys: lars.keys.len(),
             told: self.told.status(),
         });
-        let mut counts = vec![counts_of("http", &self.counts[..1])];
+        let mut counts = Vec::new();
+        if http.is_some() || socket.is_some() {
+            counts.push(counts_of("http", &self.counts[..1]));
+        }
         if lars.is_some() {
             counts.push(counts_of("lars", &self.counts[1..]));
         }

@@ -17,18 +17,21 @@ mod file_watch;
 mod files;
 mod merge;
 mod overview;
+mod registry;
 mod replicas;
 mod running;
 mod signals;
 mod sources;
+mod wake;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::agent::Agent;
 use config::Source;
@@ -37,6 +40,7 @@ use model::spec::Spec;
 use model::status::ScalingStatus;
 use model::vocabulary::Vocabulary;
 use proxy::{Proxy, ProxyOptions};
+use service::Events;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -65,6 +69,10 @@ const OVERVIEW_WAIT: Duration = Duration::from_secs(10);
 
 /// Changed texts of the file that wait to be applied; the newest matters, so a second is enough.
 const CHANGED_TEXTS: usize = 2;
+
+/// Decisions on numbers of replicas that are kept: at a cool-down of some seconds the last few
+/// minutes, and at most about 40 KiB.
+const SCALINGS_MAX: usize = 32;
 
 /// Posted configurations that wait at once, each of up to 8 MiB; more are refused.
 const POSTED_TEXTS: usize = 4;
@@ -135,6 +143,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
     }
     tokio::spawn(Arc::clone(&supervisor).announce());
     tokio::spawn(Arc::clone(&supervisor).follow_declared());
+    tokio::spawn(Arc::clone(&supervisor).follow_demand());
     certificates::watch(&supervisor);
     loop {
         tokio::select! {
@@ -178,6 +187,10 @@ pub(crate) struct Supervisor {
     state: Mutex<State>,
     /// Services or routes by label have changed.
     declared: Notify,
+    /// Counts how often a service that sleeps was asked for.
+    asked: watch::Sender<u64>,
+    /// When somebody listened for that last, in nanoseconds of the proxy's clock; 0: never.
+    listened: AtomicU64,
     /// True from the signal that ends us.
     stopping: watch::Sender<bool>,
 }
@@ -193,11 +206,12 @@ struct State {
     discovery: Discovery,
     sources: Sources,
     services: BTreeMap<ServiceName, Running>,
+    registry: registry::RegistryInUse,
     admin: Option<AdminServer>,
     agent: Option<Agent>,
     /// The first configuration is in force.
     begun: bool,
-    /// What an autoscaler has told, the oldest first.
+    /// What an autoscaler has told, and what we decided ourselves, the oldest first.
     scalings: VecDeque<ScalingStatus>,
     /// Removed services whose replicas are being stopped.
     leaving: Vec<JoinHandle<()>>,
@@ -235,6 +249,8 @@ impl Supervisor {
             applying: tokio::sync::Mutex::new(()),
             state: Mutex::new(State { spec: Arc::new(begun_with), ..State::default() }),
             declared: Notify::new(),
+            asked: watch::Sender::new(0),
+            listened: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
         }))
     }
@@ -245,6 +261,34 @@ impl Supervisor {
         self.apply_configured(spec, text).await?;
         self.state().begun = true;
         Ok(())
+    }
+
+    /// What services are made with, so that those concerned hear of what happens to them.
+    fn events(&self) -> Arc<dyn Events> {
+        Arc::new(wake::Listener { proxy: self.proxy.events(), asked: self.asked.clone() })
+    }
+
+    /// Keeps a decision, and when it was made (`unix_ms`; `None`: now), for `status`.
+    fn note_scaling(
+        &self,
+        service: String,
+        from: usize,
+        to: usize,
+        reason: String,
+        unix_ms: Option<u64>,
+    ) -> ScalingStatus {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = unix_ms.unwrap_or(now.as_millis() as u64);
+        let scaling = ScalingStatus { service, from, to, reason, unix_ms };
+        let mut state = self.state();
+        if state.scalings.len() >= SCALINGS_MAX {
+            state.scalings.pop_front();
+        }
+        state.scalings.push_back(scaling.clone());
+        drop(state);
+        let ScalingStatus { service, from, to, reason, .. } = &scaling;
+        info!("autoscale: {service}: {from} -> {to} replicas: {reason}");
+        scaling
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -321,6 +365,7 @@ impl Supervisor {
             spec: &state.spec,
             listeners: &self.proxy.listeners(),
             admin: state.admin.as_ref().map(AdminServer::address),
+            registry: state.registry.address(),
             healthy: &|name| {
                 let running = state.services.get(name);
                 running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))
@@ -380,6 +425,9 @@ impl Supervisor {
         for stopped in leaving {
             let _ = stopped.await;
         }
+        // Writes what it has not yet written.
+        let registry = std::mem::take(&mut self.state().registry);
+        drop(registry);
         // Until here callers could report, which replicas that drain wait for.
         drop(agent);
         if begun {

@@ -91,6 +91,37 @@ pub struct ServiceStatus {
     pub sessions: Option<SessionStatus>,
     #[serde(default)]
     pub queue: QueueStatus,
+    /// It has no endpoint until somebody asks for it (`wake`).
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub asleep: bool,
+}
+
+impl ServiceStatus {
+    /// Whether anything is in flight or waits, and a number that is another one whenever anything
+    /// came since it was last asked for: with these two one sees for how long a service is idle.
+    pub fn activity(&self) -> (bool, u64) {
+        let busy = self.queue.queued > 0 || self.endpoints.iter().any(|e| e.in_flight > 0);
+        let waited = self.queue.waited_us.iter().map(|(_, count)| count).sum::<u64>();
+        let begun = self.endpoints.iter().map(|e| e.requests).sum::<u64>();
+        let parts = [begun, waited, self.queue.rejected.total(), self.unavailable];
+        (busy, parts.into_iter().fold(0, u64::wrapping_add))
+    }
+}
+
+/// Services that sleep and are asked for, for whoever is to start their replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemandStatus {
+    /// Grows whenever a service that sleeps is asked for by the first who waits.
+    pub seq: u64,
+    pub demand: Vec<HeldStatus>,
+}
+
+/// A service that has no endpoint, and requests that wait for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    pub service: String,
+    /// Requests and streams that wait.
+    pub held: u64,
 }
 
 /// How often endpoints of a service were ejected, by reason.
@@ -135,21 +166,25 @@ pub struct RejectedStatus {
     pub requests: u64,
     /// `limits.retries`
     pub retries: u64,
+    /// The service slept, and no endpoint of it was there in time.
+    #[serde(default)]
+    pub wake_timeout: u64,
 }
 
 impl RejectedStatus {
     pub fn total(&self) -> u64 {
-        self.concurrency + self.queue_full + self.queue_timeout + self.requests + self.retries
+        self.named().iter().map(|(_, count)| count).sum()
     }
 
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, u64); 5] {
+    pub fn named(&self) -> [(&'static str, u64); 6] {
         [
             ("concurrency", self.concurrency),
             ("queue_full", self.queue_full),
             ("queue_timeout", self.queue_timeout),
             ("requests", self.requests),
             ("retries", self.retries),
+            ("wake_timeout", self.wake_timeout),
         ]
     }
 }
@@ -165,11 +200,12 @@ pub struct ListenerStatus {
     pub requests_total: u64,
 }
 
-/// A number of containers that an autoscaler has set, and why. The autoscaler is another process,
-/// which tells the balancer, so that both are asked in one place.
+/// A number of replicas that was set by load, and why: of containers by an autoscaler, which is another
+/// process and tells the balancer, so that both are asked in one place; of our own processes by
+/// ourselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingStatus {
-    /// Of the Compose file.
+    /// Of the Compose file, or of the configuration.
     pub service: String,
     /// How many there were.
     pub from: usize,
@@ -177,7 +213,7 @@ pub struct ScalingStatus {
     pub to: usize,
     /// For people.
     pub reason: String,
-    /// When the balancer was told, in milliseconds since 1970.
+    /// When it was decided, in milliseconds since 1970.
     pub unix_ms: u64,
 }
 
@@ -245,7 +281,7 @@ pub struct AgentStatus {
     pub socket: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lars: Option<LarsStatus>,
-    /// By wire: `http` and `lars`.
+    /// By wire, as far as it is spoken: `http` and `lars`.
     pub counts: Vec<AgentCounts>,
 }
 
@@ -355,4 +391,41 @@ pub struct Metrics {
     /// Lines dropped because the log could not take them.
     pub access_log_dropped: u64,
     pub workers: usize,
+}
+
+/// A registry that this process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryStatus {
+    /// `local`, `etcd` or `consul`.
+    pub store: String,
+    /// What is registered survives a restart.
+    pub durable: bool,
+    /// The store answers; a local one always does.
+    pub connected: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Another one after each change of what is listed.
+    pub version: u64,
+    pub services: usize,
+    pub instances: usize,
+    /// Of them, those that were not heard of for half of their TTL.
+    pub late: usize,
+    /// Of them, those known from before a restart and not heard of since.
+    pub restored: usize,
+    /// For how long nobody was removed for silence, because most are silent; absent: silence is
+    /// believed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preserving_ms: Option<u64>,
+    /// How often that began.
+    pub preservations: u64,
+    /// Requests that wait for a change.
+    pub watchers: usize,
+    pub registrations: u64,
+    pub heartbeats: u64,
+    pub deregistrations: u64,
+    /// Instances removed for their silence.
+    pub expirations: u64,
+    /// Requests that were refused, for want of a token or room, or because they were wrong.
+    pub refused: u64,
 }

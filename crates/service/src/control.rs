@@ -86,6 +86,8 @@ pub(crate) struct Control {
     wanted: bool,
     /// While nothing is served: that endpoints are on their way, as it was published.
     expected: bool,
+    /// Likewise, that none is until somebody asks.
+    asleep: bool,
     closed: bool,
 }
 
@@ -161,6 +163,7 @@ impl Control {
             serving: false,
             wanted: wants(&spec.source),
             expected: false,
+            asleep: false,
             closed: false,
             spec,
             origin,
@@ -202,6 +205,9 @@ impl Control {
         }
         if old.limits != self.spec.limits || old.queue != self.spec.queue {
             self.set_limits();
+            self.pending.stale = Stale::Now;
+        }
+        if old.wake != self.spec.wake {
             self.pending.stale = Stale::Now;
         }
         self.set_tick(now);
@@ -434,6 +440,15 @@ impl Control {
         let key = self.listed.get(id);
         key.and_then(|key| self.members.get(key))
             .is_some_and(|member| member.standing == Standing::Listed && member.is_healthy())
+    }
+
+    /// It is to be woken by who asks for it, and there is no endpoint that stays.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let stays = |member: &Member| member.standing == Standing::Listed;
+        self.spec.wake.is_some()
+            && !self.closed
+            && !self.wanted
+            && !self.members.values().any(stays)
     }
 
     pub(crate) fn sessions(&self) -> Option<Arc<Sessions>> {

@@ -327,6 +327,7 @@ impl Service {
             unavailable: self.unavailable.load(Relaxed),
             sessions: None,
             queue: self.origin.gate.status(),
+            asleep: self.is_asleep(),
         }
     }
 
@@ -334,6 +335,18 @@ impl Service {
     /// million sessions that it has room for.
     pub fn session_status(&self, now: Instant) -> Option<SessionStatus> {
         self.settings.load().sessions()?.status(now)
+    }
+
+    /// Whether it has no endpoint until somebody asks for it (`wake`).
+    pub fn is_asleep(&self) -> bool {
+        self.read(Control::is_asleep)
+    }
+
+    /// Requests and streams that wait for it although it sleeps: while there are any, somebody is to
+    /// start an endpoint. `None`: it does not sleep, or nobody waits.
+    pub fn demand(&self) -> Option<usize> {
+        let asleep = self.snapshot.load().is_asleep();
+        Some(self.queued()).filter(|queued| asleep && *queued > 0)
     }
 
     /// How many endpoints are healthy and not leaving, of all priorities.
@@ -403,6 +416,7 @@ impl Service {
         // Under the lock still, so that the line hears of changes in their order.
         let woken = (published || notices.room || !notices.leaving.is_empty())
             .then(|| self.origin.gate.settle(&self.snapshot.load(), control.is_closed(), now));
+        let demanded = woken.is_some() && self.demand().is_some();
         let was_asking = control.is_asking();
         let questions = control.ask_idle(&self.snapshot.load(), now);
         let begins = control.is_asking() && !was_asking;
@@ -416,6 +430,9 @@ impl Service {
         }
         for (endpoint, path) in &questions {
             self.origin.events.probe(self.name(), endpoint, path);
+        }
+        if demanded {
+            self.origin.events.demanded(self.name());
         }
         if notices.changed || begins {
             self.origin.events.changed(self.name());

@@ -19,12 +19,16 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("tls",       &["model"]),
     ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
+    ("registry",  &["model"]),
+    ("registrar", &["model", "config", "registry", "admin", "discovery"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
+    ("agent-client", &[]),
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "sim"]),
+    ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "agent-client", "sim", "registry", "registrar"]),
     ("xtask",     &[]),
 ];
 

@@ -123,6 +123,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    limits: { concurrency: 1 }\n    queue:\n      @\n",
     ),
     (
+        "wake",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    run: { command: x }\n    wake:\n      @\n",
+    ),
+    (
         "service timeouts",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    timeouts:\n      @\n",
     ),
@@ -133,6 +137,22 @@ const PLACES: &[(&str, &str)] = &[
     (
         "docker provider",
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
+    ),
+    (
+        "registry",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  data: off\n  @\n",
+    ),
+    (
+        "self-preservation",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  self_preservation:\n    @\n",
+    ),
+    (
+        "etcd",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'http://a:1' ]\n      @\n",
+    ),
+    (
+        "consul",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    consul:\n      @\n",
     ),
     (
         "admin",

@@ -7,7 +7,7 @@ use model::spec::{
     HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey, OutlierSpec,
     PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition,
     SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet,
-    TextMatch, Unreported,
+    TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -166,6 +166,7 @@ services:
     health: { tcp: {}, interval: 10s }
     retry: off
     run: { command: "evenkeel echo 'a b'", replicas: 0, env: { MODE: production, EMPTY: }, cwd: app, stop_grace: 0, start_timeout: 5s }
+    wake: { max: 7, timeout: 5s, idle: 10m }
   dns:
     health: off
     endpoints: [ 127.0.0.1:53 ]
@@ -345,6 +346,8 @@ fn every_key_of_a_service_is_read() {
     assert_eq!(app.health.kind, HealthKind::Tcp);
     assert_eq!(app.health.interval, Duration::from_secs(10));
     assert_eq!((app.retry.attempts, app.hedge), (0, None));
+    let (timeout, idle) = (Duration::from_secs(5), Duration::from_secs(600));
+    assert_eq!(app.wake, Some(WakeSpec { max: 7, timeout, idle }));
     let EndpointSource::Run(run) = &app.source else { panic!() };
     assert_eq!(run.command, ["evenkeel", "echo", "a b"]);
     assert_eq!(run.env, [("MODE".into(), "production".into()), ("EMPTY".into(), "".into())]);

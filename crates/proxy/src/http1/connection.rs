@@ -10,15 +10,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use model::Instant;
+use model::{Instant, grpc};
 use route::{Normalised, normalise_path};
 use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
 
 use crate::arrival::{Arrival, Secured};
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
+use crate::http1::grpc::Call;
 use crate::http1::record::Record;
-use crate::http1::reply::{Reply, send};
+use crate::http1::reply::{GrpcStatus, Reply, send};
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
 use crate::http1::turn::Scratch;
@@ -42,6 +43,8 @@ pub(crate) enum Next {
     /// Serves the next request.
     Request,
     Close,
+    /// Closes at once: the client asked for it, and has said all that it will.
+    Done,
     /// Is reset, since what the client got is not the whole.
     Reset,
     /// Is already over.
@@ -84,10 +87,9 @@ pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
     // By TLS it is agreed on beforehand (RFC 9113 section 3.2).
     let agreed = arrival.secured.is_some().then(|| arrival.alpn() == Some(tls::ALPN_HTTP2));
     let Arrival { stream, inbound, ticket, client, local, accepted_at, secured } = arrival;
-    let retirement = {
-        let spec = &door.listener.state.load().spec;
-        Retirement::new(accepted_at, spec, &mut door.worker.rng.borrow_mut())
-    };
+    let mut settings = Cache::new(door.listener.state.clone());
+    let spec = &settings.load().spec;
+    let retirement = Retirement::new(accepted_at, spec, &mut door.worker.rng.borrow_mut());
     let down = Downstream {
         inbound,
         stream,
@@ -101,19 +103,16 @@ pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
         retirement,
         door,
     };
-    Box::new(Client::new(down)).serve(agreed)
+    Box::new(Client { down, settings }).serve(agreed)
 }
 
 /// Serves a stream that carries one request: see [`Downstream::beside`].
 pub(crate) fn serve_stream(down: Downstream) -> impl Future<Output = ()> {
-    Box::new(Client::new(down)).serve_stream()
+    let settings = Cache::new(down.door.listener.state.clone());
+    Box::new(Client { down, settings }).serve_stream()
 }
 
 impl Client {
-    fn new(down: Downstream) -> Self {
-        Self { settings: Cache::new(down.door.listener.state.clone()), down }
-    }
-
     async fn serve(mut self: Box<Self>, agreed: Option<bool>) {
         let is_http2 = match agreed {
             Some(agreed) => Some(agreed),
@@ -160,6 +159,9 @@ impl Client {
                 Next::Request if self.down.ticket.is_closing() => break,
                 Next::Request => self.down.inbound.release(),
                 Next::Close => break,
+                // Nothing of it is unread, so the close is no reset.
+                Next::Done if self.down.stream.is_quiet() => return,
+                Next::Done => break,
                 Next::Reset => return self.down.stream.reset_on_close(),
                 Next::Gone => return,
             }
@@ -275,6 +277,7 @@ impl Downstream {
         self.continued = false;
         self.retirement.count();
         scratch.record.clear();
+        scratch.call = None;
         scratch.record.version = self.version(Version::Http11);
         scratch.record.bytes_in = self.inbound.len() as u64;
         let next = match self.read_head(scratch, state, started).await {
@@ -358,6 +361,7 @@ impl Downstream {
         started: Instant,
     ) -> Next {
         let spec = &state.spec;
+        scratch.call = Call::of(self.inbound.bytes(), &scratch.request);
         if self.door.worker.log.is_on() {
             scratch.record.note_head(self.inbound.bytes(), &scratch.request);
             scratch.record.version = self.version(scratch.request.version);
@@ -385,7 +389,8 @@ impl Downstream {
             state.table.find(&view).and_then(|index| state.routes.get(index))
         };
         let Some(route) = route else {
-            return self.answer(scratch, &Reply::status(404)).await;
+            let reply = Reply { grpc: grpc_status(scratch, 404, "no route"), ..Reply::status(404) };
+            return self.answer(scratch, &reply).await;
         };
         match &route.action {
             Action::Forward { split, targets } => {
@@ -503,7 +508,7 @@ impl Downstream {
             ..*reply
         };
         reply.write(&mut scratch.reply, self.hsts());
-        scratch.record.status = reply.status;
+        scratch.record.status = reply.sent_status();
         if !self.send(scratch).await {
             return Next::Reset;
         }
@@ -524,7 +529,8 @@ impl Downstream {
         error: &'static str,
     ) -> Next {
         scratch.record.error = Some(error);
-        self.answer(scratch, &Reply::status(status)).await
+        let reply = Reply { grpc: grpc_status(scratch, status, error), ..Reply::status(status) };
+        self.answer(scratch, &reply).await
     }
 
     /// The request is not acceptable: it is answered, and nothing after it is looked at.
@@ -535,9 +541,11 @@ impl Downstream {
         error: &'static str,
     ) -> Next {
         self.door.counters().malformed.add(1);
-        scratch.record.failed(status, error);
         let head_only = self.stream.is_head();
-        Reply { head_only, ..Reply::status(status) }.write(&mut scratch.reply, self.hsts());
+        let grpc = grpc_status(scratch, status, error);
+        let reply = Reply { head_only, grpc, ..Reply::status(status) };
+        scratch.record.failed(reply.sent_status(), error);
+        reply.write(&mut scratch.reply, self.hsts());
         if self.send(scratch).await { Next::Close } else { Next::Reset }
     }
 
@@ -609,6 +617,13 @@ impl Downstream {
         })
         .await;
     }
+}
+
+/// How a failure of ours is told to a gRPC client; None: it is told as to any other.
+fn grpc_status(scratch: &Scratch, status: u16, error: &'static str) -> Option<GrpcStatus<'static>> {
+    let call = scratch.call.as_ref()?;
+    let code = call.code.unwrap_or_else(|| grpc::of_http(status));
+    Some(GrpcStatus { content_type: call.content_type, code, message: error })
 }
 
 /// A request as routes see it.

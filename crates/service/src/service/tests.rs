@@ -12,6 +12,7 @@ mod limits;
 mod probes;
 mod queues;
 mod sessions;
+mod wake;
 
 /// Takes notes.
 #[derive(Default)]
@@ -32,6 +33,9 @@ impl Events for Recorder {
         self.notes.lock().unwrap().push(format!("{service}: leaving {}", endpoint.id));
     }
     fn changed(&self, _: &ServiceName) {}
+    fn demanded(&self, service: &ServiceName) {
+        self.notes.lock().unwrap().push(format!("{service}: demanded"));
+    }
 }
 
 /// A service with a clock, and endpoints that pass or fail their checks as the test says.
