@@ -38,6 +38,7 @@ mod e2e {
     mod proxy_protocol;
     mod queues;
     mod readme;
+    mod registry;
     mod routes;
     mod runner;
     mod simulate;

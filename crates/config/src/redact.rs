@@ -1,4 +1,4 @@
-//! A configuration as it may be shown: without the keys of sessions.
+//! A configuration as it may be shown: without the keys of sessions and the tokens of the registry.
 
 use crate::Source;
 use crate::defect::Report;
@@ -7,7 +7,7 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie replaced wherever it stands, in comments
+/// The text with the secret of each service's cookie and each token of the registry replaced wherever it stands, in comments
 /// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
 /// or the text cannot be read, nothing but a comment.
 pub fn redacted(text: &str) -> String {
@@ -23,6 +23,17 @@ pub fn redacted(text: &str) -> String {
             && !text.is_empty()
         {
             secrets.push(&**text);
+        }
+    }
+    if let Some(registry) = child(&root, "registry") {
+        let consul = child(registry, "store").and_then(|store| child(store, "consul"));
+        let services = entries(child(registry, "tokens")).iter().map(|entry| &entry.value);
+        for holder in services.chain([registry]).chain(consul) {
+            if let Some(Value::Scalar { text, .. }) = child(holder, "token").map(|node| &node.value)
+                && !text.is_empty()
+            {
+                secrets.push(&**text);
+            }
         }
     }
     // A secret may hold another one.

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use model::ListenerName;
 use model::spec::{
     ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec,
-    LarsSelector, LimitSpec, ListenerSpec, Protocol, ProvidersSpec, ServerHttp2Spec, TimeoutSpec,
-    UdpSpec,
+    LarsSelector, LimitSpec, ListenerSpec, Protocol, ProvidersSpec, RegistrySelector,
+    ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
+use model::{ListenerName, ServiceName};
 
 use crate::address::parse_endpoint_address;
 use crate::fields::{Fields, scalar, wrong_kind};
@@ -99,7 +99,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
 }
 
 /// The keys of `discover`, one for each provider.
-const PROVIDERS: [&str; 3] = ["docker", "file", "lars"];
+const PROVIDERS: [&str; 4] = ["docker", "file", "lars", "registry"];
 
 /// Exactly one provider.
 pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
@@ -121,7 +121,21 @@ pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<Dis
     let file = fields.text("file").and_then(|path| path_of("file", path, context.report));
     let file = file.map(|path| DiscoverSpec::File(FileSelector { path }));
     let lars = lars_selector(&fields);
-    docker_selector(&fields, context).or(file).or(lars)
+    let registry = registry_selector(&fields, context);
+    docker_selector(&fields, context).or(file).or(lars).or(registry)
+}
+
+fn registry_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
+    let registry = fields.section("registry", &keys::DISCOVER_REGISTRY)?;
+    if !context.registry {
+        context.report.error_help(
+            registry.span,
+            "no registry is known to look in",
+            "add `registry: {}` to the file, or `registry: { url: http://HOST:9910 }`",
+        );
+    }
+    let service = registry.text("service").map(|(name, _)| ServiceName::new(name));
+    Some(DiscoverSpec::Registry(RegistrySelector { service }))
 }
 
 fn lars_selector(fields: &Fields<'_>) -> Option<DiscoverSpec> {

@@ -97,6 +97,12 @@ pub(crate) static DISCOVER: Section = Section {
             Means("not from files"),
             "A file that lists them, or a folder of such files. See [discovery.md](discovery.md#files).",
         ),
+        key(
+            "registry",
+            In(&DISCOVER_REGISTRY),
+            Means("not from a registry"),
+            "The instances that registered themselves; needs `registry`. See [registry.md](registry.md).",
+        ),
         key("lars", In(&DISCOVER_LARS), Means("not from Lars"), "A route service of Lars."),
     ],
 };

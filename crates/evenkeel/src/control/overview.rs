@@ -13,6 +13,7 @@ pub(super) struct Overview<'a> {
     pub(super) spec: &'a Spec,
     pub(super) listeners: &'a [ListenerStatus],
     pub(super) admin: Option<SocketAddr>,
+    pub(super) registry: Option<SocketAddr>,
     pub(super) agent: Option<AgentStatus>,
     /// How many endpoints of a service are healthy, of how many.
     pub(super) healthy: &'a dyn Fn(&ServiceName) -> (usize, usize),
@@ -44,6 +45,10 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
     if let Some(admin) = overview.admin {
         let address = format!("http://{admin}");
         lines.push(["admin".into(), "http".into(), address, "admin API, /metrics".into()]);
+    }
+    if let Some(registry) = overview.registry {
+        let address = format!("http://{registry}");
+        lines.push(["registry".into(), "http".into(), address, "registry, /openapi.json".into()]);
     }
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let (name_width, protocol_width, address_width) = (width(0), width(1), width(2));
@@ -143,6 +148,7 @@ services:
             spec: &spec,
             listeners: &[stream],
             admin: Some("127.0.0.1:9900".parse().unwrap()),
+            registry: None,
             agent: Some(AgentStatus {
                 http: Some("127.0.0.1:9901".parse().unwrap()),
                 lars: Some(LarsStatus {
