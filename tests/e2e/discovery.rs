@@ -1,5 +1,6 @@
-//! Endpoints that the balancer finds out itself: listed in files.
+//! Endpoints that the balancer finds out itself: listed in files, or named in the DNS.
 
+mod dns;
 mod file;
 
 use std::net::SocketAddr;

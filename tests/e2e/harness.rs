@@ -5,6 +5,7 @@ pub mod beside;
 pub mod client;
 pub mod engine;
 pub mod measure;
+pub mod names;
 pub mod open_loop;
 pub mod peer;
 pub mod pki;

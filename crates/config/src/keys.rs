@@ -15,7 +15,7 @@ mod tls;
 pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
 };
-pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DOCKER, PROVIDERS};
+pub(crate) use discover::{DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DOCKER, PROVIDERS};
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{

@@ -18,6 +18,7 @@ mod picture;
 mod place;
 pub mod providers;
 pub mod sources;
+mod wake;
 pub mod watcher;
 
 pub use container::{Container, Health, Phase, Port, Published, Transport, Usage};

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    ProvidersSpec,
+    AddressFamily, ContainerAddress, DeclaredSpec, DiscoverSpec, DnsRecords, DnsSelector,
+    DockerSelector, DockerSpec, FileSelector, ProvidersSpec,
 };
 pub use health::{HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};

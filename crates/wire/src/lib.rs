@@ -5,12 +5,14 @@
 //! (`http1::Span`) into the caller's bytes, and the caller calls again when it holds more of them.
 //!
 //! Start at [`http1`] (request heads, response heads, chunked bodies), [`proxy_protocol`],
-//! [`client_hello`] (whom a client of TLS asks for) or [`orca`] (what endpoints say of their load).
+//! [`client_hello`] (whom a client of TLS asks for) or [`orca`] (what endpoints say of their load) or [`dns`] (messages of the
+//! Domain Name System).
 //!
 //! [`Span`]: http1::Span
 #![forbid(unsafe_code)]
 
 pub mod client_hello;
+pub mod dns;
 pub mod http1;
 pub mod orca;
 pub mod proxy_protocol;

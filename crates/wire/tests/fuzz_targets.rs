@@ -27,6 +27,7 @@ const DECODERS: &[Decoder] = &[
         target: "proxy_protocol",
         check: contract::proxy_protocol,
     },
+    Decoder { name: "dns::decode", target: "dns_message", check: contract::dns_message },
     Decoder { name: "orca::decode", target: "orca", check: contract::orca },
 ];
 

@@ -5,10 +5,12 @@ use std::net::Ipv4Addr;
 
 use model::ListenerName;
 use model::spec::{
-    ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec, LimitSpec,
-    ListenerSpec, Protocol, ProvidersSpec, TimeoutSpec, UdpSpec,
+    AddressFamily, ContainerAddress, DiscoverSpec, DnsRecords, DnsSelector, DockerSelector,
+    DockerSpec, FileSelector, HttpSpec, LimitSpec, ListenerSpec, Protocol, ProvidersSpec,
+    TimeoutSpec, UdpSpec,
 };
 
+use crate::address::parse_dns_server;
 use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
 use crate::suggest;
@@ -96,7 +98,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
 }
 
 /// The keys of `discover`, one for each provider.
-const PROVIDERS: [&str; 2] = ["docker", "file"];
+const PROVIDERS: [&str; 3] = ["docker", "file", "dns"];
 
 /// Exactly one provider.
 pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
@@ -117,7 +119,96 @@ pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<Dis
     }
     let file = fields.text("file").and_then(|path| path_of("file", path, context.report));
     let file = file.map(|path| DiscoverSpec::File(FileSelector { path }));
-    docker_selector(&fields, context).or(file)
+    let dns = dns_selector(&fields, context).map(DiscoverSpec::Dns);
+    docker_selector(&fields, context).or(file).or(dns)
+}
+
+fn dns_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DnsSelector> {
+    let fields = fields.section("dns", &keys::DISCOVER_DNS)?;
+    let name = fields.parsed("name", parse_name).map(|(name, _)| name);
+    let is_service = name.as_ref().is_some_and(|name| name.starts_with('_'));
+    let mut port = 0;
+    fields.integer("port", &mut port);
+    let records = match fields.word("type") {
+        Some((word, _)) if word == "srv" => DnsRecords::Srv,
+        None if is_service => DnsRecords::Srv,
+        _ => DnsRecords::Address { port },
+    };
+    match records {
+        DnsRecords::Address { port: 0 } if name.is_some() && !fields.has("port") => {
+            context.report.error_help(
+                fields.span,
+                "`dns` has no `port`",
+                "add `port: 8080`, or `type: srv` if service records have it",
+            );
+        }
+        DnsRecords::Srv if fields.has("port") => context.report.error_help(
+            fields.key_span("port"),
+            "`port` has no meaning with service records, which have their own",
+            "remove `port`",
+        ),
+        _ => {}
+    }
+    let mut spec = DnsSelector::new(name.unwrap_or_default(), records);
+    spec.family = match fields.word("family") {
+        Some(("ipv4", _)) => AddressFamily::Ipv4,
+        Some(("ipv6", _)) => AddressFamily::Ipv6,
+        Some(("both", _)) => AddressFamily::Both,
+        _ => AddressFamily::Auto,
+    };
+    for node in fields.list("servers").unwrap_or_default() {
+        match scalar(node).ok_or_else(|| "is no address".to_owned()).and_then(parse_dns_server) {
+            Ok(server) => spec.servers.push(server),
+            Err(message) => {
+                let (wrong, help) = message.split_once("; ").unwrap_or((&message, ""));
+                context.report.error_help(node.span, format!("`servers`: {wrong}"), help);
+            }
+        }
+    }
+    if let Some(path) = fields.text("resolv_conf")
+        && let Some(path) = path_of("resolv_conf", path, context.report)
+    {
+        if !spec.servers.is_empty() {
+            context.report.error_help(
+                fields.key_span("resolv_conf"),
+                "`resolv_conf` has no meaning with `servers`",
+                "remove one of the two",
+            );
+        }
+        spec.resolv_conf = path;
+    }
+    fields.duration("timeout", &mut spec.timeout);
+    fields.duration("ttl_min", &mut spec.ttl_min);
+    fields.duration("ttl_max", &mut spec.ttl_max);
+    if spec.ttl_min > spec.ttl_max {
+        context.report.error_help(
+            fields.key_span("ttl_min"),
+            "`ttl_min` is more than `ttl_max`",
+            "make it less, or `ttl_max` more",
+        );
+        spec.ttl_max = spec.ttl_min;
+    }
+    fields.integer("confirmations", &mut spec.confirmations);
+    fields.duration("window", &mut spec.window);
+    Some(spec)
+}
+
+/// A name of the Domain Name System (RFC 1035, section 2.3.4).
+fn parse_name(text: &str) -> Result<String, String> {
+    const NAME_BYTES_MAX: usize = 253;
+    const LABEL_BYTES_MAX: usize = 63;
+    let whole = text.strip_suffix('.').unwrap_or(text);
+    let visible = |b: u8| b.is_ascii_graphic() && !b"/:\\\"'".contains(&b);
+    let is_label = |label: &str| !label.is_empty() && label.len() <= LABEL_BYTES_MAX;
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return Err(format!("{text:?} is an address; list it under `endpoints` instead"));
+    }
+    let fits = whole.len() <= NAME_BYTES_MAX && whole.bytes().all(visible);
+    if fits && whole.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    let shown = quoted(text);
+    Err(format!("{shown} is no name; write one such as images.internal or _http._tcp.web.internal"))
 }
 
 fn docker_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {

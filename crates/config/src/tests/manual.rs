@@ -131,6 +131,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
     ),
     (
+        "discover dns",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      dns:\n        name: a\n        port: 1\n        @\n",
+    ),
+    (
         "admin",
         "admin:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
     ),
