@@ -14,6 +14,7 @@ mod backoff;
 mod container;
 mod foreign;
 mod message;
+pub mod names;
 mod picture;
 mod place;
 pub mod providers;
