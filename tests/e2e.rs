@@ -10,11 +10,13 @@
 
 mod e2e {
     mod affinity;
+    mod agent;
     mod bulk;
     mod command_line;
     mod compose;
     mod compose_interoperation;
     mod compose_registry;
+    mod compose_zero;
     mod discovery;
     mod docker;
     mod docker_compose;
@@ -44,4 +46,5 @@ mod e2e {
     mod streams;
     mod tls;
     mod upheaval;
+    mod wake;
 }

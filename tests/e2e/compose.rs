@@ -98,10 +98,50 @@ fn compose_deploy_of_a_broken_version_is_taken_back() {
     let load = load.stop();
     assert_eq!(load.socket_errors, 0);
     // Before it was known it got one request of 301; then one of a hundred until the next look.
-    let share = load.bad_status as f64 / load.requests as f64;
-    assert!(load.bad_status >= 3 && share < 0.01, "{load:?}");
+    assert!(load.bad_status >= 3, "{load:?}");
+    // The bound that the manual states: one in a hundred of what came while it served, and the three
+    // that it takes to know. `the new version got 61 of 9391 requests (0.65 %), ...`
+    let count = |word: usize| line.split(' ').nth(word).unwrap().parse::<u64>().unwrap();
+    let (canary, all) = (count(4), count(6));
+    assert!(canary * 100 <= all + 300 && load.bad_status <= canary, "{line}: {load:?}");
     eprintln!("broken version: {} of {} requests; {line}", load.bad_status, load.requests);
     assert_eq!(Client::get(site.address, "/").status, 200);
+    site.down();
+}
+
+#[test]
+fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
+    let Some(engine) = Engine::start() else { return };
+    import_versions(&engine);
+    let site = Site::new(&engine, CLASSIC);
+    site.run(&["up", "-d", "--scale", "flask=2"]);
+    let before = site.ids("flask");
+    let admin: std::net::SocketAddr = site.admin().parse().unwrap();
+    let weights = || -> Vec<u64> {
+        let service = Client::get(admin, "/v1/services/flask").text();
+        let service: serde_json::Value = serde_json::from_str(&service).unwrap();
+        let endpoints = service["endpoints"].as_array().unwrap();
+        endpoints.iter().filter_map(|endpoint| endpoint["weight"].as_u64()).collect()
+    };
+    let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
+    // While the canary is watched, and when an old container has been stopped for a new one.
+    for (watch, stopped) in [("60s", 0), ("1s", 1)] {
+        let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", watch]);
+        let mut deploy = deploy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("the canary, and what was stopped", || {
+            let containers = site.containers("flask");
+            let ended = containers.iter().filter(|c| c["state"] == "exited").count();
+            ended >= stopped && containers.len() >= 3 && weights().contains(&100)
+        });
+        let refused = site.try_run(&["up", "-d"]);
+        assert!(!refused.ok && refused.err.contains("is under way (process"), "{refused:?}");
+        deploy.kill().unwrap();
+        deploy.wait().unwrap();
+        let said = site.try_run(&["up", "-d", "--scale", "flask=2"]);
+        assert!(said.ok && said.err.contains("a deploy of flask was killed"), "{said:?}");
+        assert_eq!((site.ids("flask"), weights()), (before.clone(), vec![1, 1]));
+    }
+    load.stop().assert_perfect("two deploys that were killed");
     site.down();
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use super::harness::replica::ok;
 use super::harness::{Client, Evenkeel, Replica, free_port, until};
@@ -163,4 +163,44 @@ fn the_next_priority_joins_when_too_few_are_healthy() {
     site.set_ill("");
     until("all are back", || site.program.count("app", "healthy") == 4);
     assert_eq!(site.shares(30), shares([("a", 10), ("b", 10), ("c", 10)]));
+}
+
+#[test]
+fn an_agent_takes_an_endpoint_out_and_gives_weights() {
+    // One agent for all, as for replicas on one machine: it is told whom it is asked about.
+    let words: Arc<Mutex<BTreeMap<String, &str>>> = Arc::default();
+    let known = words.clone();
+    let agent = Replica::raw(move |connection| {
+        let Some(about) = connection.line() else { return };
+        let word = known.lock().unwrap().get(&about).copied();
+        let _ = connection.send(word.unwrap_or("up 100%\n"));
+    });
+    let health = format!(
+        "health: {{ interval: 100ms, agent: {{ port: {}, send: \"{{address}}\\r\\n\" }} }}",
+        agent.port()
+    );
+    let site = Site::start(&[0, 0, 0], false, &health);
+    let says = |name: &str, word| {
+        let replica = site.replicas.iter().find(|(other, _, _)| *other == name);
+        let address = replica.unwrap().2.address.to_string();
+        words.lock().unwrap().insert(address, word);
+    };
+    says("b", "down#disk is full\n");
+    until("it is out", || site.program.count("app", "unhealthy") == 1);
+    assert_eq!(site.reason("b"), "its agent: down: disk is full");
+    assert_eq!(site.shares(20), shares([("a", 10), ("c", 10)]));
+    says("b", "up, 50% cpu:83%\n");
+    until("it is back", || site.reason("b").ends_with("its agent: 50 % of the weight"));
+    assert_eq!(site.shares(20), shares([("a", 8), ("b", 4), ("c", 8)]));
+    assert_eq!(site.program.endpoint("app", "b")["utilization"]["cpu"], 0.83);
+    says("b", "drain\n");
+    until("it gets nothing", || site.program.endpoint("app", "b")["weight"] == 0);
+    assert_eq!(site.shares(20), shares([("a", 10), ("c", 10)]));
+    // An agent that is away leaves things as they are.
+    agent.stop();
+    says("b", "ready\n");
+    assert_eq!(site.shares(20), shares([("a", 10), ("c", 10)]));
+    site.program.reconfigure(&site.config.replace(&health, ""));
+    until("without an agent", || site.program.endpoint("app", "b")["weight"] == 1);
+    assert_eq!(site.shares(9), shares([("a", 3), ("b", 3), ("c", 3)]));
 }

@@ -6,3 +6,6 @@ mod client;
 mod conformance;
 mod messages;
 mod rfc9113;
+mod settings;
+mod stopped;
+mod told;

@@ -8,6 +8,7 @@ mod hostile;
 mod http2;
 mod passthrough;
 mod serving;
+mod testssl;
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -7,6 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod callgrind;
+mod count;
+mod growth;
 mod pick_cost;
 mod soak;
 mod source;
@@ -31,6 +34,16 @@ static VERBS: &[Verb] = &[
         name: "pick-cost",
         summary: "instructions of a pick, a report and a preparation of each policy",
         run: pick_cost::run,
+    },
+    Verb {
+        name: "count",
+        summary: "instructions of a request and its parts, against docs/instruction-counts.md",
+        run: count::run,
+    },
+    Verb {
+        name: "growth",
+        summary: "cost by the number of routes, services and endpoints; writes docs/growth.md",
+        run: growth::run,
     },
     Verb {
         name: "soak",

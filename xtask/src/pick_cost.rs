@@ -7,13 +7,12 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::thread;
+
+use crate::callgrind::{self, output, total};
 
 const PAGE: &str = "docs/pick-cost.md";
-
-const EXAMPLE: &str = "target/release/examples/";
 
 /// As `crates/balance/examples/pick_cost.rs` has them.
 const ENDPOINTS: [u32; 3] = [10, 1000, 10_000];
@@ -45,13 +44,14 @@ struct Cost {
 pub(crate) fn run() -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let build = ["build", "--locked", "--release", "--package", "balance"];
-    let examples = ["--example", "pick_cost", "--example", "keyed_figures"];
-    output(Command::new("cargo").current_dir(&root).args(build).args(examples))?;
-    let example = target(&root).join("pick_cost");
+    let wanted = ["--example", "pick_cost", "--example", "keyed_figures"];
+    output(Command::new("cargo").current_dir(&root).args(build).args(wanted))?;
+    let examples = callgrind::release(&root).join("examples");
+    let example = examples.join("pick_cost");
     let names = output(&mut Command::new(&example))?;
     let names: Vec<&str> = names.lines().collect();
-    let costs = count_all(&example, &names)?;
-    let keyed = output(&mut Command::new(target(&root).join("keyed_figures")))?;
+    let costs = callgrind::for_each(&names, |name| count(&example, name))?;
+    let keyed = output(&mut Command::new(examples.join("keyed_figures")))?;
     let page = page(&costs, &keyed);
     println!("{page}");
     let mut is_well = true;
@@ -69,41 +69,6 @@ pub(crate) fn run() -> Result<bool, String> {
         is_well = false;
     }
     Ok(is_well)
-}
-
-fn target(root: &Path) -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => PathBuf::from(target).join("release/examples"),
-        None => root.join(EXAMPLE),
-    }
-}
-
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Each in a process of its own, as many at a time as there are cores.
-fn count_all(example: &Path, names: &[&str]) -> Result<Vec<Cost>, String> {
-    let threads = thread::available_parallelism().map_or(1, |count| count.get());
-    thread::scope(|scope| {
-        // Every so-manieth, as the dear ones stand together.
-        let running: Vec<_> = (0..threads)
-            .map(|first| {
-                let mine = names.iter().skip(first).step_by(threads);
-                scope.spawn(|| mine.map(|name| count(example, name)).collect::<Vec<_>>())
-            })
-            .collect();
-        let mut costs = running
-            .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_default())
-            .collect::<Result<Vec<Cost>, String>>()?;
-        costs.sort_by_key(|cost| names.iter().position(|name| *name == cost.name));
-        Ok(costs)
-    })
 }
 
 /// Callgrind counts only within `measured`, and begins a new file before each call of it: the
@@ -135,14 +100,6 @@ fn count(example: &Path, name: &str) -> Result<Cost, String> {
     };
     let (prepare, pick, report) = (column(0, 1), column(1, ROUNDS), column(2, ROUNDS));
     Ok(Cost { name: name.to_owned(), prepare, pick, report })
-}
-
-fn total(file: &Path) -> Result<u64, String> {
-    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    total
-        .and_then(|total| total.trim().parse().ok())
-        .ok_or_else(|| format!("{} has no totals", file.display()))
 }
 
 fn too_steep(cost: &Cost) -> Option<String> {

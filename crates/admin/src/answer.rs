@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::ControlError;
 
+/// A status and, mostly, JSON. Never cached.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: Vec<u8>,
@@ -20,7 +21,8 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn json(value: &impl Serialize) -> Self {
+    /// 200 with this.
+    pub fn json(value: &impl Serialize) -> Self {
         Self::json_with(StatusCode::OK, value)
     }
 
@@ -29,11 +31,12 @@ impl Answer {
     }
 
     /// `{"error": "..."}`
-    pub(crate) fn error(status: StatusCode, message: impl AsRef<str>) -> Self {
+    pub fn error(status: StatusCode, message: impl AsRef<str>) -> Self {
         Self::json_with(status, &serde_json::json!({ "error": message.as_ref() }))
     }
 
-    pub(crate) fn method_not_allowed(allowed: &str) -> Self {
+    /// 405: the path knows only these methods.
+    pub fn method_not_allowed(allowed: &str) -> Self {
         let message = format!("this path knows only {allowed}");
         let value = HeaderValue::from_str(allowed).ok();
         Self {
@@ -49,11 +52,16 @@ impl Answer {
         }
     }
 
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    fn json_with(status: StatusCode, value: &impl Serialize) -> Self {
+    /// The same with another status.
+    pub fn json_with(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(mut body) => {
                 body.push(b'\n'); // for people with curl

@@ -1,26 +1,40 @@
 use std::fmt;
 use std::pin::Pin;
 
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
+use model::status::{
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
+    ServiceStatus,
+};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What the admin API shows and changes. The methods that are not futures answer at once.
 pub trait Control: Send + Sync + 'static {
     fn services(&self) -> Vec<ServiceStatus>;
+    /// One of them. What it costs should not follow how many there are.
+    fn service(&self, name: &str) -> Option<ServiceStatus> {
+        self.services().into_iter().find(|service| service.name == name)
+    }
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// The client-side agent; `None`: there is none.
+    fn agent(&self) -> Option<AgentStatus>;
     /// What an autoscaler has told, the oldest first; a bounded number.
     fn scalings(&self) -> Vec<ScalingStatus>;
-    /// Keeps what an autoscaler tells, and when that was; answers it as it is kept.
+    /// Keeps what an autoscaler tells, and when that was (`unix_ms`; `None`: now); answers it as it is
+    /// kept.
     fn note_scaling(
         &self,
         service: String,
         from: usize,
         to: usize,
         reason: String,
+        unix_ms: Option<u64>,
     ) -> ScalingStatus;
+    /// Services that sleep and are asked for. `after`: once somebody has asked since the answer of
+    /// that number, or some seconds are over.
+    fn demand(&self, after: Option<u64>) -> BoxFuture<'_, DemandStatus>;
     /// The text of the configuration in force.
     fn config(&self) -> String;
     /// Puts `text` in force as a difference and says what changed; or says what is wrong with

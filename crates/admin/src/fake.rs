@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 
 use model::status::{
-    ContainerUsage, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
-    ListenerMetrics, ListenerStatus, Metrics, QueueStatus, ScalingStatus, ServiceMetrics,
-    ServiceStatus, SessionStatus,
+    AgentCounts, AgentStatus, ContainerUsage, DemandStatus, DiscoveryStatus, EjectionCounts,
+    EndpointState, EndpointStatus, HeldStatus, ListenerMetrics, ListenerStatus, Metrics,
+    QueueStatus, ScalingStatus, ServiceMetrics, ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -34,6 +34,7 @@ impl FakeControl {
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
             sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
             queue: QueueStatus::default(),
+            asleep: false,
         };
         let images = ServiceStatus {
             name: "images".into(),
@@ -119,6 +120,19 @@ impl Control for FakeControl {
             ..DiscoveryStatus::default()
         }]
     }
+    fn agent(&self) -> Option<AgentStatus> {
+        let lars = AgentCounts {
+            wire: "lars".into(),
+            outstanding: 3,
+            picks: 10,
+            failures: 2,
+            overloaded: 4,
+            expired: 1,
+            malformed: 5,
+            ..AgentCounts::default()
+        };
+        Some(AgentStatus { counts: vec![lars], ..AgentStatus::default() })
+    }
     fn scalings(&self) -> Vec<ScalingStatus> {
         self.scalings.lock().unwrap().clone()
     }
@@ -128,10 +142,15 @@ impl Control for FakeControl {
         from: usize,
         to: usize,
         reason: String,
+        unix_ms: Option<u64>,
     ) -> ScalingStatus {
-        let scaling = ScalingStatus { service, from, to, reason, unix_ms: 7 };
+        let scaling = ScalingStatus { service, from, to, reason, unix_ms: unix_ms.unwrap_or(7) };
         self.scalings.lock().unwrap().push(scaling.clone());
         scaling
+    }
+    fn demand(&self, after: Option<u64>) -> BoxFuture<'_, DemandStatus> {
+        let demand = vec![HeldStatus { service: "web".into(), held: 3 }];
+        Box::pin(async move { DemandStatus { seq: after.unwrap_or(0) + 1, demand } })
     }
     fn config(&self) -> String {
         self.config.lock().unwrap().clone()

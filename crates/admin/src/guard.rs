@@ -19,7 +19,8 @@ use crate::answer::Answer;
 const BODY_TYPES: [&str; 5] =
     ["application/json", "application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"];
 
-pub(crate) fn admit(
+/// Whether a request may be answered at all; otherwise the refusal. `token`: what it must carry.
+pub fn admit(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
@@ -31,8 +32,8 @@ pub(crate) fn admit(
         None if !is_local_name(host_without_port(host)) => {
             return Err(Answer::error(
                 StatusCode::FORBIDDEN,
-                "without a token the admin API answers only to an IP address or to localhost: \
-                 set admin.token to use it by name",
+                "without a token this answers only to an IP address or to localhost: set a \
+                 `token` to use it by name",
             ));
         }
         None => {}

@@ -3,7 +3,8 @@
 //! For: operators, scripts, the command line and monitoring; `docs/admin-api.md` is its manual.
 //! Never: decides or holds anything itself. Whatever it shows or changes goes through the
 //! [`Control`] that it is given, and it never carries a client's traffic.
-//! Start with [`serve`], then `routes.rs`: one line for each path.
+//! Start with [`serve`], then `routes.rs`: one line for each path. Others that speak JSON over HTTP
+//! are served in the same way ([`serve_site`]), within the same bounds and behind the same guard.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -16,5 +17,8 @@ mod process;
 mod routes;
 mod server;
 
+pub use answer::Answer;
 pub use control::{BoxFuture, Control, ControlError};
-pub use server::serve;
+pub use guard::admit;
+pub use routes::read_body;
+pub use server::{Door, Site, serve, serve_site};

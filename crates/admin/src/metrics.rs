@@ -7,8 +7,8 @@
 mod text;
 
 use model::status::{
-    DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics, Metrics,
-    ServiceStatus, SessionStatus,
+    AgentCounts, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics,
+    Metrics, ServiceStatus, SessionStatus,
 };
 
 use crate::Control;
@@ -33,6 +33,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     latency(&mut out, &metrics);
     endpoints(&mut out, &services);
     discovery(&mut out, &control.discovery());
+    agent(&mut out, &control.agent().map(|agent| agent.counts).unwrap_or_default());
     process_values(&mut out, &process::read());
     out.finish()
 }
@@ -376,6 +377,49 @@ fn discovery(out: &mut Text, discovery: &[DiscoveryStatus]) {
     out.family("evenkeel_container_memory_bytes", Kind::Gauge, "Memory in use.");
     for usage in usage() {
         out.sample(&[("container", &usage.id), ("name", &usage.name)], usage.memory_bytes);
+    }
+}
+
+fn agent(out: &mut Text, wires: &[AgentCounts]) {
+    out.family("evenkeel_agent_outstanding", Kind::Gauge, "Picks of callers, not yet reported.");
+    for counts in wires {
+        out.sample(&[("wire", &counts.wire)], counts.outstanding);
+    }
+    out.family("evenkeel_agent_picks_total", Kind::Counter, "Endpoints that callers were given.");
+    for counts in wires {
+        out.sample(&[("wire", &counts.wire)], counts.picks);
+    }
+    type Values = fn(&AgentCounts) -> Vec<(&'static str, u64)>;
+    let families: [(&str, &str, &str, Values); 4] = [
+        ("evenkeel_agent_refused_total", "Callers that got no endpoint.", "reason", |c| {
+            vec![
+                ("no_endpoint", c.no_endpoint),
+                ("overloaded", c.overloaded),
+                ("unknown", c.unknown),
+            ]
+        }),
+        ("evenkeel_agent_reports_total", "How calls went, as callers say.", "outcome", |c| {
+            vec![
+                ("success", c.successes),
+                ("failure", c.failures),
+                ("abandoned", c.abandoned),
+                ("unmatched", c.unmatched),
+            ]
+        }),
+        ("evenkeel_agent_unreported_total", "Picks that nobody reported.", "reason", |c| {
+            vec![("expired", c.expired), ("crowded_out", c.crowded_out)]
+        }),
+        ("evenkeel_agent_ignored_total", "What was not answered.", "reason", |c| {
+            vec![("malformed", c.malformed), ("not_admitted", c.not_admitted)]
+        }),
+    ];
+    for (name, help, label, values) in families {
+        out.family(name, Kind::Counter, help);
+        for counts in wires {
+            for (value, count) in values(counts) {
+                out.sample(&[("wire", &counts.wire), (label, value)], count);
+            }
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Which path does what: [`ROUTES`] has one line for each.
 
+mod agent;
 mod autoscale;
 mod config;
+mod demand;
 mod discovery;
 mod listeners;
 mod metrics;
@@ -34,8 +36,10 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/undrain", run: AtOnce(services::undrain) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/listeners",                        run: AtOnce(listeners::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/agent",                            run: AtOnce(agent::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/autoscale",                        run: AtOnce(autoscale::list) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/autoscale",                        run: AtOnce(autoscale::note) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/demand",                           run: Later(demand::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/config",                           run: AtOnce(config::show) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/config",                           run: Later(config::apply) },
     Route { access: Guarded, method: Method::GET,   path: "/metrics",                             run: AtOnce(metrics::show) },
@@ -68,6 +72,8 @@ struct Call<'a> {
     control: &'a dyn Control,
     /// One for each `{}` of the path.
     names: Vec<String>,
+    /// What stands behind `?`.
+    query: Option<String>,
     body: Vec<u8>,
 }
 
@@ -103,12 +109,13 @@ pub(crate) async fn answer(
     };
     let body = match method {
         Method::GET => Vec::new(),
-        _ => match read(body).await {
+        _ => match read_body(body, BODY_BYTES_MAX).await {
             Ok(body) => body,
             Err(refusal) => return refusal,
         },
     };
-    let call = Call { control, names, body };
+    let query = head.uri.query().map(str::to_owned);
+    let call = Call { control, names, query, body };
     match route.run {
         AtOnce(run) => run(&call),
         Later(run) => run(&call).await,
@@ -126,12 +133,14 @@ fn allowed(matching: &[(&Route, Vec<String>)]) -> String {
     methods.join(", ")
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, Answer> {
-    match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+/// All of a request's body, or what is to be answered: it has more than `bytes_max`, or took too
+/// long.
+pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Answer> {
+    match timeout(BODY_TIMEOUT, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Answer::error(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {} MiB", BODY_BYTES_MAX >> 20),
+            format!("the body has more than {} KiB", bytes_max >> 10),
         )),
         Ok(Err(error)) => Err(Answer::error(StatusCode::BAD_REQUEST, error.to_string())),
         Err(_) => Err(Answer::error(StatusCode::REQUEST_TIMEOUT, "the body took too long")),

@@ -1,21 +1,23 @@
 //! Accepts connections and serves HTTP/1.1 on them.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::{Control, routes};
+use crate::answer::Answer;
+use crate::{BoxFuture, Control, routes};
 
 /// Connections served at once; further ones wait in the kernel's queue. Operators, a scraper or
 /// two and probes need a handful.
@@ -38,38 +40,74 @@ const CONNECTION_CLOSE_GRACE: Duration = Duration::from_secs(60);
 /// After an accept that failed (no file descriptor left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the future is dropped. Connections then finish the request under way and close.
+/// What is served: whatever answers a request of HTTP with an [`Answer`].
+pub trait Site: Send + Sync + 'static {
+    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'_, Answer>;
+}
+
+/// Where connections come from.
+pub trait Door: Send + Sync {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn enter(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    async fn enter(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    async fn enter(&self) -> io::Result<UnixStream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// Serves the admin API until the future is dropped. Connections then finish the request under
+/// way and close.
 pub async fn serve(listener: TcpListener, token: Option<String>, control: Arc<dyn Control>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let token: Option<Arc<str>> = token.map(Arc::from);
+    serve_site(listener, Arc::new(AdminSite { token, control }), CONNECTIONS_MAX).await;
+}
+
+/// As [`serve`], anything, to so many connections at once.
+pub async fn serve_site(door: impl Door, site: Arc<impl Site>, connections_max: usize) {
+    let permits = Arc::new(Semaphore::new(connections_max));
     // Dropped together with this future, which is how connections learn of its end.
     let (_serving, ended) = watch::channel(());
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let stream = match door.enter().await {
+            Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!("admin: cannot accept a connection: {error}");
+                tracing::warn!("cannot accept a connection of HTTP: {error}");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let (token, control, ended) = (token.clone(), Arc::clone(&control), ended.clone());
+        let (site, ended) = (Arc::clone(&site), ended.clone());
         tokio::spawn(async move {
-            serve_connection(stream, token, control, ended).await;
+            serve_connection(stream, site, ended).await;
             drop(permit);
         });
     }
 }
 
 async fn serve_connection(
-    stream: TcpStream,
-    token: Option<Arc<str>>,
-    control: Arc<dyn Control>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    site: Arc<impl Site>,
     mut ended: watch::Receiver<()>,
 ) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| respond(request, token.clone(), Arc::clone(&control)));
+    let service = service_fn(move |request| {
+        let site = Arc::clone(&site);
+        async move { Ok::<_, Infallible>(site.answer(request).await.into_response()) }
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -87,12 +125,15 @@ async fn serve_connection(
     let _ = timeout(CONNECTION_CLOSE_GRACE, connection).await;
 }
 
-async fn respond(
-    request: Request<Incoming>,
-    token: Option<Arc<str>>,
+struct AdminSite {
+    token: Option<String>,
     control: Arc<dyn Control>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(routes::answer(request, token.as_deref(), &*control).await.into_response())
+}
+
+impl Site for AdminSite {
+    fn answer(&self, request: Request<Incoming>) -> BoxFuture<'_, Answer> {
+        Box::pin(routes::answer(request, self.token.as_deref(), &*self.control))
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ fn main() {
             let loads: Vec<Arc<Load>> = candidates.iter().map(|_| Arc::default()).collect();
             // Ten each on average: bounded loads have something to look at.
             (0..10 * count).for_each(|_| loads[rng.below(count) as usize].begin());
-            let policy = (entry.build)(&[]);
+            let policy = entry.build(&[]);
             let start = Instant::now();
             let picker = policy.prepare(&candidates, &mut rng);
             let prepare = start.elapsed();

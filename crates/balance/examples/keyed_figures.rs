@@ -47,7 +47,7 @@ impl Subject {
     fn new(entry: &PolicyEntry, options: &[(String, OptionValue)], of: &[Candidate]) -> Self {
         let mut rng = Rng::from_seed(1);
         Self {
-            picker: (entry.build)(options).prepare(of, &mut rng),
+            picker: entry.build(options).prepare(of, &mut rng),
             loads: of.iter().map(|_| Arc::default()).collect(),
             rng,
         }

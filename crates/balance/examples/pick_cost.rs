@@ -39,10 +39,10 @@ type Build = Box<dyn Fn() -> Box<dyn Policy>>;
 fn subjects() -> Vec<(String, Build)> {
     let mut subjects: Vec<(String, Build)> = Vec::new();
     for entry in POLICIES {
-        subjects.push((entry.info.name.to_owned(), Box::new(|| (entry.build)(&[]))));
+        subjects.push((entry.info.name.to_owned(), Box::new(|| entry.build(&[]))));
         if entry.info.name == "least_request" {
             let full = || vec![("full".to_owned(), OptionValue::Bool(true))];
-            let build: Build = Box::new(move || (entry.build)(&full()));
+            let build: Build = Box::new(move || entry.build(&full()));
             subjects.push(("least_request, full".to_owned(), build));
         }
     }

@@ -10,31 +10,31 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering::Relaxed};
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind};
 use model::{Load, Rng};
 
 use crate::usable::Usable;
-use crate::{Candidate, PickRequest};
+use crate::{Candidate, Options, PickRequest};
 
 pub(crate) const KEY: OptionInfo = OptionInfo {
     name: "key",
     summary: "what requests are kept together by; those without it go by chance",
     kind: OptionKind::Key,
-    default: "source",
+    default: OptionDefault::Text("source"),
 };
 
 pub(crate) const BALANCE_FACTOR: OptionInfo = OptionInfo {
     name: "balance_factor",
     summary: "an endpoint with so many times the average in flight passes keys on; 0: never",
     kind: OptionKind::Float { min: 0.0, max: 10.0 },
-    default: "1.25",
+    default: OptionDefault::Float(1.25),
 };
 
 pub(crate) const ALWAYS_ALLOWED: OptionInfo = OptionInfo {
     name: "always_allowed",
     summary: "an endpoint with fewer in flight than this passes no key on",
     kind: OptionKind::Integer { min: 0, max: 65_535 },
-    default: "8",
+    default: OptionDefault::Integer(8),
 };
 
 /// The two options of bounded loads.
@@ -50,21 +50,12 @@ pub(crate) struct BoundOptions {
 const FACTOR_MIN_MILLI: u64 = 1050;
 
 impl BoundOptions {
-    pub(crate) fn of(options: &[(String, OptionValue)]) -> Self {
-        let mut of = Self { factor_milli: 1250, always_allowed: 8 };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("balance_factor", OptionValue::Float(factor)) => {
-                    let milli = (factor * 1000.0).clamp(0.0, 10_000.0).round() as u64;
-                    of.factor_milli = if milli == 0 { 0 } else { milli.max(FACTOR_MIN_MILLI) };
-                }
-                ("always_allowed", OptionValue::Integer(count)) => {
-                    of.always_allowed = u32::try_from(*count).unwrap_or(65_535).min(65_535);
-                }
-                _ => {}
-            }
+    pub(crate) fn of(options: Options<'_>) -> Self {
+        let milli = (options.float("balance_factor") * 1000.0).round() as u64;
+        Self {
+            factor_milli: if milli == 0 { 0 } else { milli.max(FACTOR_MIN_MILLI) },
+            always_allowed: options.integer("always_allowed") as u32,
         }
-        of
     }
 }
 
@@ -256,20 +247,28 @@ impl Bound {
 
 #[cfg(test)]
 mod tests {
+    use model::vocabulary::{OptionValue, PolicyInfo};
+
     use super::*;
+
+    fn bound(written: &[(String, OptionValue)]) -> BoundOptions {
+        let options = &[BALANCE_FACTOR, ALWAYS_ALLOWED];
+        let info = PolicyInfo { name: "of_a_key", summary: "a hash policy", options };
+        BoundOptions::of(Options::new(&info, written))
+    }
 
     #[test]
     fn options_have_defaults_and_bounds() {
         let check = |factor: f64, milli| {
             let options = [("balance_factor".to_owned(), OptionValue::Float(factor))];
-            assert_eq!(BoundOptions::of(&options).factor_milli, milli);
+            assert_eq!(bound(&options).factor_milli, milli);
         };
         check(0.0, 0);
         check(0.5, 1050);
         check(1.25, 1250);
         check(10.0, 10_000);
         let defaults = BoundOptions { factor_milli: 1250, always_allowed: 8 };
-        assert_eq!(BoundOptions::of(&[]), defaults);
+        assert_eq!(bound(&[]), defaults);
     }
 
     #[test]
@@ -280,7 +279,7 @@ mod tests {
         let loads: Vec<Arc<Load>> = candidates.iter().map(|_| Arc::default()).collect();
         let mut rng = Rng::from_seed(1);
         (0..5000).for_each(|_| loads[rng.below(1000) as usize].begin());
-        let walk = Walk::new(&candidates, BoundOptions::of(&[]));
+        let walk = Walk::new(&candidates, bound(&[]));
         let bound = walk.bound.as_ref().unwrap();
         let mut expect = |picks: usize, total: i64, tolerance: i64| {
             (0..picks).for_each(|_| drop(walk.has_room(&loads, &mut rng)));

@@ -13,6 +13,7 @@ mod drawn;
 mod keyed;
 mod learnt;
 mod maglev_table;
+mod options;
 mod policies;
 mod usable;
 
@@ -20,7 +21,8 @@ use std::sync::Arc;
 
 use model::{Instant, Load, ProbeAnswer, Report, Rng};
 
-pub use policies::{Build, POLICIES, PolicyEntry, build, infos};
+pub use options::Options;
+pub use policies::{POLICIES, PolicyEntry, build, infos};
 
 /// What a policy may know of an endpoint when it prepares. Its position in the slice given to
 /// [`Policy::prepare`] is its name in [`Picker::pick`].

@@ -25,18 +25,22 @@ use std::sync::LazyLock;
 use model::spec::PolicySpec;
 use model::vocabulary::{OptionValue, PolicyInfo};
 
-use crate::Policy;
+use crate::{Options, Policy};
 
 /// One policy: what it says of itself, and how it is built from its options (those not given
 /// take their defaults; those given were checked against `info`).
 #[derive(Clone, Copy)]
 pub struct PolicyEntry {
     pub info: PolicyInfo,
-    pub build: Build,
+    make: fn(Options<'_>) -> Box<dyn Policy>,
 }
 
-/// Makes a policy of options that fit its description.
-pub type Build = fn(&[(String, OptionValue)]) -> Box<dyn Policy>;
+impl PolicyEntry {
+    /// The policy with these options, which fit its description.
+    pub fn build(&self, written: &[(String, OptionValue)]) -> Box<dyn Policy> {
+        (self.make)(Options::new(&self.info, written))
+    }
+}
 
 /// All policies, the default first.
 pub static POLICIES: &[PolicyEntry] = &[
@@ -67,11 +71,13 @@ pub fn infos() -> &'static [PolicyInfo] {
 /// The policy that a configuration names; `None` if the table has no such name.
 pub fn build(spec: &PolicySpec) -> Option<Box<dyn Policy>> {
     let entry = POLICIES.iter().find(|entry| entry.info.name == spec.name)?;
-    Some((entry.build)(&spec.options))
+    Some(entry.build(&spec.options))
 }
 
 #[cfg(test)]
 mod tests {
+    use model::vocabulary::{OptionDefault, OptionKind};
+
     use super::*;
 
     #[test]
@@ -95,7 +101,24 @@ mod tests {
             let spec = PolicySpec { name: info.name.into(), options: Vec::new() };
             assert!(build(&spec).is_some());
             for option in info.options {
-                assert!(!option.summary.is_empty() && !option.default.is_empty());
+                assert!(!option.summary.is_empty());
+                let fits = match (option.kind, option.default) {
+                    (OptionKind::Bool, OptionDefault::Bool(_))
+                    | (OptionKind::Duration, OptionDefault::Duration(_))
+                    | (
+                        OptionKind::Key | OptionKind::Path | OptionKind::Text,
+                        OptionDefault::Text(_),
+                    ) => true,
+                    (OptionKind::Integer { min, max }, OptionDefault::Integer(value)) => {
+                        (min..=max).contains(&value)
+                    }
+                    (OptionKind::Float { min, max }, OptionDefault::Float(value)) => {
+                        (min..=max).contains(&value)
+                    }
+                    (OptionKind::OneOf(words), OptionDefault::Text(word)) => words.contains(&word),
+                    _ => false,
+                };
+                assert!(fits, "{}: the default of {} is of its kind", info.name, option.name);
             }
         }
         assert!(build(&PolicySpec { name: "fastest".into(), options: Vec::new() }).is_none());

@@ -119,7 +119,7 @@ fn subjects(weights: &[u16]) -> Vec<Subject> {
                 })
                 .collect();
             let mut rng = Rng::from_seed(42);
-            let picker = (entry.build)(&options).prepare(&candidates, &mut rng);
+            let picker = entry.build(&options).prepare(&candidates, &mut rng);
             let positions = 0..weights.len() as u32;
             subjects.push(Subject {
                 name: entry.info.name,

@@ -42,7 +42,7 @@ impl Subject {
     fn new(entry: &PolicyEntry, options: &Options, candidates: &[Candidate], seed: u64) -> Self {
         let mut rng = Rng::from_seed(seed);
         Self {
-            picker: (entry.build)(options).prepare(candidates, &mut rng),
+            picker: entry.build(options).prepare(candidates, &mut rng),
             loads: candidates.iter().map(|_| Arc::default()).collect(),
             rng,
         }

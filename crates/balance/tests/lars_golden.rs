@@ -14,7 +14,7 @@ type Options = Vec<(String, OptionValue)>;
 const S: Duration = Duration::from_secs(1);
 
 fn build(options: &Options) -> Box<dyn Policy> {
-    (POLICIES.iter().find(|entry| entry.info.name == "lars").unwrap().build)(options)
+    POLICIES.iter().find(|entry| entry.info.name == "lars").unwrap().build(options)
 }
 
 fn options(of: &[(&str, OptionValue)]) -> Options {

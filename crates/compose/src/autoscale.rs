@@ -1,4 +1,4 @@
-//! How many replicas the load asks for: a controller without a clock.
+//! How many replicas the load asks for, and when none is needed at all: a controller without a clock.
 //!
 //! The targets are per replica: requests in flight, the share of a processor. What is asked for is
 //! `ceil(now * measured / target)`, as the Horizontal Pod Autoscaler of Kubernetes computes it, with
@@ -6,6 +6,10 @@
 //! how many more are needed: above its target up to twice as many are asked for, and one fewer
 //! where nobody waits. Of several targets the one that asks for most decides. The number grows once it was asked to for `up_after`, and shrinks once
 //! for `down_after` nothing asked for more: to the most that was asked for meanwhile.
+//!
+//! With a minimum of 0 load never takes away the last replica: only idleness does, all that there
+//! are, once nothing came for `idle`. Then the first that waits brings one back at once. Where it came
+//! to nothing, the next attempt waits for [`RETRY_MIN`] and twice as long after each further failure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,10 +23,15 @@ const TOLERANCE: f64 = 0.1;
 /// loses the oldest.
 const SAMPLES_MAX: usize = 4096;
 
+/// Between two attempts to bring back the first replica; a container that ends at once would
+/// otherwise be started without end.
+pub const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
 /// Of one service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Default 1.
+    /// Default 1. 0: none while nobody asks.
     pub min: usize,
     /// Default 10.
     pub max: usize,
@@ -36,6 +45,8 @@ pub struct Settings {
     pub up_after: Duration,
     /// How long less must be asked for. Default 1 min.
     pub down_after: Duration,
+    /// With a minimum of 0: how long nothing may come until there is none. Default 5 min.
+    pub idle: Duration,
 }
 
 impl Default for Settings {
@@ -48,6 +59,7 @@ impl Default for Settings {
             queue_time: None,
             up_after: Duration::from_secs(3),
             down_after: Duration::from_secs(60),
+            idle: Duration::from_secs(300),
         }
     }
 }
@@ -63,6 +75,33 @@ pub struct Sample {
     pub queue_time: Duration,
     /// Mean share of the processors that they may use.
     pub cpu: Option<f64>,
+    /// Anything is in flight or waits.
+    pub busy: bool,
+    /// Another number whenever something came since.
+    pub activity: u64,
+    /// Waiting for the first replica, as there is none.
+    pub held: usize,
+}
+
+/// For how long a service has had nothing to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Idle {
+    /// The number of what came so far, and since when it is that one.
+    quiet: Option<(u64, Instant)>,
+}
+
+impl Idle {
+    /// `busy`: something is in flight, or waits. `activity` is another number whenever something
+    /// came since. Answers for how long neither was so.
+    pub fn look(&mut self, now: Instant, busy: bool, activity: u64) -> Duration {
+        match self.quiet {
+            Some((before, since)) if !busy && before == activity => now.since(since),
+            _ => {
+                self.quiet = Some((activity, now));
+                Duration::ZERO
+            }
+        }
+    }
 }
 
 /// What is to be done, and why.
@@ -78,16 +117,53 @@ pub struct Controller {
     settings: Settings,
     /// When, and how many were asked for; the oldest first.
     asked: VecDeque<(Instant, usize)>,
+    idle: Idle,
+    /// After the first replica could not be brought back: when that is tried again, and how long it
+    /// is put off then.
+    retry: Option<(Instant, Duration)>,
 }
 
 impl Controller {
     pub fn new(settings: Settings) -> Self {
-        Self { settings, asked: VecDeque::new() }
+        Self { settings, asked: VecDeque::new(), idle: Idle::default(), retry: None }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What [`Controller::sample`] decided on from zero came to nothing.
+    pub fn woke_in_vain(&mut self, now: Instant) {
+        let pause = self.retry.map_or(RETRY_MIN, |(_, pause)| (pause * 2).min(RETRY_MAX));
+        self.retry = Some((now + pause, pause));
+    }
+
+    /// It has a replica again that works.
+    pub fn woke(&mut self) {
+        self.retry = None;
+        self.asked.clear();
+        self.idle = Idle::default();
     }
 
     /// Takes a sample; `Some` if the number of replicas is to change.
     pub fn sample(&mut self, now: Instant, sample: Sample) -> Option<Decision> {
         let Settings { min, max, up_after, down_after, .. } = self.settings;
+        let quiet = self.idle.look(now, sample.busy, sample.activity);
+        if min == 0 && sample.replicas == 0 {
+            self.asked.clear();
+            if sample.held == 0 || self.retry.is_some_and(|(at, _)| now < at) {
+                return None;
+            }
+            let reason = match sample.held {
+                1 => "1 request waits".to_owned(),
+                held => format!("{held} requests wait"),
+            };
+            return Some(Decision { replicas: 1, reason });
+        }
+        if min == 0 && quiet >= self.settings.idle {
+            let reason = format!("idle for {:?}", self.settings.idle);
+            return Some(Decision { replicas: 0, reason });
+        }
         let (asked, why) = self.ask(&sample);
         let keep = up_after.max(down_after);
         // One older than the window stays: it says that the window is full.
@@ -125,7 +201,8 @@ impl Controller {
     /// How many replicas the sample asks for, and what it is that asks.
     fn ask(&self, sample: &Sample) -> (usize, String) {
         let replicas = sample.replicas.max(1);
-        let mut asked = self.settings.min;
+        let least = self.settings.min.max(1);
+        let mut asked = least;
         let mut why = String::from("nothing is asked for");
         let mut measure = |measured: f64, target: f64, what: String| {
             let ratio = measured / target;
@@ -161,7 +238,7 @@ impl Controller {
                 why = format!("requests wait {waited:.0?}, target {target:?}");
             }
         }
-        (asked.clamp(self.settings.min, self.settings.max), why)
+        (asked.clamp(least, self.settings.max.max(1)), why)
     }
 
     fn within(&self, now: Instant, window: Duration) -> impl Iterator<Item = usize> {

@@ -72,6 +72,13 @@ pub fn configuration(
     for service in project.services.values() {
         let labelled = service.labels.keys().any(|label| label.starts_with(config::LABEL_PREFIX));
         by_label |= labelled && service.balanced_ports().next().is_none();
+        if sleeps(service) && service.balanced_ports().next().is_none() {
+            return Err(format!(
+                "service {}: `autoscale` with `min: 0` needs a port that the balancer listens on, \
+                 as its labels are gone with its last container",
+                service.name
+            ));
+        }
         for (name, port) in balanced_names(service) {
             let protocol = protocol(service, port);
             let number = port.published.map_or(0, |(first, _)| first);
@@ -170,6 +177,14 @@ fn balanced(
         place.insert("network".into(), network.into());
     }
     found.insert("discover".into(), json!({ "docker": place }));
+    if sleeps(service) {
+        if protocol == "udp" {
+            let (name, port) = (&service.name, port.container.text());
+            let why = "datagrams are not held until a container has started";
+            return Err(format!("service {name}: `min: 0` with port {port}: {why}"));
+        }
+        found.entry("wake").or_insert(json!({}));
+    }
     if protocol == "udp" {
         found.entry("health").or_insert("off".into());
     }
@@ -177,6 +192,11 @@ fn balanced(
         found.entry("policy").or_insert("least_request".into());
     }
     Ok(found.into())
+}
+
+/// Whether it has no container while nobody asks for it.
+pub fn sleeps(service: &Service) -> bool {
+    service.balancing.autoscale.as_ref().is_some_and(|settings| settings.min == 0)
 }
 
 /// The network in which the balancer reaches the containers: one that is not internal, if there

@@ -70,7 +70,7 @@ const UNSUPPORTED: [&str; 2] = ["include", "models"];
 pub fn read(input: &Input<'_>) -> Result<Checked, Defects> {
     let report = Report::new(input.source);
     let mut extender = Extender::new(input, &report);
-    let mut root = tree::read(input.source.text, &report);
+    let mut root = tree::read_tagged(input.source.text, 0, &report);
     if let Some(root) = &mut root {
         substitute(root, input, &report);
         extender.resolve(root, &input.path);
@@ -81,12 +81,15 @@ pub fn read(input: &Input<'_>) -> Result<Checked, Defects> {
             report.error(Span::default(), "the files are too long to be read together");
             break;
         };
-        let Some(mut over) = tree::read_at(text, base, &report) else { continue };
+        let Some(mut over) = tree::read_tagged(text, base, &report) else { continue };
         substitute(&mut over, input, &report);
         extender.resolve(&mut over, path);
         if let Some(root) = &mut root {
             merge::files(root, over);
         }
+    }
+    if let Some(root) = &mut root {
+        merge::settle(root, &report);
     }
     let project = root.as_ref().map(|root| project(root, input, &report)).unwrap_or_default();
     let warnings = report.finish()?;

@@ -6,8 +6,10 @@
 //! Start with [`file`].
 
 mod affinity;
+mod agent;
 mod bind;
 mod discover;
+mod dns;
 mod endpoint;
 mod failures;
 mod header;
@@ -81,6 +83,8 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
     };
     let mut spec = Spec { admin: admin(&fields, &context), ..Spec::default() };
     spec.providers = discover::providers(&fields, &context);
+    spec.agent = agent::agent(&fields, &context);
+    spec.dns = dns::dns(&fields, &context);
     spec.access_log = access_log(&fields, report);
     let mut workers = 0;
     fields.integer("workers", &mut workers);
@@ -102,11 +106,17 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
     let is_map = matches!(root.value, Value::Map(_));
     match &mut spec.providers.docker {
         Some(docker) => discover::listener(&fields, docker, &mut spec.listeners, &context),
-        None if is_map && !fields.has("listeners") && !context.discovers => report.error_help(
-            fields.span,
-            "the file has no `listeners`",
-            "add `listeners: { web: { bind: :8080, service: web } }`",
-        ),
+        None if is_map
+            && !fields.has("listeners")
+            && !context.discovers
+            && !fields.has("agent") =>
+        {
+            report.error_help(
+                fields.span,
+                "the file has no `listeners`",
+                "add `listeners: { web: { bind: :8080, service: web } }`",
+            )
+        }
         None => {}
     }
     context.binds.check(report);
@@ -127,7 +137,9 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         }
     }
     // Where a text is wrong, a service may only seem unused.
-    let unused = if report.errors() == 0 { context.services } else { BTreeMap::new() };
+    // The agent's callers may ask for any.
+    let all_told = report.errors() == 0 && spec.agent.is_none();
+    let unused = if all_told { context.services } else { BTreeMap::new() };
     for (name, service) in &unused {
         if !service.used.get() {
             report.warning(
@@ -202,16 +214,7 @@ fn admin(file: &Fields<'_>, context: &Context<'_>) -> Option<AdminSpec> {
     let fields = file.section("admin", &keys::ADMIN)?;
     let default = (parse_bind(ADMIN_BIND).ok()?, fields.span);
     let bind = fields.parsed("bind", parse_bind);
-    let token = fields.text("token");
-    if let Some((text, span)) = token
-        && (text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()))
-    {
-        context.report.error_help(
-            span,
-            "`token` must be visible ASCII characters without spaces",
-            "for example the output of `openssl rand -hex 16`",
-        );
-    }
+    let token = token(&fields, context);
     let (bind, span) = bind.unwrap_or(default);
     context.binds.add(Bind {
         owner: "`admin`".into(),
@@ -226,7 +229,19 @@ fn admin(file: &Fields<'_>, context: &Context<'_>) -> Option<AdminSpec> {
             "add `token: SECRET` to `admin`, or bind 127.0.0.1",
         );
     }
-    Some(AdminSpec { bind, token: token.map(|(text, _)| text.into()) })
+    Some(AdminSpec { bind, token })
+}
+
+fn token(fields: &Fields<'_>, context: &Context<'_>) -> Option<String> {
+    let (text, span) = fields.text("token")?;
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        context.report.error_help(
+            span,
+            "`token` must be visible ASCII characters without spaces",
+            "for example the output of `openssl rand -hex 16`",
+        );
+    }
+    Some(text.into())
 }
 
 fn access_log(file: &Fields<'_>, report: &Report<'_>) -> Option<AccessLogSpec> {

@@ -30,13 +30,16 @@ pub struct Difference {
     pub workers: bool,
     pub stop_grace: bool,
     pub providers: bool,
+    pub agent: bool,
+    pub dns: bool,
 }
 
 impl Difference {
     pub fn is_empty(&self) -> bool {
         self.listeners.is_empty()
             && self.services.is_empty()
-            && !(self.admin || self.access_log || self.workers || self.stop_grace || self.providers)
+            && !(self.admin || self.access_log || self.workers || self.stop_grace)
+            && !(self.providers || self.agent || self.dns)
     }
 }
 
@@ -49,6 +52,8 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         workers: old.workers != new.workers,
         stop_grace: old.stop_grace != new.stop_grace,
         providers: old.providers != new.providers,
+        agent: old.agent != new.agent,
+        dns: old.dns != new.dns,
     }
 }
 
@@ -84,6 +89,8 @@ impl fmt::Display for Difference {
             ("workers", self.workers),
             ("stop_grace", self.stop_grace),
             ("providers", self.providers),
+            ("agent", self.agent),
+            ("dns", self.dns),
         ] {
             if differs {
                 parts.push(word.into());

@@ -2,7 +2,9 @@
 //! and its meaning. A new key begins here; `decode` then reads it (a test fails if it does not).
 
 mod affinity;
+mod agent;
 mod discover;
+mod dns;
 mod failures;
 mod hedge;
 mod listener;
@@ -15,16 +17,18 @@ mod tls;
 pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
 };
-pub(crate) use discover::{DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DOCKER, PROVIDERS};
+pub(crate) use agent::{AGENT, LARS, LARS_KEY};
+pub(crate) use discover::{DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DISCOVER_HTTP, DOCKER, PROVIDERS};
+pub(crate) use dns::DNS;
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
-    ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_TIMEOUTS, UDP,
+    ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_HTTP2, LISTENER_TIMEOUTS, UDP,
 };
-pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS};
+pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS, WAKE};
 pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
-    ENDPOINT, HEALTH, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,
+    ENDPOINT, HEALTH, HEALTH_AGENT, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,
 };
 pub(crate) use tls::{CERTIFICATE, CLIENT_AUTH, HSTS, LISTENER_TLS, SERVICE_TLS};
 
@@ -104,7 +108,9 @@ pub(crate) static FILE: Section = Section {
         key(
             "listeners",
             MapOf("LISTENER", &In(&LISTENER)),
-            Means("required; with `providers`, an HTTP listener `web` on port 8080"),
+            Means(
+                "required, unless there is an `agent`; with `providers`, an HTTP listener `web` on port 8080",
+            ),
             "The addresses that accept, by name.",
         ),
         key(
@@ -118,6 +124,13 @@ pub(crate) static FILE: Section = Section {
             In(&PROVIDERS),
             Means("nothing is discovered"),
             "Where endpoints, and services and routes by label, are discovered.",
+        ),
+        key("dns", In(&DNS), Means("no name server"), "Tells over the DNS who serves."),
+        key(
+            "agent",
+            In(&AGENT),
+            Means("no agent"),
+            "Whom callers ask which endpoint to use, and tell how that went.",
         ),
     ],
 };

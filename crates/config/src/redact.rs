@@ -1,4 +1,5 @@
-//! A configuration as it may be shown: without the keys of sessions.
+//! A configuration as it may be shown: without the keys of sessions and the
+//! tokens of sources.
 
 use crate::Source;
 use crate::defect::Report;
@@ -7,7 +8,7 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie replaced wherever it stands, in comments
+/// The text with the secret of each service's cookie, and the token of its source, replaced wherever it stands, in comments
 /// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
 /// or the text cannot be read, nothing but a comment.
 pub fn redacted(text: &str) -> String {
@@ -17,12 +18,15 @@ pub fn redacted(text: &str) -> String {
     let mut secrets = Vec::new();
     let Some(root) = read(text) else { return withheld() };
     for service in entries(child(&root, "services")) {
-        let cookie = child(&service.value, "affinity").and_then(|node| child(node, "cookie"));
-        if let Some(Value::Scalar { text, .. }) =
-            cookie.and_then(|node| child(node, "secret")).map(|node| &node.value)
-            && !text.is_empty()
-        {
-            secrets.push(&**text);
+        let paths =
+            [["affinity", "cookie", "secret"].as_slice(), &["discover", "http", "token"]];
+        for path in paths {
+            let found = path.iter().try_fold(&service.value, |node, key| child(node, key));
+            if let Some(Value::Scalar { text, .. }) = found.map(|node| &node.value)
+                && !text.is_empty()
+            {
+                secrets.push(&**text);
+            }
         }
     }
     // A secret may hold another one.

@@ -7,7 +7,9 @@ mod manual;
 mod reading;
 mod scenario;
 
-use model::vocabulary::{OptionInfo, OptionKind, PolicyInfo, Vocabulary};
+use std::time::Duration;
+
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo, Vocabulary};
 
 use crate::{Checked, Defects, Source, parse};
 
@@ -19,25 +21,41 @@ pub(crate) const VOCABULARY: Vocabulary = Vocabulary {
             name: "least_request",
             summary: "the fewest in flight",
             options: &[
-                option("choices", OptionKind::Integer { min: 2, max: 16 }, "2"),
-                option("full", OptionKind::Bool, "false"),
+                option(
+                    "choices",
+                    OptionKind::Integer { min: 2, max: 16 },
+                    OptionDefault::Integer(2),
+                ),
+                option("full", OptionKind::Bool, OptionDefault::Bool(false)),
             ],
         },
         PolicyInfo {
             name: "maglev",
             summary: "the same key to the same endpoint",
             options: &[
-                option("key", OptionKind::Key, "source"),
-                option("load", OptionKind::Float { min: 1.0, max: 10.0 }, "1.25"),
-                option("decay", OptionKind::Duration, "10s"),
-                option("probe", OptionKind::Path, "off"),
-                option("fallback", OptionKind::OneOf(&["next", "random"]), "next"),
+                option("key", OptionKind::Key, OptionDefault::Text("source")),
+                option(
+                    "load",
+                    OptionKind::Float { min: 1.0, max: 10.0 },
+                    OptionDefault::Float(1.25),
+                ),
+                option(
+                    "decay",
+                    OptionKind::Duration,
+                    OptionDefault::Duration(Duration::from_secs(10)),
+                ),
+                option("probe", OptionKind::Path, OptionDefault::Text("off")),
+                option(
+                    "fallback",
+                    OptionKind::OneOf(&["next", "random"]),
+                    OptionDefault::Text("next"),
+                ),
             ],
         },
     ],
 };
 
-const fn option(name: &'static str, kind: OptionKind, default: &'static str) -> OptionInfo {
+const fn option(name: &'static str, kind: OptionKind, default: OptionDefault) -> OptionInfo {
     OptionInfo { name, summary: "an option", kind, default }
 }
 

@@ -23,6 +23,17 @@ const NODES_MAX: usize = 1_000_000;
 pub struct Node {
     pub span: Span,
     pub value: Value,
+    /// Only in texts that may have one: see [`read_tagged`].
+    pub tag: Option<Tag>,
+}
+
+/// What the Compose Specification ("Merge") lets a value say of what it is merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// `!reset`: the key is as if nobody had written it.
+    Reset,
+    /// `!override`: it takes the place of what there is, as a whole.
+    Override,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +100,15 @@ pub fn read(text: &str, report: &Report<'_>) -> Option<Node> {
 /// The same of a text that the report holds beside its first: `base` is what
 /// [`Report::include`] answered.
 pub fn read_at(text: &str, base: u32, report: &Report<'_>) -> Option<Node> {
+    read_with(text, base, report, false)
+}
+
+/// The same of a text in which the tags `!reset` and `!override` mean something.
+pub fn read_tagged(text: &str, base: u32, report: &Report<'_>) -> Option<Node> {
+    read_with(text, base, report, true)
+}
+
+fn read_with(text: &str, base: u32, report: &Report<'_>, tagged: bool) -> Option<Node> {
     let whole = Span { start: base, end: base };
     if text.len() > TEXT_BYTES_MAX {
         let limit = TEXT_BYTES_MAX / (1024 * 1024);
@@ -102,8 +122,14 @@ pub fn read_at(text: &str, base: u32, report: &Report<'_>) -> Option<Node> {
         block_nesting_limit: DEPTH_MAX,
     };
     options.set_emit_comments(false);
-    let mut builder =
-        Builder { report, open: Vec::new(), root: None, anchors: BTreeMap::new(), nodes: 0 };
+    let mut builder = Builder {
+        report,
+        tagged,
+        open: Vec::new(),
+        root: None,
+        anchors: BTreeMap::new(),
+        nodes: 0,
+    };
     for event in Parser::new_from_str_with_options(text, options) {
         let step =
             event.map_err(|error| syntax(&error, text, base, report)).and_then(|(event, span)| {
@@ -132,6 +158,8 @@ struct Stop;
 
 struct Builder<'a> {
     report: &'a Report<'a>,
+    /// Tags are read.
+    tagged: bool,
     open: Vec<Open>,
     root: Option<Node>,
     /// Finished nodes that an alias can name, by the parser's number.
@@ -143,6 +171,7 @@ struct Builder<'a> {
 struct Open {
     span: Span,
     anchor: usize,
+    tag: Option<Tag>,
     content: Content,
 }
 
@@ -163,25 +192,25 @@ impl Builder<'_> {
                 Err(Stop)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_tag(tag.is_some(), span);
+                let tag = self.tag(tag.as_deref().map(|tag| tag.suffix()), span);
                 let plain = style == ScalarStyle::Plain;
                 let value = Value::Scalar { text: text.as_ref().into(), plain };
-                self.put(Node { span, value }, anchor)
+                self.put(Node { span, value, tag }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.refuse_tag(tag.is_some(), span);
-                self.open.push(Open { span, anchor, content: Content::List(Vec::new()) });
+                let tag = self.tag(tag.as_deref().map(|tag| tag.suffix()), span);
+                self.open.push(Open { span, anchor, tag, content: Content::List(Vec::new()) });
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.refuse_tag(tag.is_some(), span);
+                let tag = self.tag(tag.as_deref().map(|tag| tag.suffix()), span);
                 let content = Content::Map {
                     entries: Vec::new(),
                     keys: BTreeSet::new(),
                     key: None,
                     merges: Vec::new(),
                 };
-                self.open.push(Open { span, anchor, content });
+                self.open.push(Open { span, anchor, tag, content });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
@@ -195,16 +224,26 @@ impl Builder<'_> {
                     format!("if the text itself is meant, put it in quotes: \"*{name}\""),
                 );
                 let value = Value::Scalar { text: format!("*{name}").into(), plain: false };
-                self.put(Node { span, value }, 0)
+                self.put(Node { span, value, tag: None }, 0)
             }
             _ => Ok(()),
         }
     }
 
-    fn refuse_tag(&self, present: bool, span: Span) {
-        if present {
-            self.report.error_help(span, "YAML tags have no meaning here", "remove the `!...`");
+    fn tag(&self, name: Option<&str>, span: Span) -> Option<Tag> {
+        match (name?, self.tagged) {
+            ("reset", true) => return Some(Tag::Reset),
+            ("override", true) => return Some(Tag::Override),
+            (_, true) => {
+                let message = "of YAML tags only `!reset` and `!override` have a meaning here";
+                self.report.error_help(span, message, "remove the `!...`");
+            }
+            (_, false) => {
+                let message = "YAML tags have no meaning here";
+                self.report.error_help(span, message, "remove the `!...`");
+            }
         }
+        None
     }
 
     fn alias(&mut self, id: usize, span: Span) -> Result<(), Stop> {
@@ -221,7 +260,7 @@ impl Builder<'_> {
 
     fn close(&mut self, end: Span) -> Result<(), Stop> {
         // The parser balances starts and ends; without an open node there is nothing to close.
-        let Some(Open { span, anchor, content }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { span, anchor, tag, content }) = self.open.pop() else { return Ok(()) };
         let span = Span { start: span.start, end: end.end.max(span.end) };
         let value = match content {
             Content::List(items) => Value::List(items),
@@ -232,7 +271,7 @@ impl Builder<'_> {
                 Value::Map(entries)
             }
         };
-        self.put(Node { span, value }, anchor)
+        self.put(Node { span, value, tag }, anchor)
     }
 
     /// `<<: *base` or `<<: [*a, *b]`: their keys are taken where the map has none of its own.

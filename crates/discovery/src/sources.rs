@@ -6,6 +6,7 @@
 
 pub mod dns;
 pub mod file;
+pub mod http;
 
 use std::pin::Pin;
 
@@ -98,7 +99,7 @@ impl Teller {
     }
 }
 
-pub static SOURCES: &[Provider] = &[file::PROVIDER, dns::PROVIDER];
+pub static SOURCES: &[Provider] = &[file::PROVIDER, http::PROVIDER, dns::PROVIDER];
 
 /// Who finds the endpoints that this entry describes: the provider's name and the source. `None`:
 /// a watcher does ([`crate::providers`]).
@@ -108,7 +109,7 @@ pub fn open(spec: &DiscoverSpec) -> Option<(&'static str, Box<dyn Source>)> {
 
 #[cfg(test)]
 mod tests {
-    use model::spec::{DnsRecords, DnsSelector, DockerSelector, FileSelector};
+    use model::spec::{DnsRecords, DnsSelector, DockerSelector, FileSelector, HttpSelector};
 
     use super::*;
 
@@ -124,6 +125,8 @@ mod tests {
         };
         let dns = DnsSelector::new("web.test", DnsRecords::Address { port: 80 });
         assert_eq!(name(&DiscoverSpec::Dns(dns)), Some(("dns", "web.test:80".to_owned())));
+        let http = DiscoverSpec::Http(HttpSelector::new("::1", 80, "/a?b"));
+        assert_eq!(name(&http), Some(("http", "http://[::1]:80/a?b".to_owned())));
         let file = DiscoverSpec::File(FileSelector { path: "/a/b".into() });
         assert_eq!(name(&file), Some(("file", "/a/b".to_owned())));
         assert_eq!(name(&DiscoverSpec::Docker(DockerSelector::default())), None);

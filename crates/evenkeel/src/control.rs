@@ -7,6 +7,7 @@
 //! Start with [`run`], then [`Supervisor`]; `apply.rs` is how one configuration becomes another.
 
 mod admin_server;
+mod agent;
 mod api;
 mod apply;
 mod bind_check;
@@ -15,26 +16,32 @@ mod discovered;
 mod file_watch;
 mod files;
 mod merge;
+mod name_server;
 mod overview;
 mod replicas;
 mod running;
 mod signals;
 mod sources;
+mod wake;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ::agent::Agent;
 use config::Source;
+use discovery::names::NameServer;
 use model::ServiceName;
 use model::spec::Spec;
 use model::status::ScalingStatus;
 use model::vocabulary::Vocabulary;
 use proxy::{Proxy, ProxyOptions};
+use service::Events;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -63,6 +70,10 @@ const OVERVIEW_WAIT: Duration = Duration::from_secs(10);
 
 /// Changed texts of the file that wait to be applied; the newest matters, so a second is enough.
 const CHANGED_TEXTS: usize = 2;
+
+/// Decisions on numbers of replicas that are kept: at a cool-down of some seconds the last few
+/// minutes, and at most about 40 KiB.
+const SCALINGS_MAX: usize = 32;
 
 /// Posted configurations that wait at once, each of up to 8 MiB; more are refused.
 const POSTED_TEXTS: usize = 4;
@@ -133,6 +144,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
     }
     tokio::spawn(Arc::clone(&supervisor).announce());
     tokio::spawn(Arc::clone(&supervisor).follow_declared());
+    tokio::spawn(Arc::clone(&supervisor).follow_demand());
     certificates::watch(&supervisor);
     loop {
         tokio::select! {
@@ -176,6 +188,10 @@ pub(crate) struct Supervisor {
     state: Mutex<State>,
     /// Services or routes by label have changed.
     declared: Notify,
+    /// Counts how often a service that sleeps was asked for.
+    asked: watch::Sender<u64>,
+    /// When somebody listened for that last, in nanoseconds of the proxy's clock; 0: never.
+    listened: AtomicU64,
     /// True from the signal that ends us.
     stopping: watch::Sender<bool>,
 }
@@ -192,9 +208,11 @@ struct State {
     sources: Sources,
     services: BTreeMap<ServiceName, Running>,
     admin: Option<AdminServer>,
+    agent: Option<Agent>,
+    name_server: Option<NameServer>,
     /// The first configuration is in force.
     begun: bool,
-    /// What an autoscaler has told, the oldest first.
+    /// What an autoscaler has told, and what we decided ourselves, the oldest first.
     scalings: VecDeque<ScalingStatus>,
     /// Removed services whose replicas are being stopped.
     leaving: Vec<JoinHandle<()>>,
@@ -232,6 +250,8 @@ impl Supervisor {
             applying: tokio::sync::Mutex::new(()),
             state: Mutex::new(State { spec: Arc::new(begun_with), ..State::default() }),
             declared: Notify::new(),
+            asked: watch::Sender::new(0),
+            listened: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
         }))
     }
@@ -242,6 +262,34 @@ impl Supervisor {
         self.apply_configured(spec, text).await?;
         self.state().begun = true;
         Ok(())
+    }
+
+    /// What services are made with, so that those concerned hear of what happens to them.
+    fn events(&self) -> Arc<dyn Events> {
+        Arc::new(wake::Listener { proxy: self.proxy.events(), asked: self.asked.clone() })
+    }
+
+    /// Keeps a decision, and when it was made (`unix_ms`; `None`: now), for `status`.
+    fn note_scaling(
+        &self,
+        service: String,
+        from: usize,
+        to: usize,
+        reason: String,
+        unix_ms: Option<u64>,
+    ) -> ScalingStatus {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = unix_ms.unwrap_or(now.as_millis() as u64);
+        let scaling = ScalingStatus { service, from, to, reason, unix_ms };
+        let mut state = self.state();
+        if state.scalings.len() >= SCALINGS_MAX {
+            state.scalings.pop_front();
+        }
+        state.scalings.push_back(scaling.clone());
+        drop(state);
+        let ScalingStatus { service, from, to, reason, .. } = &scaling;
+        info!("autoscale: {service}: {from} -> {to} replicas: {reason}");
+        scaling
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -364,15 +412,21 @@ impl Supervisor {
                  once"
             );
         }
+        if let Some(agent) = &self.state().agent {
+            agent.refuse();
+        }
         self.proxy.stop(grace).await;
-        let (services, mut leaving) = {
+        let (services, mut leaving, agent) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.services), std::mem::take(&mut state.leaving))
+            let services = std::mem::take(&mut state.services);
+            (services, std::mem::take(&mut state.leaving), state.agent.take())
         };
         leaving.extend(services.into_values().map(|running| tokio::spawn(running.stop())));
         for stopped in leaving {
             let _ = stopped.await;
         }
+        // Until here callers could report, which replicas that drain wait for.
+        drop(agent);
         if begun {
             info!("stopped");
         }

@@ -12,6 +12,8 @@ mod balancer;
 mod deployment;
 mod drain;
 mod images;
+mod journal;
+mod wake;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +26,7 @@ use serde_json::{Value, json};
 
 pub(crate) use act::UpOptions;
 pub(crate) use arguments::ComposeFile;
+pub(crate) use autoscale::line;
 pub(crate) use balancer::Balancer;
 pub(crate) use deployment::Deployment;
 

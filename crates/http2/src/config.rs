@@ -25,6 +25,9 @@ pub struct Config {
     pub resets_max: u32,
     /// Frames that carry nothing (PING, SETTINGS, PRIORITY, empty and unknown ones) in a row.
     pub idle_frames_max: u32,
+    /// CONTINUATION frames of one field block: a block of the largest size takes few, and frames
+    /// that carry nothing could go on without end (CVE-2024-27316 and its kin).
+    pub continuations_max: u32,
     /// WINDOW_UPDATE frames beyond those that the data which was sent is worth.
     pub window_updates_max: u32,
 }

@@ -153,6 +153,8 @@ pub struct Connection {
     output: Output,
     /// Streams that want to send, and wait for the connection's window or for room in the output.
     queue: VecDeque<StreamKey>,
+    /// Streams that want to send a head, and wait for room in the output.
+    heads: VecDeque<StreamKey>,
     draining: Draining,
     /// The highest stream that the peer says it processes.
     goaway: Option<u32>,
@@ -222,6 +224,7 @@ impl Connection {
             credit: 0,
             output: Output::default(),
             queue: VecDeque::new(),
+            heads: VecDeque::new(),
             draining: Draining::No,
             goaway: None,
             failed: None,
@@ -246,8 +249,14 @@ impl Connection {
     }
 
     /// What is to be sent: whole frames, though not more than the socket takes has to be taken.
+    /// What was shown once does not change until it was sent, and only more comes behind it.
     pub fn output(&self) -> &[u8] {
         self.output.waiting()
+    }
+
+    /// Is there anything to be sent?
+    pub fn has_output(&self) -> bool {
+        self.output.len() > 0
     }
 
     /// So many bytes of the output were sent.
@@ -275,7 +284,9 @@ impl Connection {
         self.streams.shrink();
         self.fields.shrink(0);
         self.queue = VecDeque::new();
-        self.recent = VecDeque::new();
+        self.heads = VecDeque::new();
+        // What the peer sends on streams that we reset may still be under way.
+        self.recent.shrink_to_fit();
     }
 
     /// How many streams are open: those neither closed from both sides nor reset.

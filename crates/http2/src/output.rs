@@ -1,19 +1,28 @@
 //! What waits to be sent: whole frames in one piece of memory, so that one write takes all of it.
 
+use std::cell::Cell;
+
 use crate::error::ErrorCode;
 use crate::frame::{FrameHead, HEAD_BYTES, flag, kind};
+
+/// By how much the output grows at least once it is as large as this, in bytes: a DATA frame.
+const GROWTH_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     bytes: Vec<u8>,
     /// What is before it was sent.
     sent: usize,
+    /// What is before it was shown to whoever sends it, who may have encrypted it by now: it must
+    /// stay as it is.
+    shown: Cell<usize>,
     /// The DATA frame at the very end, whose flags may still be changed: its position and stream.
     last_data: Option<(usize, u32)>,
 }
 
 impl Output {
     pub(crate) fn waiting(&self) -> &[u8] {
+        self.shown.set(self.bytes.len());
         &self.bytes[self.sent..]
     }
 
@@ -27,12 +36,14 @@ impl Output {
         if self.sent == self.bytes.len() {
             self.bytes.clear();
             self.sent = 0;
+            self.shown.set(0);
             self.last_data = None;
         } else if self.sent >= self.bytes.len() / 2 {
             // More was sent than is moved, so that each byte is moved less than once on average.
             self.bytes.drain(..self.sent);
             self.last_data =
                 self.last_data.and_then(|(at, stream)| Some((at.checked_sub(self.sent)?, stream)));
+            self.shown.set(self.shown.get().saturating_sub(self.sent));
             self.sent = 0;
         }
     }
@@ -46,9 +57,19 @@ impl Output {
 
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let head = FrameHead { length: payload.len(), kind, flags, stream };
+        self.reserve(HEAD_BYTES + payload.len());
         self.bytes.extend_from_slice(&head.to_bytes());
         self.bytes.extend_from_slice(payload);
         self.last_data = None;
+    }
+
+    /// Room for so many bytes more. Large ones grow by steps: doubling would leave half of what
+    /// waits for a slow peer empty.
+    fn reserve(&mut self, count: usize) {
+        let capacity = self.bytes.capacity();
+        if capacity >= GROWTH_BYTES && self.bytes.len() + count > capacity {
+            self.bytes.reserve_exact(count.max(GROWTH_BYTES));
+        }
     }
 
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
@@ -87,8 +108,7 @@ impl Output {
     /// one.
     pub(crate) fn end_data(&mut self, stream: u32) {
         match self.last_data {
-            // The head may be under way already.
-            Some((at, last)) if last == stream && at >= self.sent => {
+            Some((at, last)) if last == stream && at >= self.shown.get() => {
                 self.bytes[at + 4] |= flag::END_STREAM;
                 self.last_data = None;
             }
@@ -148,6 +168,12 @@ mod tests {
         output.end_data(3);
         assert_eq!(output.waiting(), b"\0\x01\0\0\0\0\0\x03d\0\0\0\0\x01\0\0\0\x03");
         output.advance(18);
+        // Over TLS what was shown may be encrypted before any of it was sent.
+        output.data(3, b"d", false);
+        assert_eq!(output.waiting().len(), 10);
+        output.end_data(3);
+        assert_eq!(output.waiting(), b"\0\0\x01\0\0\0\0\0\x03d\0\0\0\0\x01\0\0\0\x03");
+        output.advance(19);
         assert_eq!(output.len(), 0);
         output.data(5, b"e", false);
         output.window_update(0, 7);

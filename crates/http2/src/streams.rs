@@ -38,6 +38,8 @@ pub(crate) struct Stream {
     pub(crate) stalled: bool,
     /// Wants to send, and stands in the queue for the connection.
     pub(crate) queued: bool,
+    /// Has a head to send, and waits for room.
+    pub(crate) has_head: bool,
     /// The response to what we asked has no content (HEAD).
     pub(crate) is_head: bool,
     /// RFC 9113 section 8.5: after CONNECT, DATA is a tunnel's, and there are no trailers.
@@ -60,6 +62,7 @@ impl Stream {
             informational: 0,
             stalled: false,
             queued: false,
+            has_head: false,
             is_head: false,
             is_connect: false,
         }

@@ -111,6 +111,7 @@ const CONFIG: Config = Config {
     extended_connect: false,
     resets_max: 100,
     idle_frames_max: 1000,
+    continuations_max: 32,
     window_updates_max: 1000,
 };
 

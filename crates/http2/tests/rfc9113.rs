@@ -17,6 +17,7 @@ const CONFIG: Config = Config {
     extended_connect: true,
     resets_max: 200,
     idle_frames_max: 1000,
+    continuations_max: 32,
     window_updates_max: 1000,
 };
 

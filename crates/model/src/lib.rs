@@ -26,6 +26,6 @@ pub use latency_by_load::LatencyByLoad;
 pub use load::{Load, Tally};
 pub use names::{EndpointId, ListenerName, ServiceName};
 pub use outcome::Outcome;
-pub use report::{ProbeAnswer, Report, Utilization};
+pub use report::{AgentReply, AgentStanding, ProbeAnswer, Report, Utilization};
 pub use rng::Rng;
 pub use time::Instant;

@@ -59,6 +59,24 @@ impl Utilization {
     }
 }
 
+/// What a health agent, a program beside an endpoint, says of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentReply {
+    /// Whether the endpoint is in service; `None`: as before.
+    pub standing: Option<AgentStanding>,
+    /// Of the weight that is configured, in percent, 0 to 25,600; `None`: as before.
+    pub percent: Option<u16>,
+    /// `None`: nothing was said of it.
+    pub utilization: Option<Utilization>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentStanding {
+    Up,
+    /// With a text for people: `down: disk is full`, `maint`.
+    Down(String),
+}
+
 /// What an endpoint said when it was asked how it is, or what its counters say in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {

@@ -3,7 +3,9 @@
 //! once, in the `Default` implementations here.
 
 mod affinity;
+mod agent;
 mod discover;
+mod dns;
 mod health;
 mod hedge;
 mod key;
@@ -22,19 +24,23 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     AddressFamily, ContainerAddress, DeclaredSpec, DiscoverSpec, DnsRecords, DnsSelector,
-    DockerSelector, DockerSpec, FileSelector, ProvidersSpec,
+    DockerSelector, DockerSpec, FileSelector, HttpSelector, ProvidersSpec,
 };
-pub use health::{HealthKind, HealthSpec, StatusSet};
+pub use dns::DnsServerSpec;
+pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
-    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, TimeoutSpec, UdpSpec,
+    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
+    UdpSpec,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
+    WakeSpec,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
@@ -65,6 +71,10 @@ pub struct Spec {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
+    /// Whom callers ask on the side of the client.
+    pub agent: Option<AgentSpec>,
+    /// Tells over the DNS who serves.
+    pub dns: Option<DnsServerSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

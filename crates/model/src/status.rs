@@ -91,6 +91,37 @@ pub struct ServiceStatus {
     pub sessions: Option<SessionStatus>,
     #[serde(default)]
     pub queue: QueueStatus,
+    /// It has no endpoint until somebody asks for it (`wake`).
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub asleep: bool,
+}
+
+impl ServiceStatus {
+    /// Whether anything is in flight or waits, and a number that is another one whenever anything
+    /// came since it was last asked for: with these two one sees for how long a service is idle.
+    pub fn activity(&self) -> (bool, u64) {
+        let busy = self.queue.queued > 0 || self.endpoints.iter().any(|e| e.in_flight > 0);
+        let waited = self.queue.waited_us.iter().map(|(_, count)| count).sum::<u64>();
+        let begun = self.endpoints.iter().map(|e| e.requests).sum::<u64>();
+        let parts = [begun, waited, self.queue.rejected.total(), self.unavailable];
+        (busy, parts.into_iter().fold(0, u64::wrapping_add))
+    }
+}
+
+/// Services that sleep and are asked for, for whoever is to start their replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DemandStatus {
+    /// Grows whenever a service that sleeps is asked for by the first who waits.
+    pub seq: u64,
+    pub demand: Vec<HeldStatus>,
+}
+
+/// A service that has no endpoint, and requests that wait for one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    pub service: String,
+    /// Requests and streams that wait.
+    pub held: u64,
 }
 
 /// How often endpoints of a service were ejected, by reason.
@@ -135,21 +166,25 @@ pub struct RejectedStatus {
     pub requests: u64,
     /// `limits.retries`
     pub retries: u64,
+    /// The service slept, and no endpoint of it was there in time.
+    #[serde(default)]
+    pub wake_timeout: u64,
 }
 
 impl RejectedStatus {
     pub fn total(&self) -> u64 {
-        self.concurrency + self.queue_full + self.queue_timeout + self.requests + self.retries
+        self.named().iter().map(|(_, count)| count).sum()
     }
 
     /// Each with its name.
-    pub fn named(&self) -> [(&'static str, u64); 5] {
+    pub fn named(&self) -> [(&'static str, u64); 6] {
         [
             ("concurrency", self.concurrency),
             ("queue_full", self.queue_full),
             ("queue_timeout", self.queue_timeout),
             ("requests", self.requests),
             ("retries", self.retries),
+            ("wake_timeout", self.wake_timeout),
         ]
     }
 }
@@ -165,11 +200,12 @@ pub struct ListenerStatus {
     pub requests_total: u64,
 }
 
-/// A number of containers that an autoscaler has set, and why. The autoscaler is another process,
-/// which tells the balancer, so that both are asked in one place.
+/// A number of replicas that was set by load, and why: of containers by an autoscaler, which is another
+/// process and tells the balancer, so that both are asked in one place; of our own processes by
+/// ourselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScalingStatus {
-    /// Of the Compose file.
+    /// Of the Compose file, or of the configuration.
     pub service: String,
     /// How many there were.
     pub from: usize,
@@ -177,7 +213,7 @@ pub struct ScalingStatus {
     pub to: usize,
     /// For people.
     pub reason: String,
-    /// When the balancer was told, in milliseconds since 1970.
+    /// When it was decided, in milliseconds since 1970.
     pub unix_ms: u64,
 }
 
@@ -232,6 +268,86 @@ pub struct ContainerUsage {
     pub memory_bytes: u64,
     /// What it may have: its limit, or all that the machine has; 0: unknown.
     pub memory_limit_bytes: u64,
+}
+
+/// The client-side agent: where it is asked, and what it counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// HTTP with JSON.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub http: Option<SocketAddr>,
+    /// The same, on a Unix socket.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub socket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lars: Option<LarsStatus>,
+    /// By wire, as far as it is spoken: `http` and `lars`.
+    pub counts: Vec<AgentCounts>,
+}
+
+/// Where the wire of Lars is spoken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LarsStatus {
+    pub udp: Vec<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub routes: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reports: Option<SocketAddr>,
+    pub keys: usize,
+    /// What agents of Lars told the reporter.
+    pub told: LarsReports,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LarsReports {
+    pub latest: Vec<LarsReportStatus>,
+    /// Not kept, for want of room.
+    pub dropped: u64,
+}
+
+/// What an agent of Lars counted of one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LarsReportStatus {
+    pub modid: i32,
+    pub cmdid: i32,
+    pub host: SocketAddr,
+    /// The number that the agent has for itself.
+    pub caller: i32,
+    pub succ: u32,
+    pub err: u32,
+    pub overload: bool,
+    /// By the agent's clock, in seconds since 1970.
+    pub unix_s: u32,
+}
+
+/// What callers of one wire asked and told since start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCounts {
+    pub wire: String,
+    /// Picks that are not yet reported.
+    pub outstanding: u64,
+    pub picks: u64,
+    /// Refused: there was no endpoint that could be picked.
+    pub no_endpoint: u64,
+    /// Refused by the policy or a limit.
+    pub overloaded: u64,
+    /// Refused: there is no such service, or key of Lars.
+    pub unknown: u64,
+    /// Reports of a success, of a failure, and of one that was given up.
+    pub successes: u64,
+    pub failures: u64,
+    pub abandoned: u64,
+    /// Of these, reports of an endpoint that was not asked for (Lars only), or too long ago.
+    pub unasked: u64,
+    /// Reports that belong to no pick, and of no endpoint that is known.
+    pub unmatched: u64,
+    /// Picks that nobody reported in time.
+    pub expired: u64,
+    /// Picks that made room for others before their time.
+    pub crowded_out: u64,
+    pub malformed: u64,
+    /// Not answered, for they came from a network that may not ask.
+    pub not_admitted: u64,
 }
 
 /// What one listener counted since start; workers' shards already added up.

@@ -2,6 +2,9 @@
 //! schema, `evenkeel policies` and the manual, while `config` never sees the crates that own
 //! the tables.
 
+use std::fmt;
+use std::time::Duration;
+
 /// One balancing policy as its table describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInfo {
@@ -18,8 +21,30 @@ pub struct OptionInfo {
     pub name: &'static str,
     pub summary: &'static str,
     pub kind: OptionKind,
-    /// As it would be written in a configuration.
-    pub default: &'static str,
+    /// What holds where nothing is written; of the same kind.
+    pub default: OptionDefault,
+}
+
+/// The default of an option. Displayed as it would be written in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OptionDefault {
+    Bool(bool),
+    Integer(u64),
+    Float(f64),
+    Duration(Duration),
+    Text(&'static str),
+}
+
+impl fmt::Display for OptionDefault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
+            Self::Integer(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Duration(value) => write!(f, "{value:?}"),
+            Self::Text(value) => value.fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,7 +76,7 @@ pub enum OptionValue {
     Bool(bool),
     Integer(u64),
     Float(f64),
-    Duration(std::time::Duration),
+    Duration(Duration),
     Text(String),
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use model::Instant;
+use model::spec::AcceptProxyProtocol;
 use tls::Identity;
 
 use crate::buffer::Buffer;
@@ -60,7 +61,7 @@ pub(crate) async fn arrive(door: &Door, stream: Stream, peer: SocketAddr) -> Opt
     let state = door.listener.state.load();
     let accepted_at = door.worker.clock.now();
     ticket.set_deadline(accepted_at + state.spec.timeouts.header);
-    let mut arrival = Arrival {
+    let arrival = Arrival {
         stream,
         inbound: Buffer::new(&door.worker.blocks),
         ticket,
@@ -71,9 +72,23 @@ pub(crate) async fn arrive(door: &Door, stream: Stream, peer: SocketAddr) -> Opt
     };
     let (proxy_protocol, tls) = (state.spec.proxy_protocol.clone(), state.tls.clone());
     drop(state);
+    if proxy_protocol.is_none() && tls.is_none() {
+        return Some(arrival);
+    }
+    // Boxed: a connection without either pays nothing for its state.
+    Box::pin(introduce(door, arrival, proxy_protocol, tls)).await
+}
+
+/// Takes in what comes before the client's own protocol.
+async fn introduce(
+    door: &Door,
+    mut arrival: Arrival,
+    proxy_protocol: Option<AcceptProxyProtocol>,
+    tls: Option<Arc<tls::Server>>,
+) -> Option<Arrival> {
     if let Some(accept) = proxy_protocol {
-        let Arrival { stream, inbound, ticket, .. } = &mut arrival;
-        match proxy_protocol::accept(&accept, ticket, stream, inbound, peer).await {
+        let Arrival { stream, inbound, ticket, client: peer, .. } = &mut arrival;
+        match proxy_protocol::accept(&accept, ticket, stream, inbound, *peer).await {
             Ok(Some(addresses)) => {
                 (arrival.client, arrival.local) = (addresses.source, addresses.destination);
             }

@@ -8,6 +8,10 @@ use crate::splice::Splice;
 
 /// Bytes of one storage block: holds the usual request or response with its head in one read.
 pub(crate) const BLOCK_BYTES: usize = 16 * 1024;
+/// Storage where a block would mostly be empty, or wait long: the head of a request that is here in
+/// full, or of a response whose client takes nothing now.
+const SMALL_BYTES: usize = 1024;
+const SPARING_BYTES: usize = 4 * 1024;
 /// Blocks a worker keeps for the next taker: 4 MiB, about what 256 busy connections need.
 const SPARE_BLOCKS_MAX: usize = 256;
 
@@ -128,8 +132,38 @@ impl Buffer {
     ) -> Poll<io::Result<usize>> {
         if self.storage.is_empty() {
             ready!(stream.poll_readable(cx))?;
-            self.storage = self.blocks.take();
         }
+        // What is known to be little needs no block, until there is more of it.
+        let waiting = stream.waiting();
+        if self.storage.is_empty() || (self.is_empty() && waiting > Some(self.storage.len())) {
+            self.storage = match waiting {
+                Some(count) if count < BLOCK_BYTES / 2 => vec![0; count.max(SMALL_BYTES)],
+                _ => self.blocks.take(),
+            };
+        }
+        self.poll_read(cx, stream, bound)
+    }
+
+    /// The same with storage of 4 KiB to begin with, for what will wait.
+    pub(crate) fn poll_fill_sparingly(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        bound: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.storage.is_empty() {
+            ready!(stream.poll_readable(cx))?;
+            self.storage = vec![0; SPARING_BYTES];
+        }
+        self.poll_read(cx, stream, bound)
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut Stream,
+        bound: usize,
+    ) -> Poll<io::Result<usize>> {
         self.make_room(bound)?;
         match stream.poll_read(cx, &mut self.storage[self.end..]) {
             Poll::Ready(Ok(count)) => {

@@ -139,6 +139,46 @@ impl Stream {
         matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
     }
 
+    /// Waits until what would be read for it could be passed on: a stream of HTTP/2 whose client
+    /// takes nothing holds nothing meanwhile. Sockets have the kernel's room, and wait in writing.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Tcp(_) | Stream::Tls(_) => Poll::Ready(()),
+            Stream::Http2(stream) => stream.poll_room(cx),
+        }
+    }
+
+    /// Would [`Stream::poll_room`] wait?
+    pub(crate) fn has_room(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Tls(_) => true,
+            Stream::Http2(stream) => stream.has_room(),
+        }
+    }
+
+    /// How many bytes wait to be read; `None`: nobody knows.
+    pub(crate) fn waiting(&self) -> Option<usize> {
+        match self {
+            Stream::Tcp(_) | Stream::Tls(_) => None,
+            Stream::Http2(stream) => Some(stream.waiting()),
+        }
+    }
+
+    /// Is it a stream of HTTP/2, which carries one request?
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Stream::Http2(_))
+    }
+
+    /// Is it a stream of HTTP/2 whose request is HEAD?
+    pub(crate) fn is_head(&self) -> bool {
+        matches!(self, Stream::Http2(stream) if stream.is_head())
+    }
+
+    /// Is it a stream of HTTP/2 that asks for a tunnel?
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self, Stream::Http2(stream) if stream.is_tunnel())
+    }
+
     /// The socket, where bytes may be moved inside the kernel.
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
         match self {

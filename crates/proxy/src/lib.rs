@@ -28,6 +28,7 @@ mod proxy_protocol;
 mod pump;
 mod queue;
 mod relay;
+mod retirement;
 mod session;
 mod splice;
 mod tcp;

@@ -132,15 +132,17 @@ fn secured(
     tls: &ServerTlsSpec,
     former: Option<Arc<tls::Server>>,
 ) -> io::Result<Arc<tls::Server>> {
+    let alpn: &[&[u8]] = match (spec.protocol, &spec.http2) {
+        (Protocol::Http, Some(_)) => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
+        (Protocol::Http, None) => &[tls::ALPN_HTTP1],
+        _ => &[],
+    };
     if let Some(former) = &former
         && former.spec() == tls
+        && former.alpn().eq(alpn.iter().copied())
     {
         return Ok(former.clone());
     }
-    let alpn: &[&[u8]] = match spec.protocol {
-        Protocol::Http => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
-        _ => &[],
-    };
     let made = tls::Server::new(spec.name.as_str(), tls, alpn, former.as_deref());
     let (server, _) = made.map_err(|faults| {
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -441,24 +443,35 @@ fn admit(door: &Door, stream: TcpStream, peer: SocketAddr) {
     };
     counters.connections.add(1);
     counters.open.add(1);
-    let door = door.clone();
+    let open = Open { door: door.clone(), _admission: admission };
     let stream = Stream::Tcp(stream);
-    tokio::task::spawn_local(async move {
-        let closed = door.clone();
-        match door.listener.protocol {
-            Protocol::Http => {
-                // What was agreed on is one of what we offered, or nothing.
-                if let Some(arrival) = arrive(&door, stream, peer).await {
-                    http1::serve(door, arrival).await;
+    // A task for each protocol, so that none is as large as the largest.
+    match door.listener.protocol {
+        Protocol::Http => {
+            tokio::task::spawn_local(async move {
+                if let Some(arrival) = arrive(&open.door, stream, peer).await {
+                    http1::serve(open.door.clone(), arrival).await;
                 }
-            }
-            Protocol::Tcp | Protocol::Udp | Protocol::Tls => {
-                if let Some(arrival) = arrive(&door, stream, peer).await {
-                    tcp::serve(door, arrival).await;
-                }
-            }
+            });
         }
-        closed.counters().open.sub(1);
-        drop(admission);
-    });
+        Protocol::Tcp | Protocol::Udp | Protocol::Tls => {
+            tokio::task::spawn_local(async move {
+                if let Some(arrival) = arrive(&open.door, stream, peer).await {
+                    tcp::serve(&open.door, arrival).await;
+                }
+            });
+        }
+    }
+}
+
+/// A connection that is counted as open.
+struct Open {
+    door: Door,
+    _admission: Admission,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.door.counters().open.sub(1);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use model::Instant;
 use model::spec::PoolSpec;
@@ -15,7 +16,26 @@ pub(crate) const SWEEP_EVERY_TICKS: u32 = 10;
 /// One worker's idle connections, by `EndpointHandle::key`.
 #[derive(Debug, Default)]
 pub(crate) struct Pools {
-    by_endpoint: RefCell<HashMap<u64, Pool>>,
+    by_endpoint: RefCell<HashMap<u64, Pool, BuildHasherDefault<KeyHasher>>>,
+}
+
+/// Keys are numbers that we gave ourselves, one after the other: nobody can choose them so that they
+/// fall together, and a multiplication spreads them (D. Knuth, TAOCP volume 3, section 6.4).
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = (self.0 ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! Never: judging. What a result means is for `service` to say.
 //! Start with [`drive`]; [`check::run`] is one check. `question` asks what policies want to know.
 
+mod agent;
 mod check;
 pub(crate) mod question;
 
@@ -11,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{EndpointId, Instant, ServiceName};
+use model::{AgentReply, EndpointId, Instant, ServiceName};
 use service::{DueCheck, Service};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use crate::listener::Target;
 use crate::upstream::Secure;
 use check::Verdict;
 
-/// Checks that run at the same time. At the default interval (2 s) that is enough for 1,000
+/// Checks that run at the same time, questions to agents among them. At the default interval (2 s) that is enough for 1,000
 /// endpoints that never answer, and for tens of thousands that do.
 const RUNNING_MAX: usize = 1024;
 /// A service that is still due after it was asked is not asked again sooner.
@@ -96,8 +97,16 @@ struct Watched {
 struct Finished {
     service: Arc<Service>,
     endpoint: EndpointId,
-    generation: u64,
-    verdict: Verdict,
+    learnt: Learnt,
+}
+
+enum Learnt {
+    Verdict {
+        generation: u64,
+        verdict: Verdict,
+    },
+    /// What the agent says, if it says anything.
+    Reply(Option<AgentReply>),
 }
 
 impl Driver {
@@ -148,9 +157,17 @@ impl Driver {
                 continue;
             };
             let secure = Secure::clone(&watched.target.secure.load());
+            let DueCheck { endpoint, address, generation, spec } = due;
+            if let Some(agent) = spec.agent.clone() {
+                let (service, endpoint, spec) = (service.clone(), endpoint.clone(), spec.clone());
+                self.running.spawn(async move {
+                    let reply = agent::ask(&agent, &spec, address).await;
+                    Finished { service, endpoint, learnt: Learnt::Reply(reply) }
+                });
+            }
             self.running.spawn(async move {
-                let verdict = check::run(&due.spec, due.address, &secure).await;
-                Finished { service, endpoint: due.endpoint, generation: due.generation, verdict }
+                let verdict = check::run(&spec, address, &secure).await;
+                Finished { service, endpoint, learnt: Learnt::Verdict { generation, verdict } }
             });
         }
     }
@@ -184,7 +201,16 @@ impl Driver {
 
     fn handle_finished(&mut self, finished: Finished) {
         let now = self.clock.now();
-        let result = match finished.verdict {
+        let (generation, verdict) = match finished.learnt {
+            Learnt::Verdict { generation, verdict } => (generation, verdict),
+            Learnt::Reply(None) => return,
+            Learnt::Reply(Some(reply)) => {
+                finished.service.handle_agent(&finished.endpoint, reply, now);
+                self.schedule(&finished.service.name().clone(), Instant::ZERO);
+                return;
+            }
+        };
+        let result = match verdict {
             Verdict::Passed => Ok(()),
             Verdict::Failed(reason) => Err(reason),
             Verdict::NotRun(e) => {
@@ -198,7 +224,7 @@ impl Driver {
                 return;
             }
         };
-        finished.service.handle_check(&finished.endpoint, finished.generation, result, now);
+        finished.service.handle_check(&finished.endpoint, generation, result, now);
         self.schedule(&finished.service.name().clone(), Instant::ZERO);
     }
 }

@@ -90,9 +90,13 @@ pub(crate) async fn settle(
         }
         Err(Refusal::Full(rejection)) => {
             let request = Request { now: client.worker.clock.now(), ..*request };
+            let over = match rejection {
+                Rejection::QueueTimeout => service.wait_over(),
+                other => other,
+            };
             service
                 .overdue(waiting, &request, &mut client.worker.rng.borrow_mut())
-                .ok_or(Refusal::Full(rejection))
+                .ok_or(Refusal::Full(over))
         }
         Err(refusal) => Err(refusal),
     }

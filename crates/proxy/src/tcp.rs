@@ -31,10 +31,10 @@ struct Record {
 }
 
 /// Serves a client until both directions ended.
-pub(crate) async fn serve(door: Door, mut arrival: Arrival) {
+pub(crate) async fn serve(door: &Door, mut arrival: Arrival) {
     let mut record = Record::default();
     let target = match door.listener.protocol {
-        Protocol::Tls => passthrough::target(&door, &mut arrival).await.map_err(Some),
+        Protocol::Tls => passthrough::target(door, &mut arrival).await.map_err(Some),
         // As it is now: the handshake may have been long in coming.
         _ => door.listener.state.load().only_target().cloned().ok_or(None),
     };
@@ -43,7 +43,7 @@ pub(crate) async fn serve(door: Door, mut arrival: Arrival) {
     match &target {
         Ok(target) => {
             let ends = (client, local);
-            join(&door, &ticket, &mut stream, &mut inbound, target, ends, &mut record).await;
+            join(door, &ticket, &mut stream, &mut inbound, target, ends, &mut record).await;
         }
         Err(error) => {
             record.error = *error;

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use wire::proxy_protocol;
 
 use crate::io::{Stream, TlsStream};
+use crate::retirement::less_a_tenth;
 use crate::tracked::Ticket;
 use crate::worker::Worker;
 
@@ -126,16 +127,8 @@ pub(crate) async fn dial(
         Poll::Pending
     })
     .await?;
-    // Up to a tenth less by chance, so that connections made together do not end together.
-    let tenth = u64::try_from(age_max.as_nanos() / 10).unwrap_or(u64::MAX);
-    let jitter = Duration::from_nanos(worker.rng.borrow_mut().below(tenth.max(1)));
-    Ok(Upstream {
-        stream,
-        _slot: slot,
-        retire_at: now + age_max.saturating_sub(jitter),
-        idle_since: now,
-        terms,
-    })
+    let age = less_a_tenth(age_max, &mut worker.rng.borrow_mut());
+    Ok(Upstream { stream, _slot: slot, retire_at: now + age, idle_since: now, terms })
 }
 
 /// Errors of socket(2) and connect(2) that say something of this process or system alone.

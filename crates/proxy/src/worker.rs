@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::access_log::LogShard;
 use crate::buffer::Blocks;
 use crate::clock::Clock;
-use crate::http1::Spares;
+use crate::http1::Turns;
 use crate::listener::{self, Bound, Listener};
 use crate::pool::{Pools, SWEEP_EVERY_TICKS};
 use crate::tracked::{TICK, Tracked};
@@ -65,7 +65,7 @@ pub(crate) struct Worker {
     pub(crate) tracked: Rc<Tracked>,
     pub(crate) pools: Pools,
     pub(crate) log: LogShard,
-    pub(crate) spares: Spares,
+    pub(crate) turns: Turns,
 }
 
 /// Starts worker `index`. Its thread ends after [`Command::Stop`].
@@ -100,7 +100,7 @@ pub(crate) fn start(
                     tracked: Rc::default(),
                     pools: Pools::default(),
                     log,
-                    spares: Spares::default(),
+                    turns: Turns::default(),
                 });
                 runtime.block_on(run(worker, inbox));
             }

@@ -46,6 +46,7 @@ fn listener(service: &ServiceName) -> ListenerSpec {
         udp: Default::default(),
         proxy_protocol: None,
         tls: None,
+        http2: Some(Default::default()),
     }
 }
 

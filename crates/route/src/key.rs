@@ -49,6 +49,11 @@ pub fn source_key(client: IpAddr) -> u64 {
     }
 }
 
+/// The hash of a text, as if it stood in a header.
+pub fn text_key(text: &[u8]) -> u64 {
+    hash(text.iter().copied())
+}
+
 /// The same on every machine and in every release, so that balancers agree: 64-bit FNV-1a
 /// (Fowler, Noll, Vo), whose weak high bits the finisher of SplitMix64 mends.
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {

@@ -48,7 +48,7 @@ mod table;
 mod tree;
 
 pub use error::{RouteDefect, RouteError};
-pub use key::{find_cookie, key, source_key};
+pub use key::{find_cookie, key, source_key, text_key};
 pub use location::location;
 pub use path::{Normalised, normalise_path};
 pub use rewrite::Rewriter;

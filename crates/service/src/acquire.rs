@@ -119,9 +119,17 @@ impl Service {
             false => None,
         });
         if pick.is_none() {
-            self.origin.gate.reject(Rejection::QueueTimeout);
+            self.origin.gate.reject(self.wait_over());
         }
         pick
+    }
+
+    /// What it was that somebody has waited for in vain.
+    pub fn wait_over(&self) -> Rejection {
+        match self.snapshot.load().holds_for_wake() {
+            true => Rejection::WakeTimeout,
+            false => Rejection::QueueTimeout,
+        }
     }
 
     /// How many wait now.
@@ -173,13 +181,12 @@ impl Service {
                     self.ask(&snapshot, request, rng);
                     return Ok(pick);
                 }
+                // Of this very snapshot: by now there may be another, with endpoints.
+                Ok(None) if snapshot.awaits_endpoints() => return Err(Miss::Expected(counted)),
                 Ok(None) => break,
                 Err(Some(choice)) => return Err(Miss::Full(choice, counted)),
                 Err(None) => {}
             }
-        }
-        if self.snapshot.load().awaits_endpoints() {
-            return Err(Miss::Expected(counted));
         }
         self.origin.gate.uncount(counted);
         Err(self.none())
@@ -262,6 +269,12 @@ impl Service {
             return Some(refused(None));
         }
         let Some(queue) = limits.queue.as_ref() else {
+            if choice.is_none() && !snapshot.endpoints().is_empty() {
+                // It came to wait for an endpoint, and now there are some: nobody has looked yet
+                // whether these are full.
+                gate.uncount(counted);
+                return None;
+            }
             return Some(refused(Some(Rejection::Concurrency)));
         };
         let start = rng.next_u64();
@@ -285,7 +298,12 @@ impl Service {
         };
         Some(match Gate::enter(&self.origin, line, &snapshot, queue, wish, start) {
             Entered::Picked(pick) => Acquired::Picked(pick),
-            Entered::Waits(waiting) => Acquired::Waits(waiting),
+            Entered::Waits { waiting, first } => {
+                if first && snapshot.is_asleep() {
+                    self.origin.events.demanded(self.name());
+                }
+                Acquired::Waits(waiting)
+            }
             Entered::Full => refused(Some(Rejection::QueueFull)),
             Entered::Closed => refused(None),
         })
@@ -304,7 +322,7 @@ impl Service {
         let entered = queue.map(|queue| Gate::enter(&self.origin, line, &snapshot, queue, wish, 0));
         match entered {
             Some(Entered::Picked(pick)) => Some(Acquired::Picked(pick)),
-            Some(Entered::Waits(waiting)) => Some(Acquired::Waits(waiting)),
+            Some(Entered::Waits { waiting, .. }) => Some(Acquired::Waits(waiting)),
             Some(Entered::Full | Entered::Closed) | None => {
                 gate.uncount(counted);
                 None

@@ -21,6 +21,7 @@ mod membership;
 mod outliers;
 mod publish;
 mod slow_start;
+mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -35,7 +36,7 @@ use model::{EndpointId, Instant, Rng};
 
 use crate::endpoint::Origin;
 use crate::gate::Gate;
-use crate::member::{Member, Standing};
+use crate::member::{Member, Standing, Told};
 use crate::session::Slots;
 use crate::snapshot::{Questions, Snapshot};
 use crate::{DueCheck, EndpointHandle, Sessions};
@@ -85,6 +86,8 @@ pub(crate) struct Control {
     wanted: bool,
     /// While nothing is served: that endpoints are on their way, as it was published.
     expected: bool,
+    /// Likewise, that none is until somebody asks.
+    asleep: bool,
     closed: bool,
 }
 
@@ -160,6 +163,7 @@ impl Control {
             serving: false,
             wanted: wants(&spec.source),
             expected: false,
+            asleep: false,
             closed: false,
             spec,
             origin,
@@ -203,6 +207,9 @@ impl Control {
             self.set_limits();
             self.pending.stale = Stale::Now;
         }
+        if old.wake != self.spec.wake {
+            self.pending.stale = Stale::Now;
+        }
         self.set_tick(now);
         if old.source != self.spec.source {
             self.wanted = wants(&self.spec.source);
@@ -229,6 +236,10 @@ impl Control {
             }
             member.handle.judged();
             member.set_timer(&mut self.timers, member.checker.poll_timeout());
+            if self.health.agent.is_none() && member.told != Told::NOTHING {
+                member.told = Told::NOTHING;
+                self.pending.stale = Stale::Now;
+            }
         }
         self.pending.changed = true;
     }
@@ -431,8 +442,22 @@ impl Control {
             .is_some_and(|member| member.standing == Standing::Listed && member.is_healthy())
     }
 
+    /// It is to be woken by who asks for it, and there is no endpoint that stays.
+    pub(crate) fn is_asleep(&self) -> bool {
+        let stays = |member: &Member| member.standing == Standing::Listed;
+        self.spec.wake.is_some()
+            && !self.closed
+            && !self.wanted
+            && !self.members.values().any(stays)
+    }
+
     pub(crate) fn sessions(&self) -> Option<Arc<Sessions>> {
         self.sessions.clone()
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        let stays = self.members.values().filter(|member| member.standing == Standing::Listed);
+        stays.map(|member| member.endpoint.address).collect()
     }
 
     pub(crate) fn endpoint(&self, id: &str) -> Option<Arc<EndpointHandle>> {
@@ -453,7 +478,7 @@ fn sessions(spec: &ServiceSpec, seed: u64, former: Option<&Sessions>) -> Option<
 fn policy(spec: &PolicySpec) -> Box<dyn Policy> {
     balance::build(spec)
         .or_else(|| balance::build(&PolicySpec::default()))
-        .unwrap_or_else(|| (balance::POLICIES[0].build)(&[]))
+        .unwrap_or_else(|| balance::POLICIES[0].build(&[]))
 }
 
 pub(crate) fn origin(name: &model::ServiceName, events: Arc<dyn crate::Events>) -> Arc<Origin> {

@@ -28,6 +28,11 @@ pub trait Events: Send + Sync {
     /// there may go on.
     fn staying(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>);
 
+    /// A request waits for a service that has no endpoint, because it sleeps until it is asked for
+    /// (`wake`): whoever runs its replicas is to start one. From the data path when the first comes
+    /// to wait, or from the control side when those that wait find themselves without an endpoint.
+    fn demanded(&self, _service: &ServiceName) {}
+
     /// From the control side: endpoints or their eligibility changed, or something became due
     /// earlier: read [`crate::Service::poll_timeout`] again.
     fn changed(&self, service: &ServiceName);

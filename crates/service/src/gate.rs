@@ -52,7 +52,7 @@ pub(crate) struct Gate {
     requests: AtomicU32,
     retries: AtomicU32,
     line: Mutex<Line>,
-    rejected: [AtomicU64; 5],
+    rejected: [AtomicU64; 6],
     waited: [AtomicU64; WAITED_BOUNDS_US.len() + 1],
     waited_us_sum: AtomicU64,
 }
@@ -75,6 +75,8 @@ pub enum Rejection {
     Requests,
     /// `limits.retries`
     Retries,
+    /// The service was asleep, and did not wake in time.
+    WakeTimeout,
 }
 
 impl Rejection {
@@ -86,6 +88,7 @@ impl Rejection {
             Self::QueueTimeout => "queue time-out",
             Self::Requests => "too many requests",
             Self::Retries => "too many retries",
+            Self::WakeTimeout => "wake time-out",
         }
     }
 }
@@ -103,7 +106,11 @@ pub(crate) type Woken = SmallVec<[Waker; 4]>;
 pub(crate) enum Entered {
     /// There was room after all.
     Picked(Pick),
-    Waits(Waiting),
+    /// `first`: nobody waited before.
+    Waits {
+        waiting: Waiting,
+        first: bool,
+    },
     Full,
     Closed,
 }
@@ -186,6 +193,7 @@ impl Gate {
             return Entered::Full;
         }
         let now = wish.now;
+        let first = line.len() == 0;
         let waiter = line.join(wish, queue.timeout);
         gate.note_lengths(&line, &waiter);
         let mut woken = Woken::new();
@@ -207,7 +215,7 @@ impl Gate {
         let mut waiting = Waiting { origin: origin.clone(), waiter };
         match waiting.take() {
             Some(pick) => Entered::Picked(pick),
-            None => Entered::Waits(waiting),
+            None => Entered::Waits { waiting, first },
         }
     }
 
@@ -324,6 +332,7 @@ impl Gate {
                 queue_timeout: rejected(Rejection::QueueTimeout),
                 requests: rejected(Rejection::Requests),
                 retries: rejected(Rejection::Retries),
+                wake_timeout: rejected(Rejection::WakeTimeout),
             },
             waited_us: bounds.zip(self.waited.iter().map(|count| count.load(Relaxed))).collect(),
             waited_us_sum: self.waited_us_sum.load(Relaxed),

@@ -14,6 +14,7 @@ pub(crate) struct Member {
     /// An operator's, in place of the endpoint's own.
     pub(crate) weight: Option<Weight>,
     pub(crate) standing: Standing,
+    pub(crate) told: Told,
     pub(crate) checker: Checker,
     pub(crate) outlier: Outlier,
     /// On its way to its share.
@@ -38,6 +39,19 @@ pub(crate) enum Standing {
     },
 }
 
+/// What its agent says, until it says something else.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Of its weight, 0 to 25,600.
+    pub(crate) percent: u16,
+    /// Out of service, and why.
+    pub(crate) down: Option<String>,
+}
+
+impl Told {
+    pub(crate) const NOTHING: Told = Told { percent: 100, down: None };
+}
+
 /// What a member was to the last snapshot.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Role {
@@ -45,8 +59,8 @@ pub(crate) struct Role {
     pub(crate) was_healthy: bool,
     /// Ill, and used all the same.
     pub(crate) in_panic: bool,
-    /// Of its weight, in percent, if it has less than all of it.
-    pub(crate) share: Option<u8>,
+    /// How far its slow start is, in percent of whoever is furthest; `None`: over.
+    pub(crate) ramp: Option<u8>,
     /// Successes when its ramp last made a step.
     pub(crate) successes: u64,
 }
@@ -54,14 +68,17 @@ pub(crate) struct Role {
 impl Member {
     /// Neither drained nor out nor ejected. One that stands by was so when it was removed.
     pub(crate) fn is_healthy(&self) -> bool {
-        self.standing != Standing::Drained
-            && self.checker.state() == State::Healthy
-            && !self.outlier.is_ejected()
+        self.standing != Standing::Drained && self.is_well() && !self.outlier.is_ejected()
+    }
+
+    /// Its checks pass, and its agent has nothing against it.
+    pub(crate) fn is_well(&self) -> bool {
+        self.checker.state() == State::Healthy && self.told.down.is_none()
     }
 
     /// Neither drained nor out, whether or not it is ejected.
     pub(crate) fn is_listed_and_checked(&self) -> bool {
-        self.standing == Standing::Listed && self.checker.state() == State::Healthy
+        self.standing == Standing::Listed && self.is_well()
     }
 
     /// Listed, healthy, and with a weight: others may be left out as long as there is such a one.
@@ -69,8 +86,12 @@ impl Member {
         self.standing == Standing::Listed && self.is_healthy() && self.weight().0 > 0
     }
 
+    /// Zero if its agent says so.
     pub(crate) fn weight(&self) -> Weight {
-        self.weight.unwrap_or(self.endpoint.weight)
+        match self.told.percent {
+            0 => Weight(0),
+            _ => self.weight.unwrap_or(self.endpoint.weight),
+        }
     }
 
     /// Checks show it well: what traffic held against it before is settled.
@@ -105,17 +126,23 @@ impl Member {
                 (EndpointState::Draining, reason)
             }
             (Standing::Listed, State::Unproven) => (EndpointState::Unproven, checked.to_string()),
-            (Standing::Listed, State::Healthy) => match self.outlier.describe(now) {
-                Some(evidence) => (EndpointState::Ejected, evidence),
-                None => (EndpointState::Healthy, checked.to_string()),
-            },
+            (Standing::Listed, State::Healthy) => {
+                match (&self.told.down, self.outlier.describe(now)) {
+                    (Some(said), _) => (EndpointState::Unhealthy, format!("its agent: {said}")),
+                    (None, Some(evidence)) => (EndpointState::Ejected, evidence),
+                    (None, None) => (EndpointState::Healthy, checked.to_string()),
+                }
+            }
             (Standing::Listed, State::Unhealthy) => (EndpointState::Unhealthy, checked.to_string()),
         };
         if state == EndpointState::Healthy && self.outlier.is_on_probation() {
             reason.push_str("; was ejected, on probation");
         }
-        if let Some(share) = self.role.share {
-            reason.push_str(&format!("; slow start {share} %"));
+        if let Some(ramp) = self.role.ramp {
+            reason.push_str(&format!("; slow start {ramp} %"));
+        }
+        if self.told.percent != 100 {
+            reason.push_str(&format!("; its agent: {} % of the weight", self.told.percent));
         }
         if self.role.in_panic {
             reason.push_str("; used in panic");

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
@@ -5,7 +6,7 @@ use std::task::Waker;
 use arc_swap::{ArcSwap, Guard};
 use model::spec::{EndpointSource, ServiceSpec};
 use model::status::{ServiceStatus, SessionStatus};
-use model::{Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
+use model::{AgentReply, Endpoint, EndpointId, Instant, Rng, ServiceName, Weight};
 
 use crate::acquire::Miss;
 use crate::budget::RetryBudget;
@@ -287,6 +288,12 @@ impl Service {
         self.change(now, |control| control.handle_check(id, generation, result, now));
     }
 
+    /// What the health agent of an endpoint said, beside a [`DueCheck`]. It holds until the agent says
+    /// something else; the endpoint is in service if both its checks and its agent say so.
+    pub fn handle_agent(&self, id: &EndpointId, reply: AgentReply, now: Instant) {
+        self.change(now, |control| control.handle_agent(id, reply, now));
+    }
+
     /// Judges an endpoint after [`Events::suspect`]. If its failures in a row still stand, it is
     /// out at once, and is checked at once; the last eligible endpoint is only checked. As an
     /// outlier (`outlier.consecutive`) it is ejected, and comes back by time.
@@ -320,6 +327,7 @@ impl Service {
             unavailable: self.unavailable.load(Relaxed),
             sessions: None,
             queue: self.origin.gate.status(),
+            asleep: self.is_asleep(),
         }
     }
 
@@ -327,6 +335,18 @@ impl Service {
     /// million sessions that it has room for.
     pub fn session_status(&self, now: Instant) -> Option<SessionStatus> {
         self.settings.load().sessions()?.status(now)
+    }
+
+    /// Whether it has no endpoint until somebody asks for it (`wake`).
+    pub fn is_asleep(&self) -> bool {
+        self.read(Control::is_asleep)
+    }
+
+    /// Requests and streams that wait for it although it sleeps: while there are any, somebody is to
+    /// start an endpoint. `None`: it does not sleep, or nobody waits.
+    pub fn demand(&self) -> Option<usize> {
+        let asleep = self.snapshot.load().is_asleep();
+        Some(self.queued()).filter(|queued| asleep && *queued > 0)
     }
 
     /// How many endpoints are healthy and not leaving, of all priorities.
@@ -358,6 +378,25 @@ impl Service {
         self.snapshot.load().endpoints().to_vec()
     }
 
+    /// Whether there is an endpoint that picks could go to, were no policy or limit in the way.
+    pub fn has_eligible(&self) -> bool {
+        !self.snapshot.load().endpoints().is_empty()
+    }
+
+    /// A pick of the eligible endpoint at this address, which somebody chose without asking here
+    /// and is about to report; `None` if there is none, or it leaves. No limit stands in its way,
+    /// for it has happened. Looks through all endpoints.
+    pub fn pick_at(&self, address: SocketAddr, now: Instant) -> Option<Pick> {
+        let snapshot = self.snapshot.load();
+        let endpoint = snapshot.endpoints().iter().find(|e| e.address == address)?;
+        Pick::begin(endpoint, now)
+    }
+
+    /// The addresses of all endpoints but those that leave, whatever their health.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.read(Control::addresses)
+    }
+
     fn read<R>(&self, read: impl FnOnce(&Control) -> R) -> R {
         // A panic elsewhere left it usable: every change is complete before it is published.
         let controlled = self.control.lock().unwrap_or_else(PoisonError::into_inner);
@@ -377,6 +416,7 @@ impl Service {
         // Under the lock still, so that the line hears of changes in their order.
         let woken = (published || notices.room || !notices.leaving.is_empty())
             .then(|| self.origin.gate.settle(&self.snapshot.load(), control.is_closed(), now));
+        let demanded = woken.is_some() && self.demand().is_some();
         let was_asking = control.is_asking();
         let questions = control.ask_idle(&self.snapshot.load(), now);
         let begins = control.is_asking() && !was_asking;
@@ -390,6 +430,9 @@ impl Service {
         }
         for (endpoint, path) in &questions {
             self.origin.events.probe(self.name(), endpoint, path);
+        }
+        if demanded {
+            self.origin.events.demanded(self.name());
         }
         if notices.changed || begins {
             self.origin.events.changed(self.name());

@@ -1,8 +1,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use balance::Options;
 use model::spec::{KeySource, PolicySpec, ServiceSpec};
-use model::vocabulary::{OptionKind, OptionValue};
+use model::vocabulary::OptionKind;
 
 use crate::Sessions;
 
@@ -40,21 +41,13 @@ impl Deref for Settings {
 
 /// As the policy's option of that kind says, or its default.
 fn key_source(policy: &PolicySpec) -> Option<KeySource> {
-    let info = balance::infos().iter().find(|info| info.name == policy.name)?;
-    let option = info.options.iter().find(|option| option.kind == OptionKind::Key)?;
-    let written = policy.options.iter().find_map(|(name, value)| match value {
-        OptionValue::Text(text) if name == option.name => Some(text.as_str()),
-        _ => None,
-    });
-    written.unwrap_or(option.default).parse().ok()
+    let options = Options::of(policy)?;
+    options.text(options.of_kind(OptionKind::Key)?.name).parse().ok()
 }
 
 /// Where the policy wants endpoints to be asked how they are, as its option of that kind says.
 pub(crate) fn probe_path(policy: &PolicySpec) -> Option<Arc<str>> {
-    let info = balance::infos().iter().find(|info| info.name == policy.name)?;
-    let option = info.options.iter().find(|option| option.kind == OptionKind::Path)?;
-    policy.options.iter().find_map(|(name, value)| match value {
-        OptionValue::Text(path) if name == option.name && path != "off" => Some(path[..].into()),
-        _ => None,
-    })
+    let options = Options::of(policy)?;
+    let path = options.text(options.of_kind(OptionKind::Path)?.name);
+    (path != "off").then(|| path.into())
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use balance::{Candidate, PickRequest, Picker};
-use model::spec::{QueueSpec, ServiceLimitSpec};
+use model::spec::{QueuePer, QueueSpec, ServiceLimitSpec, WakeSpec};
 use model::{Instant, Load, Rng};
 
 use crate::acquire::Avoided;
@@ -28,6 +28,10 @@ pub(crate) struct Snapshot {
     limits: Option<Box<Limits>>,
     /// Nothing can be picked now, but endpoints are on their way.
     expects: bool,
+    /// There is no endpoint, and none on its way, until somebody asks for one.
+    asleep: bool,
+    /// The queue is the one of a service that sleeps or is being woken.
+    of_wake: bool,
 }
 
 /// Who is to be asked how they are, and at which path.
@@ -57,12 +61,30 @@ impl Snapshot {
             sessions: SessionMap::default(),
             limits: None,
             expects: false,
+            asleep: false,
+            of_wake: false,
         }
     }
 
     /// `expects`: whether there is reason to wait for endpoints, of which there is none now.
     pub(crate) fn expecting(self, expects: bool) -> Self {
         Self { expects, ..self }
+    }
+
+    /// Who comes waits as `wake` says, in the place of the queue that there is when there are
+    /// endpoints. `asleep`: nobody starts any until somebody comes.
+    pub(crate) fn holding(
+        self,
+        spec: &ServiceLimitSpec,
+        queue: Option<&QueueSpec>,
+        wake: &WakeSpec,
+        asleep: bool,
+    ) -> Self {
+        let WakeSpec { max, timeout, .. } = *wake;
+        let priority = queue.and_then(|queue| queue.priority.clone());
+        let queue = QueueSpec { per: QueuePer::Service, max, timeout, priority };
+        let limits = Limits { spec: *spec, queue: Some(queue), usable: Box::default() };
+        Self { limits: Some(Box::new(limits)), asleep, of_wake: true, ..self }
     }
 
     /// `candidates`: what the picker was prepared for.
@@ -110,6 +132,8 @@ impl Snapshot {
             sessions,
             limits: None,
             expects: false,
+            asleep: false,
+            of_wake: false,
         }
     }
 
@@ -166,6 +190,16 @@ impl Snapshot {
     /// Nobody can be served, and nobody will be soon.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.endpoints.is_empty() && !self.expects
+    }
+
+    /// Nobody starts an endpoint until somebody comes to wait for it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// Who waits, waits for the service to wake.
+    pub(crate) fn holds_for_wake(&self) -> bool {
+        self.of_wake
     }
 
     pub(crate) fn holds(&self, key: u64) -> bool {

@@ -14,10 +14,11 @@ use std::thread::{self, Thread};
 use std::time::{self, Duration};
 
 use model::spec::{
-    ConcurrencySpec, EndpointSource, HealthKind, QueuePer, QueueSpec, ServiceLimitSpec, ServiceSpec,
+    ConcurrencySpec, EndpointSource, HealthKind, QueuePer, QueueSpec, RunSpec, ServiceLimitSpec,
+    ServiceSpec, WakeSpec,
 };
-use model::{Endpoint, Instant, Outcome, Report, Rng};
-use service::{Acquired, NoEvents, Pick, Request, Service, Waiting};
+use model::{Endpoint, EndpointId, Instant, Outcome, Report, Rng, ServiceName};
+use service::{Acquired, EndpointHandle, Events, NoEvents, Pick, Request, Service, Waiting};
 
 /// Unparks the thread that waits.
 struct Unpark(Thread);
@@ -202,4 +203,89 @@ fn nobody_is_turned_away_when_limits_come_and_go() {
     assert_eq!(service.queued(), 0);
     let status = service.status();
     assert!(status.endpoints.iter().all(|e| e.in_flight == 0 && e.queued == 0));
+}
+
+/// The last endpoint goes and comes again, without limits and with them: whoever comes is served by
+/// it or waits for it, and nobody is turned away.
+#[test]
+fn nobody_is_turned_away_by_a_service_that_sleeps_and_wakes() {
+    for limits in [None, Some(1)] {
+        let mut sleeper = spec(1, QueueSpec::default());
+        sleeper.queue = None;
+        sleeper.limits = ServiceLimitSpec::default();
+        if let Some(limit) = limits {
+            sleeper = spec(limit, QueueSpec { max: 1000, ..QueueSpec::default() });
+        }
+        sleeper.source = EndpointSource::Run(RunSpec {
+            command: Vec::new(),
+            replicas: 0,
+            env: Vec::new(),
+            cwd: None,
+            stop_grace: Duration::ZERO,
+            start_timeout: Duration::ZERO,
+        });
+        sleeper.wake = Some(WakeSpec { max: 1000, ..WakeSpec::default() });
+        let asked = Arc::new(Asked::default());
+        let service = Service::new(&sleeper, asked.clone(), Instant::ZERO, 1);
+        let (done, waited) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let worker = |number: u64| {
+                let (service, waited) = (&service, &waited);
+                move || {
+                    let mut rng = Rng::from_seed(number);
+                    for _ in 0..50_000 {
+                        let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
+                        match service.acquire(&request, 5, &mut rng) {
+                            Acquired::Picked(pick) => drop(pick),
+                            Acquired::Waits(waiting) => {
+                                waited.fetch_add(1, Relaxed);
+                                drop(wait(waiting).expect("the service wakes"));
+                            }
+                            other => panic!("{other:?}"),
+                        }
+                    }
+                }
+            };
+            let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
+            // Starts one when it is told to, and only then; ends it whenever it likes.
+            let runner = scope.spawn(|| {
+                let mut starts = 0;
+                while !done.load(Relaxed) {
+                    if asked.0.swap(false, SeqCst) {
+                        starts += 1;
+                        service.set_endpoints(endpoints(1), Instant::ZERO);
+                        thread::yield_now();
+                        match starts % 2 {
+                            0 => service.retire("127.0.0.1:1", Instant::ZERO).unwrap(),
+                            _ => service.set_endpoints(Vec::new(), Instant::ZERO),
+                        }
+                        service.set_endpoints(Vec::new(), Instant::ZERO);
+                    }
+                    thread::yield_now();
+                }
+                starts
+            });
+            let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+            done.store(true, Relaxed);
+            let starts = runner.join().unwrap();
+            assert!(starts > 10, "{limits:?}: {starts} starts");
+            ended.into_iter().for_each(|end| end.unwrap());
+        });
+        assert!(waited.load(Relaxed) > 10, "{limits:?}");
+        assert_eq!((service.queued(), service.status().unavailable), (0, 0));
+    }
+}
+
+/// Whether the service has asked for an endpoint.
+#[derive(Default)]
+struct Asked(AtomicBool);
+
+impl Events for Asked {
+    fn suspect(&self, _: &ServiceName, _: &EndpointId) {}
+    fn leaving(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
+    fn staying(&self, _: &ServiceName, _: &Arc<EndpointHandle>) {}
+    fn changed(&self, _: &ServiceName) {}
+    fn demanded(&self, _: &ServiceName) {
+        self.0.store(true, SeqCst);
+    }
 }

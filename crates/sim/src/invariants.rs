@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use model::Instant;
 use model::spec::{ConcurrencySpec, HealthKind, PolicySpec, QueuePer, QueueSpec, ServiceSpec};
-use model::vocabulary::OptionValue;
 use serde::Serialize;
 use service::{EndpointHandle, Service};
 
@@ -559,14 +558,9 @@ impl Books {
     }
 }
 
-/// Of bounded loads, as the policy has it.
+/// Of bounded loads, as the policy has it; 0 if it has none.
 fn always_allowed(policy: &PolicySpec) -> u32 {
-    let info = balance::infos().iter().find(|info| info.name == policy.name);
-    let option = info.and_then(|info| info.options.iter().find(|o| o.name == "always_allowed"));
-    let default = option.and_then(|option| option.default.parse().ok()).unwrap_or(0);
-    let given = policy.options.iter().find_map(|(name, value)| match value {
-        OptionValue::Integer(count) if name == "always_allowed" => u32::try_from(*count).ok(),
-        _ => None,
-    });
-    given.unwrap_or(default)
+    let options = balance::Options::of(policy);
+    let integer = |options: balance::Options<'_>| options.integer("always_allowed") as u32;
+    options.filter(|options| options.has("always_allowed")).map_or(0, integer)
 }

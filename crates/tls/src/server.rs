@@ -93,6 +93,11 @@ impl Server {
         &self.files
     }
 
+    /// The protocols that it speaks, the preferred one first.
+    pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
+        self.alpn.iter().map(Vec::as_slice)
+    }
+
     pub fn spec(&self) -> &ServerTlsSpec {
         &self.spec
     }

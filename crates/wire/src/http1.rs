@@ -48,6 +48,16 @@ pub enum Version {
     Http11,
 }
 
+impl Version {
+    /// `1.0` or `1.1`.
+    pub fn number(self) -> &'static str {
+        match self {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+        }
+    }
+}
+
 /// Whether the buffer held a whole head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

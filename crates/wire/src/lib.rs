@@ -5,14 +5,18 @@
 //! (`http1::Span`) into the caller's bytes, and the caller calls again when it holds more of them.
 //!
 //! Start at [`http1`] (request heads, response heads, chunked bodies), [`proxy_protocol`],
-//! [`client_hello`] (whom a client of TLS asks for) or [`orca`] (what endpoints say of their load) or [`dns`] (messages of the
-//! Domain Name System).
+//! [`client_hello`] (whom a client of TLS asks for), [`orca`] (what endpoints say of their load),
+//! [`agent_reply`] (what a program beside them says), [`lars`] (what callers, agents and route
+//! services of Lars tell each other) or [`dns`] (messages of the Domain Name System).
 //!
 //! [`Span`]: http1::Span
 #![forbid(unsafe_code)]
 
+pub mod agent_reply;
 pub mod client_hello;
 pub mod dns;
 pub mod http1;
+pub mod lars;
 pub mod orca;
+mod protobuf;
 pub mod proxy_protocol;

@@ -14,6 +14,7 @@ struct Decoder {
 }
 
 const DECODERS: &[Decoder] = &[
+    Decoder { name: "agent_reply::decode", target: "agent_reply", check: contract::agent_reply },
     Decoder { name: "client_hello::decode", target: "client_hello", check: contract::client_hello },
     Decoder { name: "http1::RequestHead", target: "request_head", check: contract::request_head },
     Decoder {
@@ -28,6 +29,7 @@ const DECODERS: &[Decoder] = &[
         check: contract::proxy_protocol,
     },
     Decoder { name: "dns::decode", target: "dns_message", check: contract::dns_message },
+    Decoder { name: "lars::decode", target: "lars", check: contract::lars },
     Decoder { name: "orca::decode", target: "orca", check: contract::orca },
 ];
 

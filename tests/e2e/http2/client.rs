@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use http2::{Config, Connection, ErrorCode, Event, FieldWriter, HeadKind, StreamKey};
 
-const CONFIG: Config = Config {
+use crate::e2e::harness::Secure;
+
+pub(super) const CONFIG: Config = Config {
     streams_max: 100,
     stream_window: 65_535,
     connection_window: 65_535,
@@ -17,6 +19,7 @@ const CONFIG: Config = Config {
     extended_connect: false,
     resets_max: 1000,
     idle_frames_max: 1000,
+    continuations_max: 32,
     window_updates_max: 100_000,
 };
 
@@ -38,23 +41,54 @@ impl Answer {
     }
 }
 
+/// What a client speaks over.
+trait Duplex: Read + Write {}
+
+impl<T: Read + Write> Duplex for T {}
+
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
+    socket: TcpStream,
     connection: Connection,
     input: Vec<u8>,
     answers: HashMap<u32, Answer>,
     /// The peer was told to open no more streams.
     pub(super) told_to_go: bool,
+    /// What each GOAWAY named as the last stream.
+    pub(super) last_streams: Vec<u32>,
+    pings: usize,
 }
 
 impl Client {
     pub(super) fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let connection = Connection::client(CONFIG);
+        let socket = TcpStream::connect(address).unwrap();
+        Self::over(Box::new(socket.try_clone().unwrap()), socket, CONFIG)
+    }
+
+    /// Over TLS, where HTTP/2 is agreed on.
+    pub(super) fn connect_tls(address: SocketAddr, secure: &Secure) -> Client {
+        Self::over_tls(TcpStream::connect(address).unwrap(), secure, CONFIG)
+    }
+
+    pub(super) fn over_tls(socket: TcpStream, secure: &Secure, config: Config) -> Client {
+        let stream = secure.over(socket.try_clone().unwrap());
+        Self::over(Box::new(stream), socket, config)
+    }
+
+    fn over(stream: Box<dyn Duplex>, socket: TcpStream, config: Config) -> Client {
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let connection = Connection::client(config);
         let answers = HashMap::new();
-        let mut client =
-            Client { stream, connection, input: Vec::new(), answers, told_to_go: false };
+        let mut client = Client {
+            stream,
+            socket,
+            connection,
+            input: Vec::new(),
+            answers,
+            told_to_go: false,
+            last_streams: Vec::new(),
+            pings: 0,
+        };
         client.flush();
         client.turn_until(|client| client.connection.has_settings());
         client
@@ -67,6 +101,19 @@ impl Client {
         end: bool,
         more: &[(&str, &str)],
     ) -> StreamKey {
+        let key = self.prepare(method, path, end, more);
+        self.flush();
+        key
+    }
+
+    /// So many requests in one write.
+    pub(super) fn requests(&mut self, count: usize, path: &str) -> Vec<StreamKey> {
+        let keys = (0..count).map(|_| self.prepare("GET", path, true, &[])).collect();
+        self.flush();
+        keys
+    }
+
+    fn prepare(&mut self, method: &str, path: &str, end: bool, more: &[(&str, &str)]) -> StreamKey {
         let is_connect = method == "CONNECT";
         let key = self.connection.request(end, method == "HEAD", is_connect, |fields| {
             fields.method(method.as_bytes());
@@ -77,7 +124,6 @@ impl Client {
         });
         let key = key.expect("the server takes one more stream");
         self.answers.insert(key.id, Answer::default());
-        self.flush();
         key
     }
 
@@ -106,6 +152,19 @@ impl Client {
                 return;
             }
             self.turn_until(|client| client.connection.next_writable().is_some());
+        }
+    }
+
+    /// Sends of it what the server takes now.
+    pub(super) fn data_within_window(&mut self, key: StreamKey, bytes: &[u8]) {
+        let mut taken = 0;
+        loop {
+            let count = self.connection.send_data(key, &bytes[taken..], false);
+            self.flush();
+            taken += count;
+            if count == 0 || taken == bytes.len() {
+                return;
+            }
         }
     }
 
@@ -141,6 +200,27 @@ impl Client {
         self.answers[&key.id].status
     }
 
+    /// How many streams it may open now.
+    pub(super) fn capacity(&self) -> usize {
+        self.connection.capacity()
+    }
+
+    /// How often the server asked for a sign of life.
+    pub(super) fn pings(&self) -> usize {
+        self.pings
+    }
+
+    /// Takes what comes within a moment, and answers what has to be answered.
+    pub(super) fn read_for_a_moment(&mut self) {
+        let patience = self.socket.read_timeout().unwrap();
+        self.socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut buffer = [0; 4096];
+        if let Ok(count) = self.stream.read(&mut buffer) {
+            self.receive(&buffer[..count]);
+        }
+        self.socket.set_read_timeout(patience).unwrap();
+    }
+
     pub(super) fn has_extended_connect(&self) -> bool {
         self.connection.has_extended_connect()
     }
@@ -168,6 +248,8 @@ impl Client {
 
     fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
+        // A PING of the server: 8 bytes, no flags, stream 0.
+        self.pings += bytes.windows(9).filter(|head| *head == b"\0\0\x08\x06\0\0\0\0\0").count();
         loop {
             let received = self.connection.receive(&self.input).expect("the server keeps to it");
             let done = received.event.is_none();
@@ -217,7 +299,10 @@ impl Client {
                     answer.reset = Some(code);
                 }
             }
-            Event::GoAway { .. } => self.told_to_go = true,
+            Event::GoAway { last, .. } => {
+                self.told_to_go = true;
+                self.last_streams.push(last);
+            }
             _ => {}
         }
     }
@@ -225,6 +310,7 @@ impl Client {
     fn flush(&mut self) {
         // A server that is gone is noticed by what does not come.
         let _ = self.stream.write_all(self.connection.output());
+        let _ = self.stream.flush();
         let count = self.connection.output().len();
         self.connection.advance(count);
     }

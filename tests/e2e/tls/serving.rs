@@ -324,35 +324,3 @@ fn a_certificate_for_development_needs_no_files() {
     let trust = format!("sudo cp '{}' /usr/local/share/ca-certificates", ca.display());
     until("how to trust it", || program.log().contains(&trust));
 }
-
-/// Takes about two minutes.
-#[cfg(feature = "soak")]
-#[test]
-fn soak_testssl_finds_no_weakness() {
-    if super::super::harness::peer::find("testssl").is_none() {
-        return;
-    }
-    let folder = Folder::new();
-    let others = Pki::new(&folder.0, "others");
-    others.issue_with("rsa", &["a.test", "127.0.0.1"], &rcgen::PKCS_RSA_SHA256, &|_| {});
-    drop(others);
-    let site = Site::start_in(folder, ", hsts: 365d", "");
-    let found = site.path("testssl.json");
-    let output = Command::new("testssl")
-        .args(["--warnings", "off", "--color", "0", "--severity", "MEDIUM", "--jsonfile", &found])
-        .args(["--add-ca", &site.path("ca.pem"), &site.web.to_string()])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let findings: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(&found).unwrap()).unwrap();
-    // What a certificate of a test cannot have: revocation, a public CA, and a year of life.
-    let of_the_test = ["cert_", "OCSP", "DNS_CAA", "security_headers", "banner", "engine_problem"];
-    let weak: Vec<&serde_json::Value> = findings
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|f| !of_the_test.iter().any(|id| f["id"].as_str().unwrap().starts_with(id)))
-        .collect();
-    assert!(said.contains("Done") && weak.is_empty(), "{weak:#?}\n{said}");
-}

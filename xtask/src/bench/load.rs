@@ -1,15 +1,13 @@
 //! The load, and what one turn of it showed.
 
 use std::fmt;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use super::peer::Running;
+use super::peer::{BENCH, Running};
 
 /// One peer in one scenario of one round.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,21 +22,9 @@ pub(super) struct Sample {
     pub(super) failed: u64,
 }
 
-impl Sample {
-    /// The peer does not do this work.
-    const ABSENT: Sample = Sample { cost: 0.0, rate: 0.0, p99: 0.0, failed: u64::MAX };
-
-    fn is_absent(&self) -> bool {
-        self.failed == u64::MAX
-    }
-}
-
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cost, rate, p99, failed } = self;
-        if self.is_absent() {
-            return f.write_str("-");
-        }
         write!(f, "{cost:8.2} us or KiB {rate:9.0}/s p99 {p99:8.3} ms, {failed} failed")
     }
 }
@@ -53,21 +39,12 @@ pub(super) fn wrk(
     close: bool,
     length: Duration,
 ) -> Result<Sample, String> {
-    if !answers(url) {
-        return Ok(Sample::ABSENT);
-    }
     wrk_for(url, connections, close, WARM_UP)?;
     let before = running.process.cpu();
     let mut sample = wrk_for(url, connections, close, length)?;
     let requests = sample.cost;
     sample.cost = (running.process.cpu() - before) * 1e6 / requests.max(1.0);
     Ok(sample)
-}
-
-/// Caddy moves no bare TCP.
-fn answers(url: &str) -> bool {
-    let address = url.trim_start_matches("http://").split('/').next().unwrap_or("");
-    TcpStream::connect(address).is_ok()
 }
 
 /// `cost` is the count of requests for now.
@@ -116,50 +93,83 @@ fn milliseconds(text: &str) -> Option<f64> {
 }
 
 /// A fixed rate, whatever the answers do.
+pub(super) fn open_loop(
+    running: &Running,
+    path: &str,
+    connections: u32,
+    rate: f64,
+    length: Duration,
+) -> Result<Sample, String> {
+    let address = running.http().to_string();
+    wrk_for(&format!("http://{address}{path}"), connections, false, WARM_UP)?;
+    let before = running.process.cpu();
+    let output = Command::new(BENCH)
+        .args(["load", &address, path, &connections.to_string(), &format!("{rate:.1}")])
+        .arg(length.as_secs().to_string())
+        .output()
+        .map_err(|e| format!("{BENCH}: {e}"))?;
+    let cpu = running.process.cpu() - before;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = |name: &str| {
+        let mut words = said.split_whitespace().skip_while(|word| *word != name);
+        words.nth(1).and_then(|word| word.parse::<f64>().ok())
+    };
+    match (number("answered"), number("failed"), number("p99")) {
+        (Some(answered), Some(failed), Some(p99)) if answered > 0.0 => Ok(Sample {
+            cost: cpu * 1e6 / answered,
+            rate: answered / length.as_secs_f64(),
+            p99: p99 / 1000.0,
+            failed: failed as u64,
+        }),
+        _ => Err(format!("bench load: {said}{}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// Streams of HTTP/2 with prior knowledge.
 pub(super) fn h2load(
     running: &Running,
     url: &str,
     connections: u32,
-    rate: f64,
+    streams: u32,
     length: Duration,
-    work: &Path,
 ) -> Result<Sample, String> {
-    let log = work.join("h2load.log");
-    // It appends.
-    let _ = fs::remove_file(&log);
-    wrk_for(url, connections, false, WARM_UP)?;
+    h2load_for(url, connections, streams, WARM_UP)?;
     let before = running.process.cpu();
+    let mut sample = h2load_for(url, connections, streams, length)?;
+    let requests = sample.cost;
+    sample.cost = (running.process.cpu() - before) * 1e6 / requests.max(1.0);
+    Ok(sample)
+}
+
+/// `cost` is the count of requests for now.
+fn h2load_for(
+    url: &str,
+    connections: u32,
+    streams: u32,
+    length: Duration,
+) -> Result<Sample, String> {
     let output = Command::new("h2load")
-        .args(["--h1", "-t1", &format!("-c{connections}"), &format!("-D{}", length.as_secs())])
-        .arg(format!("--rps={:.1}", rate / f64::from(connections)))
-        .arg(format!("--log-file={}", log.display()))
-        .arg(url)
+        .args(["-t1", &format!("-c{connections}"), &format!("-m{streams}")])
+        .args([&format!("-D{}", length.as_secs()), url])
         .output()
         .map_err(|e| format!("h2load: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("h2load: {}", String::from_utf8_lossy(&output.stderr)));
-    }
-    let cpu = running.process.cpu() - before;
-    let text = fs::read_to_string(&log).map_err(|e| format!("{}: {e}", log.display()))?;
-    // When it began in microseconds, the status, and how many microseconds it took.
-    let lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-    let (mut times, mut failed) = (Vec::new(), 0);
-    for fields in lines {
-        match (fields.get(1), fields.get(2).and_then(|us| us.parse::<u64>().ok())) {
-            (Some(&"200"), Some(us)) => times.push(us),
-            _ => failed += 1,
-        }
-    }
-    times.sort_unstable();
-    let Some(p99) = times.get(times.len() * 99 / 100) else {
-        return Err("h2load asked nothing".into());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    parse_h2load(&said, length).ok_or_else(|| format!("h2load said what is not understood: {said}"))
+}
+
+/// `requests: 92511 total, 92767 started, 92511 done, 92511 succeeded, 0 failed, 0 errored, 0 timeout`
+fn parse_h2load(said: &str, length: Duration) -> Option<Sample> {
+    let line = said.lines().find_map(|line| line.strip_prefix("requests: "))?;
+    let count = |name: &str| {
+        let part = line.split(", ").find_map(|part| part.strip_suffix(name));
+        part.and_then(|count| count.trim().parse::<u64>().ok())
     };
-    let count = times.len() as f64;
-    Ok(Sample {
-        cost: cpu * 1e6 / count,
-        rate: count / length.as_secs_f64(),
-        p99: *p99 as f64 / 1000.0,
-        failed,
+    let succeeded = count(" succeeded")?;
+    Some(Sample {
+        cost: succeeded as f64,
+        rate: succeeded as f64 / length.as_secs_f64(),
+        p99: 0.0,
+        failed: count(" failed")? + count(" errored")?,
     })
 }
 
@@ -202,6 +212,15 @@ pub(super) fn idle(running: &Running, connections: usize) -> Result<Sample, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_h2load_says_is_read() {
+        let said = "finished in 4.01s, 23127.75 req/s, 12.2MB/s\nrequests: 92511 total, 92767 \
+            started, 92511 done, 92500 succeeded, 11 failed, 0 errored, 0 timeout\n";
+        let sample = parse_h2load(said, Duration::from_secs(4)).unwrap();
+        assert_eq!((sample.cost, sample.rate, sample.failed), (92_500.0, 23_125.0, 11));
+        assert!(parse_h2load("", WARM_UP).is_none());
+    }
 
     #[test]
     fn what_wrk_says_is_read() {

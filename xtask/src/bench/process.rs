@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A program and all that it started; ended when dropped.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
-    pub(super) fn start(command: &[String], log: &Path) -> Result<Self, String> {
+    pub(crate) fn start(command: &[String], log: &Path) -> Result<Self, String> {
         let [program, arguments @ ..] = command else { return Err("no program".into()) };
         let log_file = File::create(log).map_err(|e| format!("{}: {e}", log.display()))?;
         let errors = log_file.try_clone().map_err(|e| e.to_string())?;
@@ -28,8 +28,12 @@ impl Process {
         Ok(Self { child })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Until it takes connections.
-    pub(super) fn wait_for(&mut self, address: SocketAddr, log: &Path) -> Result<(), String> {
+    pub(crate) fn wait_for(&mut self, address: SocketAddr, log: &Path) -> Result<(), String> {
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
             if start.elapsed() > Duration::from_secs(20)
@@ -57,7 +61,7 @@ impl Process {
     }
 
     /// User and system time of it and its descendants, in seconds, to 10 ms.
-    pub(super) fn cpu(&self) -> f64 {
+    pub(crate) fn cpu(&self) -> f64 {
         let ticks = |pid: &u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             // The name in parentheses may hold anything.
@@ -71,7 +75,7 @@ impl Process {
 
     /// Resident anonymous memory of it and its descendants, in KiB: what is shared with a file
     /// is not its own.
-    pub(super) fn memory_kib(&self) -> u64 {
+    pub(crate) fn memory_kib(&self) -> u64 {
         let kib = |pid: &u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -102,10 +106,12 @@ impl Drop for Process {
     }
 }
 
-/// Each connection is a file, here and in everyone who is started from here.
-pub(super) fn raise_file_limit() {
+/// Each connection is a file, here and in everyone who is started from here. Answers how many
+/// there may be.
+pub(crate) fn raise_file_limit() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     let _ = setrlimit(Resource::Nofile, limit);
+    limit.maximum.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
 }

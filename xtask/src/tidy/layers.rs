@@ -22,8 +22,11 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
+    ("agent-client", &[]),
+    ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "sim"]),
+    ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "agent-client", "sim"]),
     ("xtask",     &[]),
 ];
 

@@ -41,6 +41,12 @@ fn counters_gauges_and_the_histogram_are_written() {
         "evenkeel_discovery_left_out{provider=\"docker\"} 0",
         "evenkeel_container_cpus{container=\"4c01db0b339c\",name=\"web-1\"} 0.5",
         "evenkeel_container_memory_bytes{container=\"4c01db0b339c\",name=\"web-1\"} 4096",
+        "evenkeel_agent_outstanding{wire=\"lars\"} 3",
+        "evenkeel_agent_picks_total{wire=\"lars\"} 10",
+        "evenkeel_agent_reports_total{wire=\"lars\",outcome=\"failure\"} 2",
+        "evenkeel_agent_refused_total{wire=\"lars\",reason=\"overloaded\"} 4",
+        "evenkeel_agent_unreported_total{wire=\"lars\",reason=\"expired\"} 1",
+        "evenkeel_agent_ignored_total{wire=\"lars\",reason=\"malformed\"} 5",
         "evenkeel_metrics_endpoints_omitted 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");

@@ -20,6 +20,9 @@ struct Scaling {
     from: usize,
     to: usize,
     reason: String,
+    /// When it was decided, in milliseconds since 1970; absent: now. For one that is told again.
+    #[serde(default)]
+    unix_ms: Option<u64>,
 }
 
 pub(super) fn note(call: &Call<'_>) -> Answer {
@@ -28,7 +31,7 @@ pub(super) fn note(call: &Call<'_>) -> Answer {
         Ok(scaling) => scaling,
         Err(refusal) => return refusal,
     };
-    let Scaling { service, from, to, reason } = scaling;
+    let Scaling { service, from, to, reason, unix_ms } = scaling;
     for (name, text, max) in
         [("service", &service, SERVICE_BYTES_MAX), ("reason", &reason, REASON_BYTES_MAX)]
     {
@@ -37,5 +40,5 @@ pub(super) fn note(call: &Call<'_>) -> Answer {
             return Answer::error(StatusCode::BAD_REQUEST, message);
         }
     }
-    Answer::json(&call.control.note_scaling(service, from, to, reason))
+    Answer::json(&call.control.note_scaling(service, from, to, reason, unix_ms))
 }

@@ -82,9 +82,8 @@ fn changed(call: &Call<'_>, outcome: Result<(), ControlError>) -> Answer {
 
 fn service(call: &Call<'_>) -> Result<ServiceStatus, ControlError> {
     let name = call.service();
-    let mut services = call.control.services().into_iter();
-    services
-        .find(|service| service.name == name)
+    call.control
+        .service(name)
         .ok_or_else(|| ControlError::NotFound(format!("there is no service {name:?}")))
 }
 

@@ -91,10 +91,18 @@ async fn every_path_answers() {
     )
     .await;
     check("GET /v1/discovery", "", 200, "/discovery/0/containers", json!(3)).await;
+    check("GET /v1/agent", "", 200, "/agent/counts/0/picks", json!(10)).await;
     check("GET /v1/autoscale", "", 200, "/autoscale", json!([])).await;
     let scaling = json!({ "service": "web", "from": 1, "to": 3, "reason": "9.0 in flight each" });
     check("POST /v1/autoscale", &scaling.to_string(), 200, "/unix_ms", json!(7)).await;
     check("GET /v1/autoscale", "", 200, "/autoscale/0/reason", scaling["reason"].clone()).await;
+    check("GET /v1/demand", "", 200, "/seq", json!(1)).await;
+    check("GET /v1/demand?after=6", "", 200, "/seq", json!(7)).await;
+    check("GET /v1/demand?after=6", "", 200, "/demand/0/held", json!(3)).await;
+    let message = "write `/v1/demand`, or `/v1/demand?after=` and a number";
+    for wrong in ["after=", "after=-1", "since=1", ""] {
+        check(&format!("GET /v1/demand?{wrong}"), "", 400, "/error", json!(message)).await;
+    }
     for (key, value, message) in [
         ("reason", "x".repeat(1025), "`reason` must have 1 to 1024 bytes, not 1025"),
         ("service", String::new(), "`service` must have 1 to 256 bytes, not 0"),

@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Load, Rng};
 
 use crate::policies::PolicyEntry;
@@ -26,18 +26,10 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
             name: "limit",
             summary: "in flight per unit of weight, before the next endpoint is used",
             kind: OptionKind::Integer { min: 1, max: LIMIT_MAX as u64 },
-            default: "100",
+            default: OptionDefault::Integer(100),
         }],
     },
-    build: |options| {
-        let mut policy = FirstAvailable { limit: 100 };
-        for (name, value) in options {
-            if let ("limit", OptionValue::Integer(limit)) = (name.as_str(), value) {
-                policy.limit = u32::try_from(*limit).unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
-            }
-        }
-        Box::new(policy)
-    },
+    make: |options| Box::new(FirstAvailable { limit: options.integer("limit") as u32 }),
 };
 
 /// More in flight than a process has descriptors for.
@@ -97,6 +89,8 @@ impl Picker for FirstAvailablePicker {
 
 #[cfg(test)]
 mod tests {
+    use model::vocabulary::OptionValue;
+
     use super::*;
     use model::Instant;
 
@@ -109,7 +103,7 @@ mod tests {
         }
         let mut rng = Rng::from_seed(1);
         let options = [("limit".to_owned(), OptionValue::Integer(limit))];
-        let picker = (ENTRY.build)(&options).prepare(&candidates, &mut rng);
+        let picker = ENTRY.build(&options).prepare(&candidates, &mut rng);
         let request = PickRequest { now: Instant::ZERO, key: None, exclude };
         let picked = picker.pick(&request, &loads, &mut rng);
         assert_eq!(picked, Some(expected), "{weights:?} with {in_flight:?} in flight");

@@ -41,12 +41,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, Outcome, Report, Rng};
 
 use crate::policies::PolicyEntry;
 use crate::usable::Usable;
-use crate::{Candidate, PickRequest, Picker, Policy, Tracker};
+use crate::{Candidate, Options, PickRequest, Picker, Policy, Tracker};
 
 pub(super) const ENTRY: PolicyEntry = PolicyEntry {
     info: PolicyInfo {
@@ -57,32 +57,32 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "defaults",
                 summary: "which of Lars' two sets of defaults the other options have",
                 kind: OptionKind::OneOf(&["readme", "code"]),
-                default: "readme",
+                default: OptionDefault::Text("readme"),
             },
-            count("probe_num", "picks from the idle list between two from the other", "10"),
-            count("init_succ_cnt", "successes that an idle endpoint begins with", "180"),
-            count("init_err_cnt", "errors that an overloaded endpoint begins with", "5"),
-            rate("err_rate", "an idle one with a higher share of errors is overloaded", "0.1"),
+            count("probe_num", "picks from the idle list between two from the other", 10),
+            count("init_succ_cnt", "successes that an idle endpoint begins with", 180),
+            count("init_err_cnt", "errors that an overloaded endpoint begins with", 5),
+            rate("err_rate", "an idle one with a higher share of errors is overloaded", 0.1),
             rate(
                 "succ_rate",
                 "an overloaded one with a higher share of successes is idle again (0.92 with \
                  `defaults: code`)",
-                "0.5",
+                0.5,
             ),
             count(
                 "contin_err_limit",
                 "so many errors in a row make overloaded (10 with `defaults: code`)",
-                "15",
+                15,
             ),
             count(
                 "contin_succ_limit",
                 "so many successes in a row make idle (10 with `defaults: code`)",
-                "15",
+                15,
             ),
             rate(
                 "window_err_rate",
                 "this share of errors at the end of a window makes overloaded",
-                "0.7",
+                0.7,
             ),
             seconds("idle_timeout", "length of the window, in whole seconds (rounded up)"),
             seconds(
@@ -91,19 +91,22 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
             ),
         ],
     },
-    build: |options| Box::new(Lars { shared: Arc::new(Shared::new(Rules::of(options))) }),
+    make: |options| Box::new(Lars { shared: Arc::new(Shared::new(Rules::of(options))) }),
 };
 
-const fn count(name: &'static str, summary: &'static str, default: &'static str) -> OptionInfo {
-    OptionInfo { name, summary, kind: OptionKind::Integer { min: 0, max: 1_000_000 }, default }
+const fn count(name: &'static str, summary: &'static str, default: u64) -> OptionInfo {
+    let kind = OptionKind::Integer { min: 0, max: 1_000_000 };
+    OptionInfo { name, summary, kind, default: OptionDefault::Integer(default) }
 }
 
-const fn rate(name: &'static str, summary: &'static str, default: &'static str) -> OptionInfo {
-    OptionInfo { name, summary, kind: OptionKind::Float { min: 0.0, max: 1.0 }, default }
+const fn rate(name: &'static str, summary: &'static str, default: f64) -> OptionInfo {
+    let kind = OptionKind::Float { min: 0.0, max: 1.0 };
+    OptionInfo { name, summary, kind, default: OptionDefault::Float(default) }
 }
 
 const fn seconds(name: &'static str, summary: &'static str) -> OptionInfo {
-    OptionInfo { name, summary, kind: OptionKind::Duration, default: "15s" }
+    let default = OptionDefault::Duration(Duration::from_secs(15));
+    OptionInfo { name, summary, kind: OptionKind::Duration, default }
 }
 
 /// The parameters, under Lars' own names.
@@ -122,45 +125,26 @@ struct Rules {
 }
 
 impl Rules {
-    fn of(options: &[(String, OptionValue)]) -> Self {
-        let code = ("defaults".to_owned(), OptionValue::Text("code".into()));
-        let (succ_rate, limit) = if options.contains(&code) { (0.92, 10) } else { (0.5, 15) };
-        let mut rules = Self {
-            probe_num: 10,
-            init_succ_cnt: 180,
-            init_err_cnt: 5,
-            err_rate: 0.1,
-            succ_rate,
-            contin_err_limit: limit,
-            contin_succ_limit: limit,
-            window_err_rate: 0.7,
-            idle_timeout: 15,
-            overload_timeout: 15,
+    fn of(options: Options<'_>) -> Self {
+        let code = options.text("defaults") == "code";
+        let or_code = |name, default| {
+            if code && options.written(name).is_none() { default } else { options.integer(name) }
         };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("probe_num", OptionValue::Integer(count)) => rules.probe_num = *count,
-                ("init_succ_cnt", OptionValue::Integer(count)) => rules.init_succ_cnt = *count,
-                ("init_err_cnt", OptionValue::Integer(count)) => rules.init_err_cnt = *count,
-                ("err_rate", OptionValue::Float(rate)) => rules.err_rate = *rate,
-                ("succ_rate", OptionValue::Float(rate)) => rules.succ_rate = *rate,
-                ("contin_err_limit", OptionValue::Integer(count)) => {
-                    rules.contin_err_limit = *count;
-                }
-                ("contin_succ_limit", OptionValue::Integer(count)) => {
-                    rules.contin_succ_limit = *count;
-                }
-                ("window_err_rate", OptionValue::Float(rate)) => rules.window_err_rate = *rate,
-                ("idle_timeout", OptionValue::Duration(time)) => {
-                    rules.idle_timeout = whole_seconds(*time);
-                }
-                ("overload_timeout", OptionValue::Duration(time)) => {
-                    rules.overload_timeout = whole_seconds(*time);
-                }
-                _ => {}
-            }
+        Self {
+            probe_num: options.integer("probe_num"),
+            init_succ_cnt: options.integer("init_succ_cnt"),
+            init_err_cnt: options.integer("init_err_cnt"),
+            err_rate: options.float("err_rate"),
+            succ_rate: match options.written("succ_rate") {
+                None if code => 0.92,
+                _ => options.float("succ_rate"),
+            },
+            contin_err_limit: or_code("contin_err_limit", 10),
+            contin_succ_limit: or_code("contin_succ_limit", 10),
+            window_err_rate: options.float("window_err_rate"),
+            idle_timeout: whole_seconds(options.duration("idle_timeout")),
+            overload_timeout: whole_seconds(options.duration("overload_timeout")),
         }
-        rules
     }
 }
 

@@ -9,7 +9,7 @@
 //! cost the same for any number of endpoints, where this one's cost grows with them, and
 //! balancers whose views lag behind do not all rush to the same idle endpoint.
 
-use model::vocabulary::{OptionValue, PolicyInfo};
+use model::vocabulary::PolicyInfo;
 
 use super::least_request;
 use crate::policies::PolicyEntry;
@@ -20,7 +20,7 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
         summary: "the fewest in flight for its weight, of all: for long-lived connections",
         options: &[],
     },
-    build: |_: &[(String, OptionValue)]| least_request::of_all(),
+    make: |_| least_request::of_all(),
 };
 
 #[cfg(test)]
@@ -39,7 +39,7 @@ mod tests {
             (0..if position == 617 { 4 } else { 5 }).for_each(|_| load.begin());
         }
         let mut rng = Rng::from_seed(1);
-        let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);
+        let picker = ENTRY.build(&[]).prepare(&candidates, &mut rng);
         let request = PickRequest { now: Instant::ZERO, key: None, exclude: &[] };
         assert_eq!(picker.pick(&request, &loads, &mut rng), Some(617));
     }

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, Rng};
 
 use crate::alias::AliasTable;
@@ -33,28 +33,21 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "choices",
                 summary: "how many endpoints are drawn and compared",
                 kind: OptionKind::Integer { min: 2, max: CHOICES_MAX as u64 },
-                default: "2",
+                default: OptionDefault::Integer(2),
             },
             OptionInfo {
                 name: "full",
                 summary: "compare all endpoints: exact, but its cost grows with their number",
                 kind: OptionKind::Bool,
-                default: "false",
+                default: OptionDefault::Bool(false),
             },
         ],
     },
-    build: |options| {
-        let mut policy = LeastRequest { choices: 2, full: false };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("choices", OptionValue::Integer(choices)) => {
-                    policy.choices = (*choices).clamp(2, CHOICES_MAX as u64) as usize;
-                }
-                ("full", OptionValue::Bool(full)) => policy.full = *full,
-                _ => {}
-            }
-        }
-        Box::new(policy)
+    make: |options| {
+        Box::new(LeastRequest {
+            choices: options.integer("choices") as usize,
+            full: options.boolean("full"),
+        })
     },
 };
 
@@ -221,6 +214,8 @@ impl Contender {
 mod tests {
     use std::time::Duration;
 
+    use model::vocabulary::OptionValue;
+
     use super::*;
     use model::{Outcome, Report};
 
@@ -242,7 +237,7 @@ mod tests {
             (0..*count).for_each(|_| load.begin());
         }
         let mut rng = Rng::from_seed(1);
-        let picker = (ENTRY.build)(&options).prepare(&candidates, &mut rng);
+        let picker = ENTRY.build(&options).prepare(&candidates, &mut rng);
         let request = PickRequest { now: Instant::ZERO, key: None, exclude: &[] };
         let mut seen: Vec<u32> =
             (0..1000).filter_map(|_| picker.pick(&request, &loads, &mut rng)).collect();
@@ -277,7 +272,7 @@ mod tests {
             let candidates = vec![Candidate { weight: 1, zone: None, identity_hash: 0 }; 4];
             let loads: Vec<Arc<Load>> = (0..4).map(|_| Arc::default()).collect();
             let mut rng = Rng::from_seed(1);
-            let picker = (ENTRY.build)(options).prepare(&candidates, &mut rng);
+            let picker = ENTRY.build(options).prepare(&candidates, &mut rng);
             let rest = |position: usize| {
                 loads[position].begin();
                 let report = Report::new(Instant::ZERO, Outcome::ServerError);

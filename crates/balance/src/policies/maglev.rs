@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Load, Rng};
 
 use crate::keyed::{ALWAYS_ALLOWED, BALANCE_FACTOR, BoundOptions, KEY, Walk, key_hash};
@@ -30,21 +30,13 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "table_size",
                 summary: "places in the table, made a prime, and doubled below 16 per endpoint",
                 kind: OptionKind::Integer { min: TABLE_MIN, max: TABLE_MAX },
-                default: "65537",
+                default: OptionDefault::Integer(65537),
             },
             BALANCE_FACTOR,
             ALWAYS_ALLOWED,
         ],
     },
-    build: |options| {
-        let mut size = TABLE_DEFAULT;
-        for (name, value) in options {
-            if let ("table_size", OptionValue::Integer(places)) = (name.as_str(), value) {
-                size = (*places).clamp(TABLE_MIN, TABLE_MAX);
-            }
-        }
-        with_table(size, BoundOptions::of(options))
-    },
+    make: |options| with_table(options.integer("table_size"), BoundOptions::of(options)),
 };
 
 const TABLE_MIN: u64 = 251;

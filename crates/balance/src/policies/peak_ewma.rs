@@ -34,7 +34,7 @@ use std::sync::atomic::{
 };
 use std::time::Duration;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, Rng};
 
 use crate::drawn::{CHOICES_MAX, Drawn};
@@ -51,32 +51,22 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "choices",
                 summary: "how many endpoints are drawn and compared",
                 kind: OptionKind::Integer { min: 2, max: CHOICES_MAX as u64 },
-                default: "2",
+                default: OptionDefault::Integer(2),
             },
             OptionInfo {
                 name: "decay",
                 summary: "how long a slow or failed answer is remembered (to about a third)",
                 kind: OptionKind::Duration,
-                default: "10s",
+                default: OptionDefault::Duration(Duration::from_secs(10)),
             },
         ],
     },
-    build: |options| {
-        let mut policy = PeakEwma {
-            choices: 2,
-            decay: Duration::from_secs(10),
+    make: |options| {
+        Box::new(PeakEwma {
+            choices: options.integer("choices") as usize,
+            decay: options.duration("decay"),
             estimates: ByIdentity::default(),
-        };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("choices", OptionValue::Integer(choices)) => {
-                    policy.choices = (*choices).clamp(2, CHOICES_MAX as u64) as usize;
-                }
-                ("decay", OptionValue::Duration(decay)) => policy.decay = *decay,
-                _ => {}
-            }
-        }
-        Box::new(policy)
+        })
     },
 };
 
@@ -339,7 +329,7 @@ mod tests {
             .collect();
         let loads: Vec<Arc<Load>> = weights.iter().map(|_| Arc::default()).collect();
         let mut rng = Rng::from_seed(11);
-        let policy = (ENTRY.build)(&[]);
+        let policy = ENTRY.build(&[]);
         let mut picker = policy.prepare(&candidates, &mut rng);
         let mut open: Vec<(Instant, u32, Outcome, Duration)> = Vec::new();
         let mut counts = vec![0; weights.len()];
@@ -472,7 +462,7 @@ mod tests {
             let loads: Vec<Arc<Load>> = (0..count).map(|_| Arc::default()).collect();
             let candidates = vec![Candidate { weight: 1, zone: None, identity_hash: 0 }; count];
             let mut rng = Rng::from_seed(1);
-            let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);
+            let picker = ENTRY.build(&[]).prepare(&candidates, &mut rng);
             let rest = |position: usize| {
                 let report = Report::new(Instant::ZERO, Outcome::ServerError);
                 loads[position].begin();
@@ -507,7 +497,7 @@ mod tests {
         loads[0].end(&Report::new(Instant::ZERO, Outcome::Success).after(Some(MS)));
         let candidates = vec![Candidate { weight: 1, zone: None, identity_hash: 0 }; 2];
         let mut rng = Rng::from_seed(1);
-        let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);
+        let picker = ENTRY.build(&[]).prepare(&candidates, &mut rng);
         let request = PickRequest { now: Instant::ZERO, key: None, exclude: &[] };
         assert_eq!(picker.pick(&request, &loads, &mut rng), Some(1));
         loads[1].begin();

@@ -52,13 +52,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, ProbeAnswer, Report, Rng};
 
 use crate::alias::AliasTable;
 use crate::policies::PolicyEntry;
 use crate::usable::Usable;
-use crate::{Candidate, PickRequest, Picker, Policy, Tracker};
+use crate::{Candidate, Options, PickRequest, Picker, Policy, Tracker};
 use asked::Asked;
 use estimate::Estimate;
 use pool::{Place, Pool, SeenLoads, Whereabouts};
@@ -72,72 +72,62 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "probe",
                 summary: "GET this path to ask an endpoint how it is; `off`: estimate it",
                 kind: OptionKind::Path,
-                default: "off",
+                default: OptionDefault::Text(OFF),
             },
             OptionInfo {
                 name: "probe_rate",
                 summary: "endpoints asked per request",
                 kind: OptionKind::Float { min: 0.1, max: PROBES_MAX as f64 },
-                default: "3",
+                default: OptionDefault::Float(3.0),
             },
             OptionInfo {
                 name: "pool",
                 summary: "answers kept",
                 kind: OptionKind::Integer { min: 4, max: 64 },
-                default: "16",
+                default: OptionDefault::Integer(16),
             },
             OptionInfo {
                 name: "q_rif",
                 summary: "an endpoint is hot beyond this quantile of requests in flight",
                 kind: OptionKind::Float { min: 0.0, max: 1.0 },
-                default: "0.84",
+                default: OptionDefault::Float(0.84),
             },
             OptionInfo {
                 name: "probe_ttl",
                 summary: "how long an answer is used",
                 kind: OptionKind::Duration,
-                default: "1s",
+                default: OptionDefault::Duration(Duration::from_secs(1)),
             },
             OptionInfo {
                 name: "probe_idle",
                 summary: "with `probe`: after so long without a request endpoints are asked without one",
                 kind: OptionKind::Duration,
-                default: "400ms",
+                default: OptionDefault::Duration(Duration::from_millis(400)),
             },
             OptionInfo {
                 name: "remove_rate",
                 summary: "answers removed per request, the worst or the oldest",
                 kind: OptionKind::Float { min: 0.0, max: PROBES_MAX as f64 },
-                default: "1",
+                default: OptionDefault::Float(1.0),
             },
             OptionInfo {
                 name: "decay",
                 summary: "how long a failed request, or an estimate without news, is remembered",
                 kind: OptionKind::Duration,
-                default: "10s",
+                default: OptionDefault::Duration(Duration::from_secs(10)),
             },
         ],
     },
-    build: |options| {
-        let mut settings = Settings::default();
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("probe", OptionValue::Text(path)) => settings.probes = path != "off",
-                ("probe_rate", OptionValue::Float(rate)) => settings.probe_rate = *rate,
-                ("pool", OptionValue::Integer(size)) => settings.pool = (*size).clamp(4, 64),
-                ("q_rif", OptionValue::Float(quantile)) => settings.q_rif = *quantile,
-                ("probe_ttl", OptionValue::Duration(ttl)) => settings.probe_ttl = *ttl,
-                ("probe_idle", OptionValue::Duration(idle)) => settings.probe_idle = *idle,
-                ("remove_rate", OptionValue::Float(rate)) => settings.remove_rate = *rate,
-                ("decay", OptionValue::Duration(decay)) => settings.decay = *decay,
-                _ => {}
-            }
-        }
+    make: |options| {
+        let settings = Settings::of(options);
         let seen = Arc::new(SeenLoads::new(settings.q_rif));
         let asked = Arc::new(Asked::new(settings.probe_idle));
         Box::new(Prequal { settings, seen, asked, kept: Mutex::default() })
     },
 };
+
+/// No path: endpoints are not asked.
+const OFF: &str = "off";
 
 /// Probes and removals for one request at most.
 const PROBES_MAX: usize = 16;
@@ -158,6 +148,8 @@ const POOL_GAIN: f64 = 1.0;
 /// worth waiting for, as in `peak_ewma`.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
+/// The defaults are the paper's (section 5), whose `q_rif` is 2^-0.25; of the idle time it says
+/// nothing.
 #[derive(Clone, Copy)]
 struct Settings {
     /// Endpoints are asked; otherwise their answers are estimated.
@@ -171,18 +163,17 @@ struct Settings {
     decay: Duration,
 }
 
-impl Default for Settings {
-    /// The paper's (section 5), whose `q_rif` is 2^-0.25; of the idle time it says nothing.
-    fn default() -> Self {
+impl Settings {
+    fn of(options: Options<'_>) -> Self {
         Self {
-            probes: false,
-            probe_rate: 3.0,
-            pool: 16,
-            q_rif: 0.84,
-            probe_ttl: Duration::from_secs(1),
-            probe_idle: Duration::from_millis(400),
-            remove_rate: 1.0,
-            decay: Duration::from_secs(10),
+            probes: options.text("probe") != OFF,
+            probe_rate: options.float("probe_rate"),
+            pool: options.integer("pool"),
+            q_rif: options.float("q_rif"),
+            probe_ttl: options.duration("probe_ttl"),
+            probe_idle: options.duration("probe_idle"),
+            remove_rate: options.float("remove_rate"),
+            decay: options.duration("decay"),
         }
     }
 }

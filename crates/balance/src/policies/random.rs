@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use model::vocabulary::{OptionValue, PolicyInfo};
+use model::vocabulary::PolicyInfo;
 use model::{Load, Rng};
 
 use crate::alias::AliasTable;
@@ -20,7 +20,7 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
         summary: "by chance, in proportion to the weights",
         options: &[],
     },
-    build: |_: &[(String, OptionValue)]| Box::new(Random),
+    make: |_| Box::new(Random),
 };
 
 /// Draws that may hit an excluded position before any other is taken: with half of the weight

@@ -25,7 +25,7 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
         summary: "by key, exactly by weight, moving no other keys; its cost grows with endpoints",
         options: &[KEY, BALANCE_FACTOR, ALWAYS_ALLOWED],
     },
-    build: |options| Box::new(Rendezvous { bound: BoundOptions::of(options) }),
+    make: |options| Box::new(Rendezvous { bound: BoundOptions::of(options) }),
 };
 
 struct Rendezvous {

@@ -5,7 +5,7 @@
 //! latencies say little: encoding, queries, models, several services on one machine. An endpoint
 //! says how much of its CPU, its memory, or its application's own measure is in use, with its
 //! answers (a header or trailer in the ORCA format: Open Request Cost Aggregation, which gRPC and
-//! Envoy know), with its health checks, or by container statistics; what counts is the scarcest of
+//! Envoy know), by a health agent, or by container statistics; what counts is the scarcest of
 //! them (the application's measure goes before the CPU).
 //!
 //! * **The choice** is that of `least_request`, by (in flight + 1/2) / (weight x headroom), where
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, Outcome, Report, Rng};
 
 use crate::drawn::{CHOICES_MAX, Drawn};
@@ -47,33 +47,23 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "choices",
                 summary: "how many endpoints are drawn and compared",
                 kind: OptionKind::Integer { min: 2, max: CHOICES_MAX as u64 },
-                default: "2",
+                default: OptionDefault::Integer(2),
             },
             OptionInfo {
                 name: "stale",
                 summary: "what was said longer ago counts as not known",
                 kind: OptionKind::Duration,
-                default: "10s",
+                default: OptionDefault::Duration(Duration::from_secs(10)),
             },
         ],
     },
-    build: |options| {
-        let mut policy = Resource {
-            choices: 2,
-            stale: Duration::from_secs(10),
+    make: |options| {
+        Box::new(Resource {
+            choices: options.integer("choices") as usize,
+            stale: options.duration("stale"),
             average: Arc::default(),
             failing: ByIdentity::default(),
-        };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("choices", OptionValue::Integer(choices)) => {
-                    policy.choices = (*choices).clamp(2, CHOICES_MAX as u64) as usize;
-                }
-                ("stale", OptionValue::Duration(stale)) => policy.stale = *stale,
-                _ => {}
-            }
-        }
-        Box::new(policy)
+        })
     },
 };
 
@@ -261,7 +251,7 @@ mod tests {
                     load.utilize(Utilization { cpu: *used, ..Utilization::default() }, now);
                 }
             }
-            let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);
+            let picker = ENTRY.build(&[]).prepare(&candidates, &mut rng);
             Self { picker, loads, rng, now }
         }
 

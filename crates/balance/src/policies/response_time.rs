@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, Outcome, ProbeAnswer, Report, Rng};
 
 use crate::alias::AliasTable;
@@ -47,32 +47,22 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "choices",
                 summary: "of more than 16 endpoints, how many are drawn and weighed up",
                 kind: OptionKind::Integer { min: 2, max: FEW as u64 },
-                default: "8",
+                default: OptionDefault::Integer(8),
             },
             OptionInfo {
                 name: "decay",
                 summary: "how long an answer or a failure is remembered",
                 kind: OptionKind::Duration,
-                default: "5s",
+                default: OptionDefault::Duration(Duration::from_secs(5)),
             },
         ],
     },
-    build: |options| {
-        let mut policy = ResponseTime {
-            choices: 8,
-            decay: Duration::from_secs(5),
+    make: |options| {
+        Box::new(ResponseTime {
+            choices: options.integer("choices") as usize,
+            decay: options.duration("decay"),
             estimates: ByIdentity::default(),
-        };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("choices", OptionValue::Integer(choices)) => {
-                    policy.choices = (*choices).clamp(2, FEW as u64) as usize;
-                }
-                ("decay", OptionValue::Duration(decay)) => policy.decay = *decay,
-                _ => {}
-            }
-        }
-        Box::new(policy)
+        })
     },
 };
 
@@ -350,7 +340,7 @@ mod tests {
                 })
                 .collect();
             let mut rng = Rng::from_seed(5);
-            let picker = (ENTRY.build)(&[]).prepare(&candidates, &mut rng);
+            let picker = ENTRY.build(&[]).prepare(&candidates, &mut rng);
             let loads = weights.iter().map(|_| Arc::default()).collect();
             Self { picker, loads, rng, now: Instant::ZERO + MS }
         }

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Load, Rng};
 
 use crate::keyed::{ALWAYS_ALLOWED, BALANCE_FACTOR, BoundOptions, KEY, Walk, key_hash, mix};
@@ -30,20 +30,15 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "vnodes",
                 summary: "points on the circle per unit of weight: more spread keys better",
                 kind: OptionKind::Integer { min: VNODES_MIN, max: VNODES_MAX },
-                default: "160",
+                default: OptionDefault::Integer(160),
             },
             BALANCE_FACTOR,
             ALWAYS_ALLOWED,
         ],
     },
-    build: |options| {
-        let mut policy = RingHash { vnodes: 160, bound: BoundOptions::of(options) };
-        for (name, value) in options {
-            if let ("vnodes", OptionValue::Integer(vnodes)) = (name.as_str(), value) {
-                policy.vnodes = (*vnodes).clamp(VNODES_MIN, VNODES_MAX);
-            }
-        }
-        Box::new(policy)
+    make: |options| {
+        let vnodes = options.integer("vnodes");
+        Box::new(RingHash { vnodes, bound: BoundOptions::of(options) })
     },
 };
 

@@ -14,7 +14,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use model::vocabulary::{OptionValue, PolicyInfo};
+use model::vocabulary::PolicyInfo;
 use model::{Load, Rng};
 
 use crate::policies::PolicyEntry;
@@ -27,7 +27,7 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
         summary: "in turn; weights 3:3:2 give exactly 3, 3 and 2 of every 8, interleaved",
         options: &[],
     },
-    build: |_: &[(String, OptionValue)]| Box::new(RoundRobin { position: Arc::default() }),
+    make: |_| Box::new(RoundRobin { position: Arc::default() }),
 };
 
 /// Entries of the sequence: 1 MiB of memory, and some 30 ms to build. Weights whose sum, once

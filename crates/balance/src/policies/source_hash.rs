@@ -21,5 +21,5 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
         summary: "by the client's address, weighted; for clients without cookies",
         options: &[KEY, BALANCE_FACTOR, ALWAYS_ALLOWED],
     },
-    build: |options| maglev::with_table(maglev::TABLE_DEFAULT, BoundOptions::of(options)),
+    make: |options| maglev::with_table(maglev::TABLE_DEFAULT, BoundOptions::of(options)),
 };

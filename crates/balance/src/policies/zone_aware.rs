@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 
-use model::vocabulary::{OptionInfo, OptionKind, OptionValue, PolicyInfo};
+use model::vocabulary::{OptionDefault, OptionInfo, OptionKind, PolicyInfo};
 use model::{Instant, Load, Rng};
 
 use crate::drawn::Drawn;
@@ -37,28 +37,22 @@ pub(super) const ENTRY: PolicyEntry = PolicyEntry {
                 name: "zone",
                 summary: "where this balancer stands; `none`: nowhere",
                 kind: OptionKind::Text,
-                default: NOWHERE,
+                default: OptionDefault::Text(NOWHERE),
             },
             OptionInfo {
                 name: "spill",
                 summary: "how many times as busy as elsewhere the own zone may be",
                 kind: OptionKind::Float { min: 1.0, max: 1000.0 },
-                default: "4",
+                default: OptionDefault::Float(4.0),
             },
         ],
     },
-    build: |options| {
-        let mut policy = ZoneAware { zone: None, spill: 4.0 };
-        for (name, value) in options {
-            match (name.as_str(), value) {
-                ("zone", OptionValue::Text(zone)) => {
-                    policy.zone = Some(zone.clone()).filter(|zone| zone != NOWHERE);
-                }
-                ("spill", OptionValue::Float(spill)) => policy.spill = spill.max(1.0),
-                _ => {}
-            }
-        }
-        Box::new(policy)
+    make: |options| {
+        let zone = options.text("zone");
+        Box::new(ZoneAware {
+            zone: Some(zone.to_owned()).filter(|zone| zone != NOWHERE),
+            spill: options.float("spill"),
+        })
     },
 };
 
@@ -176,6 +170,8 @@ struct Contender {
 
 #[cfg(test)]
 mod tests {
+    use model::vocabulary::OptionValue;
+
     use super::*;
     use model::{Outcome, Report};
     use std::time::Duration;
@@ -200,7 +196,7 @@ mod tests {
             let mut all = vec![("zone".to_owned(), OptionValue::Text("a".into()))];
             all.extend(options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
             let mut rng = Rng::from_seed(5);
-            let picker = (ENTRY.build)(&all).prepare(&candidates, &mut rng);
+            let picker = ENTRY.build(&all).prepare(&candidates, &mut rng);
             Self { picker, loads: candidates.iter().map(|_| Arc::default()).collect(), rng }
         }
 

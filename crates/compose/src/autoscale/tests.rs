@@ -143,3 +143,70 @@ fn waiting_asks_for_up_to_twice_as_many_and_none_for_one_fewer() {
         assert_eq!(decision.map(|d| d.replicas), expected, "{waited} ms");
     }
 }
+
+/// A service that may sleep: what was decided at which tenth of a second, with what is held and what
+/// came so far.
+fn nights(settings: Settings, story: &[(usize, usize, u64)]) -> Vec<(usize, usize, String)> {
+    let mut controller = Controller::new(settings);
+    let mut decisions = Vec::new();
+    for (at, &(replicas, held, activity)) in story.iter().enumerate() {
+        let now = Instant::ZERO + Duration::from_millis(100) * at as u32;
+        let sample = Sample { replicas, held, activity, busy: held > 0, ..Sample::default() };
+        if let Some(decision) = controller.sample(now, sample) {
+            decisions.push((at, decision.replicas, decision.reason));
+        }
+    }
+    decisions
+}
+
+fn sleeper() -> Settings {
+    Settings { min: 0, max: 3, idle: Duration::from_millis(300), ..Settings::default() }
+}
+
+#[test]
+fn idleness_takes_away_all_and_the_first_who_waits_brings_one_back() {
+    let quiet = [(2, 0, 7); 4];
+    let expected = (3, 0, "idle for 300ms".to_owned());
+    assert_eq!(nights(sleeper(), &quiet), [expected]);
+    // What came in between is seen, though nothing is in flight at any look.
+    let visited = [(2, 0, 7), (2, 0, 7), (2, 0, 8), (2, 0, 8), (2, 0, 8), (2, 0, 9)];
+    assert_eq!(nights(sleeper(), &visited), []);
+    let asked = [(0, 0, 7), (0, 0, 7), (0, 3, 7), (1, 0, 10)];
+    assert_eq!(nights(sleeper(), &asked), [(2, 1, "3 requests wait".to_owned())]);
+    assert_eq!(nights(sleeper(), &[(0, 1, 0)])[0].2, "1 request waits");
+}
+
+#[test]
+fn low_load_leaves_the_last_one_to_idleness() {
+    let zero = Duration::ZERO;
+    let settings =
+        Settings { in_flight: Some(10.0), up_after: zero, down_after: zero, ..sleeper() };
+    let mut controller = Controller::new(settings);
+    // Something comes between any two looks.
+    for at in 0..50 {
+        let replicas = if at == 0 { 3 } else { 1 };
+        let sample = Sample { replicas, activity: at, ..Sample::default() };
+        let decision = controller.sample(Instant::ZERO + STEP * at as u32, sample);
+        assert_eq!(decision.map(|decision| decision.replicas), (at == 0).then_some(1));
+    }
+}
+
+#[test]
+fn one_that_cannot_be_woken_is_tried_ever_more_slowly() {
+    let mut controller = Controller::new(sleeper());
+    let sample = Sample { held: 1, busy: true, ..Sample::default() };
+    let tries = |controller: &mut Controller, seconds: u64| {
+        let mut tries = Vec::new();
+        for tenth in 0..seconds * 10 {
+            let now = Instant::ZERO + Duration::from_millis(100) * tenth as u32;
+            if controller.sample(now, sample).is_some() {
+                controller.woke_in_vain(now);
+                tries.push(tenth / 10);
+            }
+        }
+        tries
+    };
+    assert_eq!(tries(&mut controller, 120), [0, 1, 3, 7, 15, 31, 61, 91]);
+    controller.woke();
+    assert_eq!(tries(&mut controller, 4), [0, 1, 3]);
+}

@@ -100,3 +100,26 @@ fn a_port_that_a_container_still_has_is_not_listened_on() {
     assert_eq!(listened.len(), 2);
     assert_eq!(file["services"]["web.53.udp"]["health"], "off");
 }
+
+#[test]
+fn one_that_may_sleep_holds_who_asks_for_it() {
+    let sleeper = "ports: [\"8080:5000\"], x-evenkeel: { autoscale: { min: 0, max: 2 }";
+    let (file, _) = made(&service(&format!("{sleeper} }}")), &[]).unwrap();
+    assert_eq!(file["services"]["web"]["wake"], json!({}));
+    let own = format!("{sleeper}, wake: {{ timeout: 5s }} }}");
+    let (file, _) = made(&service(&own), &[]).unwrap();
+    assert_eq!(file["services"]["web"]["wake"], json!({ "timeout": "5s" }));
+    let (file, _) = made(&service("ports: [\"8080:5000\"]"), &[]).unwrap();
+    assert_eq!(file["services"]["web"].get("wake"), None);
+    for (rest, why) in [
+        ("ports: [\"53:53/udp\"]", "`min: 0` with port 53/udp: datagrams are not held"),
+        ("labels: { evenkeel.port: '80' }", "`min: 0` needs a port that the balancer listens on"),
+    ] {
+        let file = service(&format!("{rest}, x-evenkeel: {{ autoscale: {{ min: 0 }} }}"));
+        let socket = Path::new("/run/docker.sock");
+        let admin = SocketAddr::from(([127, 0, 0, 1], 9900));
+        let project = checked(&file).project;
+        let refused = configuration(&project, &Settings { admin, socket, held: &[] }).unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+}

@@ -164,7 +164,7 @@ impl<'a> Extender<'a> {
             }
         };
         let base = self.report.include(Source { name: &shown, text: &text })?;
-        let mut root = tree::read_at(&text, base, self.report)?;
+        let mut root = tree::read_tagged(&text, base, self.report)?;
         substitute(&mut root, self.input, self.report);
         Some(Rc::new(root))
     }
@@ -211,7 +211,8 @@ fn absolute(service: &mut Node, folder: &Path) {
             Value::Scalar { .. } => in_folder(build, folder),
             Value::Map(entries) if entries.iter().all(|entry| &*entry.key != "context") => {
                 let text = folder.display().to_string().into();
-                let node = Node { span: build.span, value: Value::Scalar { text, plain: false } };
+                let value = Value::Scalar { text, plain: false };
+                let node = Node { span: build.span, value, tag: None };
                 entries.push(Entry { key: "context".into(), key_span: build.span, value: node });
             }
             _ => {

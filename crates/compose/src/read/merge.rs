@@ -2,11 +2,13 @@
 //! and a service on top of the one that it extends. Pure.
 //!
 //! Maps are merged key by key, lists are appended, and one value takes the other's place; what
-//! differs from that is in [`rule`].
+//! differs from that is in [`rule`]. A value with the tag `!reset` takes the key away, and one with
+//! `!override` takes the place of what there was as a whole.
 
 use std::collections::BTreeSet;
 
-use config::tree::{Entry, Node, Value};
+use config::defect::Report;
+use config::tree::{Entry, Node, Tag, Value};
 
 use super::keys::scalar;
 
@@ -62,6 +64,26 @@ pub(super) fn services(base: &mut Node, over: Node) {
     merge(base, over, &mut vec!["services".into(), "".into()]);
 }
 
+/// Once nothing more is merged: what is to be reset is not there, and tags elsewhere are told.
+pub(super) fn settle(node: &mut Node, report: &Report<'_>) {
+    match &mut node.value {
+        Value::Scalar { .. } => {}
+        Value::List(items) => {
+            for item in items {
+                if item.tag.take().is_some() {
+                    let message = "the tags `!reset` and `!override` have no meaning in a list";
+                    report.error_help(item.span, message, "put it in front of the whole list");
+                }
+                settle(item, report);
+            }
+        }
+        Value::Map(entries) => {
+            entries.retain(|entry| entry.value.tag != Some(Tag::Reset));
+            entries.iter_mut().for_each(|entry| settle(&mut entry.value, report));
+        }
+    }
+}
+
 /// Trees are not deep: their reader has a bound.
 fn merge(base: &mut Node, over: Node, path: &mut Vec<Box<str>>) {
     let keys: Vec<&str> = path.iter().map(|key| &**key).collect();
@@ -84,6 +106,14 @@ fn by_kind(base: &mut Node, over: Node, path: &mut Vec<Box<str>>) {
     match (&mut base.value, over.value) {
         (Value::Map(there), Value::Map(entries)) => {
             for entry in entries {
+                match entry.value.tag {
+                    Some(Tag::Reset) => {
+                        there.retain(|other| other.key != entry.key);
+                        continue;
+                    }
+                    Some(Tag::Override) => there.retain(|other| other.key != entry.key),
+                    None => {}
+                }
                 match there.iter_mut().find(|other| other.key == entry.key) {
                     Some(other) => {
                         path.push(entry.key);
@@ -122,7 +152,7 @@ fn pairs(node: &mut Node, between: &[char]) {
             _ => (text, None),
         };
         let value = Value::Scalar { text: value.unwrap_or("").into(), plain: value.is_none() };
-        let value = Node { span: item.span, value };
+        let value = Node { span: item.span, value, tag: None };
         match entries.iter_mut().find(|entry| &*entry.key == key) {
             Some(entry) => entry.value = value,
             None => entries.push(Entry { key: key.into(), key_span: item.span, value }),
@@ -148,7 +178,7 @@ fn unique(base: &mut Node, over: Node, key: fn(&Node) -> String) {
     let span = over.span;
     let over = items(over);
     let replaced: BTreeSet<String> = over.iter().map(key).collect();
-    let there = std::mem::replace(base, Node { span, value: Value::List(Vec::new()) });
+    let there = std::mem::replace(base, Node { span, value: Value::List(Vec::new()), tag: None });
     let there = items(there).into_iter().filter(|item| !replaced.contains(&key(item)));
     base.value = Value::List(there.chain(over).collect());
 }

@@ -525,15 +525,20 @@ fn autoscale_settings(keys: Keys<'_>) -> Option<autoscale::Settings> {
     if let Some(cool) = keys.duration("down_after") {
         settings.down_after = cool;
     }
+    if let Some(idle) = keys.duration("idle") {
+        settings.idle = idle;
+    }
     let span = keys.span;
     let report = keys.report;
-    keys.finish(&[], &["to_zero"]);
+    keys.finish(&[], &[]);
     let fits = |target: Option<f64>| target.is_none_or(|t| t > 0.0);
     match (min, max) {
         (Some(min), Some(max))
-            if (1..=max).contains(&min)
+            if min <= max
+                && max >= 1
                 && fits(settings.in_flight)
-                && (settings.in_flight.is_some()
+                && (min == 0
+                    || settings.in_flight.is_some()
                     || settings.cpu.is_some()
                     || settings.queue_time.is_some()) =>
         {
@@ -544,8 +549,9 @@ fn autoscale_settings(keys: Keys<'_>) -> Option<autoscale::Settings> {
         _ => {
             report.error_help(
                 span,
-                "`autoscale` needs a target, and `min` between 1 and `max`",
-                "write `autoscale: { min: 1, max: 5, in_flight: 20 }`, or `cpu: 60%`",
+                "`autoscale` needs a target or `min: 0`, and a `min` that is not above `max`",
+                "write `autoscale: { min: 1, max: 5, in_flight: 20 }`, `cpu: 60%`, or \
+                 `{ min: 0, max: 1, idle: 5m }`",
             );
             None
         }

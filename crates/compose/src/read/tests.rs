@@ -107,6 +107,7 @@ networks: { back: { name: other, external: true } }
     assert_eq!(web.stop_grace, Some(std::time::Duration::from_millis(1500)));
     assert_eq!(web.balancing.service["policy"], "random");
     assert_eq!(web.balancing.autoscale.as_ref().unwrap().max, 4);
+    assert_eq!(web.balancing.autoscale.as_ref().unwrap().idle.as_secs(), 300);
     let db = &project.services["db"];
     assert_eq!(db.update_order, Some(UpdateOrder::StartFirst));
     assert!(db.starts_first());
@@ -352,6 +353,48 @@ networks: { back: { labels: { y: 2 } } }
     assert_eq!(web.host["Dns"], serde_json::json!(["1.1.1.1", "8.8.8.8"]));
     assert_eq!((web.replicas, &web.host["Memory"]), (3, &(1_u64 << 30).into()));
     assert_eq!(web.balancing.service["policy"], "random");
+}
+
+#[test]
+fn tags_take_away_and_take_the_place_as_a_whole() {
+    let base = "\
+services:
+  base: { image: base, environment: { OLD: 1 }, labels: { gone: 1 } }
+  web:
+    extends: base
+    image: web
+    ports: [\"8080:80\"]
+    environment: { A: 1, B: 2 }
+    labels: !reset {}
+    command: run
+    deploy: { replicas: 3 }
+";
+    let over = "\
+services:
+  web:
+    ports: !override [\"9090:90\"]
+    environment: !override { C: 3 }
+    command: !reset null
+    deploy: { replicas: !reset }
+    dns: !reset [1.1.1.1]
+    expose: !override [80]
+";
+    let files = [("compose.yaml", base), ("compose.override.yaml", over)];
+    let project = merged(&files, &[]).unwrap().project;
+    let web = &project.services["web"];
+    let ports: Vec<u16> = web.ports.iter().map(|p| p.container.number).collect();
+    assert_eq!(ports, [90]);
+    assert_eq!(web.environment.keys().collect::<Vec<_>>(), ["C"]);
+    assert!(web.labels.is_empty() && web.config.get("Cmd").is_none());
+    assert_eq!((web.replicas, web.host.get("Dns")), (1, None));
+    assert_eq!(web.expose.len(), 1);
+    for (text, why) in [
+        ("services: { a: { image: !secret x } }", "only `!reset` and `!override`"),
+        ("services: { a: { image: x, dns: [ !reset 1.1.1.1 ] } }", "have no meaning in a list"),
+    ] {
+        let defects = merged(&[("compose.yaml", text)], &[]).unwrap_err().to_string();
+        assert!(defects.contains(why), "{defects}");
+    }
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use model::ListenerName;
 use model::spec::{
     AddressFamily, ContainerAddress, DiscoverSpec, DnsRecords, DnsSelector, DockerSelector,
-    DockerSpec, FileSelector, HttpSpec, LimitSpec, ListenerSpec, Protocol, ProvidersSpec,
+    DockerSpec, FileSelector, HttpSelector, HttpSpec, LimitSpec, ListenerSpec, Protocol, ProvidersSpec, ServerHttp2Spec,
     TimeoutSpec, UdpSpec,
 };
 
@@ -16,7 +17,7 @@ use crate::keys;
 use crate::suggest;
 use crate::tree::quoted;
 
-use super::{Context, path_of};
+use super::{Context, path_of, token};
 
 /// What listens when containers are discovered and no listener is configured. Not 80: that port
 /// needs privileges, and is often taken.
@@ -94,11 +95,12 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
         udp: UdpSpec::default(),
         proxy_protocol: None,
         tls: None,
+        http2: Some(ServerHttp2Spec::default()),
     }
 }
 
 /// The keys of `discover`, one for each provider.
-const PROVIDERS: [&str; 3] = ["docker", "file", "dns"];
+const PROVIDERS: [&str; 4] = ["docker", "file", "http", "dns"];
 
 /// Exactly one provider.
 pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
@@ -120,7 +122,52 @@ pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<Dis
     let file = fields.text("file").and_then(|path| path_of("file", path, context.report));
     let file = file.map(|path| DiscoverSpec::File(FileSelector { path }));
     let dns = dns_selector(&fields, context).map(DiscoverSpec::Dns);
-    docker_selector(&fields, context).or(file).or(dns)
+    let http = http_selector(&fields, context).map(DiscoverSpec::Http);
+    docker_selector(&fields, context).or(file).or(http).or(dns)
+}
+
+fn http_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<HttpSelector> {
+    let fields = fields.section("http", &keys::DISCOVER_HTTP)?;
+    let url = fields.parsed("url", parse_url);
+    let mut spec = url.map_or_else(|| HttpSelector::new("", 0, "/"), |(spec, _)| spec);
+    spec.token = token(&fields, context);
+    fields.duration("interval", &mut spec.interval);
+    let mut wait = Duration::ZERO;
+    fields.duration("wait", &mut wait);
+    spec.wait = (!wait.is_zero()).then_some(wait);
+    fields.duration("timeout", &mut spec.timeout);
+    Some(spec)
+}
+
+/// `http://HOST[:PORT][/PATH][?QUERY]` (RFC 3986).
+fn parse_url(text: &str) -> Result<HttpSelector, String> {
+    const EXAMPLE: &str = "write http://127.0.0.1:8500/endpoints/web";
+    let Some(rest) = text.strip_prefix("http://") else {
+        return Err(match text.starts_with("https://") {
+            true => "it cannot be asked over TLS; write http://, and ask something on this \
+                     machine that can"
+                .to_owned(),
+            false => format!("{} is no URL of HTTP; {EXAMPLE}", quoted(text)),
+        });
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, Some(80)),
+    };
+    let port = port.filter(|port| *port > 0);
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().ok().map(|_| ip.to_owned()),
+        None if host.parse::<std::net::Ipv4Addr>().is_ok() => Some(host.to_owned()),
+        None => parse_name(host).ok(),
+    };
+    let visible = path.bytes().all(|b| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&b));
+    match (host, port) {
+        (Some(host), Some(port)) if visible => Ok(HttpSelector::new(host, port, path)),
+        _ => Err(format!("{} is no URL; {EXAMPLE}", quoted(text))),
+    }
 }
 
 fn dns_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DnsSelector> {
@@ -194,7 +241,7 @@ fn dns_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DnsSelecto
 }
 
 /// A name of the Domain Name System (RFC 1035, section 2.3.4).
-fn parse_name(text: &str) -> Result<String, String> {
+pub(super) fn parse_name(text: &str) -> Result<String, String> {
     const NAME_BYTES_MAX: usize = 253;
     const LABEL_BYTES_MAX: usize = 63;
     let whole = text.strip_suffix('.').unwrap_or(text);

@@ -1,6 +1,6 @@
 //! `services.NAME.health`.
 
-use model::spec::{HealthKind, HealthSpec, StatusSet};
+use model::spec::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 
 use crate::fields::{Fields, integer, scalar, wrong_kind};
 use crate::keys;
@@ -40,8 +40,26 @@ pub(super) fn health(fields: &Fields<'_>, context: &Context<'_>) -> HealthSpec {
     fields.integer("port", &mut port);
     spec.port = (port > 0).then_some(port);
     spec.kind = kind(&fields, context);
+    spec.agent = fields.section("agent", &keys::HEALTH_AGENT).map(|fields| agent(&fields, context));
     spec
 }
+
+fn agent(fields: &Fields<'_>, context: &Context<'_>) -> HealthAgentSpec {
+    let mut spec = HealthAgentSpec { port: 0, send: String::new() };
+    fields.integer("port", &mut spec.port);
+    if let Some((text, span)) = fields.text("send") {
+        if text.len() > AGENT_SEND_BYTES_MAX {
+            let message = format!("`send` has {} bytes", text.len());
+            let help = format!("up to {AGENT_SEND_BYTES_MAX} are sent");
+            context.report.error_help(span, message, help);
+        }
+        spec.send = text.into();
+    }
+    spec
+}
+
+/// What an agent needs to know: which service is meant.
+const AGENT_SEND_BYTES_MAX: usize = 255;
 
 fn kind(fields: &Fields<'_>, context: &Context<'_>) -> HealthKind {
     let method = fields.text("method").and_then(|(t, span)| header::method(t, span, context));

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use model::spec::{
     AcceptProxyProtocol, ActionSpec, HttpSpec, LimitSpec, ListenerSpec, PathPattern, Protocol,
-    RouteSpec, TimeoutSpec, UdpSpec,
+    RouteSpec, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
 use model::{Cidr, ListenerName};
 
 use crate::address::parse_bind;
 use crate::defect::Span;
-use crate::fields::{Fields, scalar};
+use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
 use crate::tree::{Entry, quoted};
 
@@ -45,6 +45,7 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
         udp: udp(&fields),
         proxy_protocol: proxy_protocol(&fields, context),
         tls: tls::of_listener(&fields, context),
+        http2: http2(&fields, context),
     };
     if let Some(protocol) = protocol {
         only_what_the_protocol_has(&fields, protocol, &owner, &spec, context);
@@ -80,9 +81,9 @@ fn only_what_the_protocol_has(
 ) {
     let (word, foreign): (&str, &[&str]) = match protocol {
         Protocol::Http => ("http", &["udp"]),
-        Protocol::Tcp => ("tcp", &["routes", "forwarding", "udp"]),
-        Protocol::Udp => ("udp", &["routes", "forwarding", "proxy_protocol", "tls"]),
-        Protocol::Tls => ("tls", &["forwarding", "udp", "tls"]),
+        Protocol::Tcp => ("tcp", &["routes", "forwarding", "udp", "http2"]),
+        Protocol::Udp => ("udp", &["routes", "forwarding", "proxy_protocol", "tls", "http2"]),
+        Protocol::Tls => ("tls", &["forwarding", "udp", "tls", "http2"]),
     };
     for key in foreign {
         if let Some(entry) = fields.entry(key) {
@@ -217,6 +218,7 @@ fn timeouts(fields: &Fields<'_>) -> TimeoutSpec {
         fields.duration("keep_alive", &mut spec.keep_alive);
         fields.duration("idle", &mut spec.idle);
         fields.duration("stream_idle", &mut spec.stream_idle);
+        fields.duration_or_off("connection_age", &mut spec.connection_age);
     }
     spec
 }
@@ -230,8 +232,44 @@ fn limits(fields: &Fields<'_>) -> LimitSpec {
         fields.bytes_or_off("body_bytes", &mut spec.body_bytes);
         fields.integer("connections", &mut spec.connections);
         fields.integer_or_off("connections_per_client", &mut spec.connections_per_client);
+        fields.integer_or_off("requests_per_connection", &mut spec.requests_per_connection);
     }
     spec
+}
+
+/// `None`: off.
+fn http2(fields: &Fields<'_>, context: &Context<'_>) -> Option<ServerHttp2Spec> {
+    let mut spec = ServerHttp2Spec::default();
+    let Some(entry) = fields.entry("http2") else { return Some(spec) };
+    match scalar(&entry.value) {
+        Some("off") => return None,
+        Some(_) => {
+            let kind = keys::LISTENER.key("http2")?.kind;
+            wrong_kind(context.report, "http2", &kind, &entry.value);
+            return Some(spec);
+        }
+        None => {}
+    }
+    let fields = fields.section("http2", &keys::LISTENER_HTTP2)?;
+    fields.integer("streams", &mut spec.streams);
+    fields.bytes("stream_window", &mut spec.stream_window);
+    fields.bytes("connection_window", &mut spec.connection_window);
+    fields.bytes("output_bytes", &mut spec.output_bytes);
+    fields.integer("resets", &mut spec.resets);
+    fields.integer("idle_frames", &mut spec.idle_frames);
+    fields.integer("continuations", &mut spec.continuations);
+    fields.integer("window_updates", &mut spec.window_updates);
+    fields.duration_or_off("ping_interval", &mut spec.ping_interval);
+    fields.duration("ping_timeout", &mut spec.ping_timeout);
+    if spec.stream_window > spec.connection_window {
+        let key = if fields.has("stream_window") { "stream_window" } else { "connection_window" };
+        context.report.error_help(
+            fields.key_span(key),
+            "`stream_window` is larger than `connection_window`, which holds for all streams together",
+            "make `connection_window` at least as large",
+        );
+    }
+    Some(spec)
 }
 
 fn forwarding(fields: &Fields<'_>, context: &Context<'_>) -> HttpSpec {
@@ -272,7 +310,7 @@ fn proxy_protocol(fields: &Fields<'_>, context: &Context<'_>) -> Option<AcceptPr
     Some(AcceptProxyProtocol { from })
 }
 
-fn networks(fields: &Fields<'_>, key: &str, context: &Context<'_>) -> Vec<Cidr> {
+pub(super) fn networks(fields: &Fields<'_>, key: &str, context: &Context<'_>) -> Vec<Cidr> {
     let mut networks = Vec::new();
     for node in fields.list(key).unwrap_or_default() {
         match scalar(node).unwrap_or("").parse::<Cidr>() {

@@ -1,6 +1,8 @@
 //! `services.NAME.limits` and `services.NAME.queue`.
 
-use model::spec::{ConcurrencySpec, QueuePer, QueueSpec, ServiceLimitSpec};
+use model::spec::{
+    ConcurrencySpec, EndpointSource, QueuePer, QueueSpec, ServiceLimitSpec, WakeSpec,
+};
 
 use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
@@ -74,6 +76,45 @@ pub(super) fn queue(
             "`queue` without `limits.concurrency`: no endpoint is ever full, so nothing would wait",
             "add `limits: { concurrency: 32 }`, or remove `queue`",
         );
+    }
+    Some(spec)
+}
+
+pub(super) fn wake(
+    fields: &Fields<'_>,
+    source: &EndpointSource,
+    context: &Context<'_>,
+) -> Option<WakeSpec> {
+    let entry = fields.entry("wake")?;
+    match scalar(&entry.value) {
+        Some("off") => return None,
+        Some(_) => {
+            let kind = keys::SERVICE.key("wake").map_or(Kind::Bool, |key| key.kind);
+            wrong_kind(context.report, "wake", &kind, &entry.value);
+            return None;
+        }
+        None => {}
+    }
+    let own = fields.section("wake", &keys::WAKE)?;
+    let mut spec = WakeSpec::default();
+    own.integer("max", &mut spec.max);
+    own.duration("timeout", &mut spec.timeout);
+    own.duration("idle", &mut spec.idle);
+    match source {
+        // What is wrong with the source was said already.
+        _ if context.report.errors() > 0 => {}
+        EndpointSource::Run(_) => {}
+        EndpointSource::Static(_) => context.report.error_help(
+            entry.key_span,
+            "`wake` with `endpoints`: nobody here could start them",
+            "use `run` or `discover`, or remove `wake`",
+        ),
+        EndpointSource::Discover(_) if own.has("idle") => context.report.error_help(
+            own.key_span("idle"),
+            "`idle` is of replicas that are run here; who runs these decides when they end",
+            "remove it; in a Compose file write `x-evenkeel: { autoscale: { min: 0, idle: 5m } }`",
+        ),
+        EndpointSource::Discover(_) => {}
     }
     Some(spec)
 }

@@ -25,6 +25,7 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
     spec.policy = policy::policy(&fields, context);
     spec.affinity = affinity::affinity(&fields, context);
     treatment(&fields, &mut spec, context);
+    spec.wake = queue::wake(&fields, &spec.source, context);
     spec.pool = pool(&fields);
     spec.send_proxy_protocol = match fields.word("proxy_protocol") {
         Some(("v1", _)) => Some(ProxyProtocolVersion::V1),

@@ -99,6 +99,12 @@ pub(crate) static DISCOVER: Section = Section {
             "A file that lists them, or a folder of such files. See [discovery.md](discovery.md#files).",
         ),
         key(
+            "http",
+            In(&DISCOVER_HTTP),
+            Means("not from a URL"),
+            "A URL that lists them. See [discovery.md](discovery.md#http).",
+        ),
+        key(
             "dns",
             In(&DISCOVER_DNS),
             Means("not from the DNS"),
@@ -215,6 +221,44 @@ pub(crate) static DISCOVER_DNS: Section = Section {
             GRACE,
             Written("5m"),
             "Where answers prove to show a part at a time, who was in one of them within this time stays; at least within 30 times the lifetime of an answer.",
+        ),
+    ],
+};
+
+pub(crate) static DISCOVER_HTTP: Section = Section {
+    name: "discover http",
+    doc: "A URL that answers with a list of endpoints, in JSON or YAML. It is asked in the background.",
+    example: "url: http://127.0.0.1:8500/endpoints/web",
+    keys: &[
+        key(
+            "url",
+            text("a URL", "http://127.0.0.1:8500/endpoints/web"),
+            Required,
+            "What is asked, by GET.",
+        ),
+        key(
+            "token",
+            scalar("a token", "d41d8cd98f00b204"),
+            Means("no token"),
+            "Sent as `Authorization: Bearer TOKEN`.",
+        ),
+        key(
+            "interval",
+            duration(100, DAY),
+            Written("5s"),
+            "Between two questions. An `ETag` is sent back as `If-None-Match`.",
+        ),
+        key(
+            "wait",
+            duration(1000, Duration::from_secs(600)),
+            Means("it is asked at intervals"),
+            "A long poll: the server may hold a question so long, until it has something new. The value of its header `X-...-Index` is sent back as `?index=VALUE&wait=SECONDSs`; without that header it is asked at intervals.",
+        ),
+        key(
+            "timeout",
+            TIMEOUT,
+            Written("5s"),
+            "For a whole answer, beside `wait`.",
         ),
     ],
 };

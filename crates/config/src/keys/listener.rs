@@ -54,6 +54,12 @@ pub(crate) static LISTENER: Section = Section {
             Means("no TLS"),
             "HTTP and TCP: what is spoken is spoken over TLS, which ends here.",
         ),
+        key(
+            "http2",
+            AnyOf(&[OFF, In(&LISTENER_HTTP2)]),
+            Written("{}"),
+            "HTTP: bounds of HTTP/2 connections; `off`: only HTTP/1 is spoken.",
+        ),
     ],
 };
 
@@ -80,6 +86,12 @@ pub(crate) static LISTENER_TIMEOUTS: Section = Section {
             TIMEOUT,
             Written("1h"),
             "TCP streams and upgraded connections: without a byte in either direction.",
+        ),
+        key(
+            "connection_age",
+            AnyOf(&[TIMEOUT, OFF]),
+            Written("off"),
+            "HTTP: how old a connection becomes, less up to a tenth by chance, before it is ended in order: by `Connection: close` with the next response, or GOAWAY.",
         ),
     ],
 };
@@ -125,6 +137,12 @@ pub(crate) static LIMITS: Section = Section {
             Written("off"),
             "The same per client address.",
         ),
+        key(
+            "requests_per_connection",
+            AnyOf(&[Integer { min: 1, max: 1_000_000_000 }, OFF]),
+            Written("off"),
+            "HTTP: requests on one connection, before it is ended in order.",
+        ),
     ],
 };
 
@@ -147,6 +165,77 @@ pub(crate) static FORWARDING: Section = Section {
             NETWORKS,
             Written("[]"),
             "Peers whose forwarding headers and request id are believed and extended; those of all others are replaced.",
+        ),
+    ],
+};
+
+/// RFC 9113 section 6.9.2: what a client may take for granted is 65,535 bytes; less would slow it.
+const WINDOW_MIN: u64 = 64 * 1024;
+
+pub(crate) static LISTENER_HTTP2: Section = Section {
+    name: "listener http2",
+    doc: "Bounds of each HTTP/2 connection of a client. All that one can make us hold is named here: `connection_window`, `output_bytes`, and for each of `streams` its head (`limits.header_bytes`) and 16 KiB of its response. Beyond the bounds of floods the connection ends with ENHANCE_YOUR_CALM. They hold for connections that are made from then on.",
+    example: "",
+    keys: &[
+        key(
+            "streams",
+            Integer { min: 1, max: 10_000 },
+            Written("100"),
+            "Streams open at once (SETTINGS_MAX_CONCURRENT_STREAMS); more are refused (REFUSED_STREAM).",
+        ),
+        key(
+            "stream_window",
+            Bytes { min: WINDOW_MIN, max: 16 << 20 },
+            Written("256KiB"),
+            "What a client may send ahead on one stream (SETTINGS_INITIAL_WINDOW_SIZE).",
+        ),
+        key(
+            "connection_window",
+            Bytes { min: WINDOW_MIN, max: 1 << 30 },
+            Written("1MiB"),
+            "What it may send ahead on all streams together: what bodies that no endpoint takes can hold. At least `stream_window`.",
+        ),
+        key(
+            "output_bytes",
+            Bytes { min: 32 * 1024, max: 16 << 20 },
+            Written("64KiB"),
+            "What waits for the client's socket; beyond it streams wait.",
+        ),
+        key(
+            "resets",
+            Integer { min: 1, max: 1_000_000 },
+            Written("200"),
+            "Streams that a client may waste in ten seconds: cancelled before the answer began, malformed, or refused. Each that is answered earns one back.",
+        ),
+        key(
+            "idle_frames",
+            Integer { min: 100, max: 1_000_000 },
+            Written("1000"),
+            "Frames that carry nothing (PING, SETTINGS, PRIORITY, empty and unknown ones) in ten seconds. Requests and bodies earn some back.",
+        ),
+        key(
+            "continuations",
+            Integer { min: 1, max: 1000 },
+            Written("32"),
+            "CONTINUATION frames of one head.",
+        ),
+        key(
+            "window_updates",
+            Integer { min: 100, max: 1_000_000 },
+            Written("4096"),
+            "WINDOW_UPDATE frames in ten seconds. What is sent earns some back.",
+        ),
+        key(
+            "ping_interval",
+            AnyOf(&[TIMEOUT, OFF]),
+            Written("off"),
+            "A client of which nothing was heard for so long is asked for a sign of life (PING).",
+        ),
+        key(
+            "ping_timeout",
+            TIMEOUT,
+            Written("20s"),
+            "How long that sign may take, before the connection is closed.",
         ),
     ],
 };

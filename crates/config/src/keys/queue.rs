@@ -54,6 +54,32 @@ pub(crate) static LEARNT: Section = Section {
     ],
 };
 
+pub(crate) static WAKE: Section = Section {
+    name: "wake",
+    doc: "Where requests and streams wait while the service has no endpoint, because its replicas end when nobody asks for it, and who asks wakes it. Replicas of `run` end and start by themselves; those of `discover` are started by whoever listens to `GET /v1/demand`, such as `evenkeel autoscale`. UDP does not wait.",
+    example: "idle: 5m, timeout: 30s",
+    keys: &[
+        key(
+            "max",
+            Integer { min: 1, max: 1_000_000 },
+            Written("100"),
+            "Waiting at the same time; the next gets 503.",
+        ),
+        key(
+            "timeout",
+            duration(100, Duration::from_secs(600)),
+            Written("30s"),
+            "The longest wait, to within 100 ms; then 503.",
+        ),
+        key(
+            "idle",
+            duration(100, Duration::from_secs(86_400)),
+            Written("5m"),
+            "Of `run`: after so long with nothing in flight and no request its replicas end.",
+        ),
+    ],
+};
+
 pub(crate) static QUEUE: Section = Section {
     name: "queue",
     doc: "Where requests and streams wait that find all endpoints at their limit. UDP does not wait.",

@@ -73,6 +73,12 @@ pub(crate) static SERVICE: Section = Section {
             Written("off"),
             "Where requests wait that find all endpoints at their limit; without it they get 503.",
         ),
+        key(
+            "wake",
+            AnyOf(&[OFF, In(&WAKE)]),
+            Written("off"),
+            "End all replicas while nobody asks, and hold requests while one starts.",
+        ),
         key("timeouts", In(&SERVICE_TIMEOUTS), Written("{}"), "How long endpoints may take."),
         key(
             "drain_grace",
@@ -189,6 +195,27 @@ pub(crate) static HEALTH: Section = Section {
             AnyOf(&[STATUS, STATUS_RANGE, ListOf(&AnyOf(&[STATUS, STATUS_RANGE]))]),
             Written("200-399"),
             "HTTP: the statuses that are good.",
+        ),
+        key(
+            "agent",
+            In(&HEALTH_AGENT),
+            Means("no agent"),
+            "A program beside each endpoint that says, too, how it is.",
+        ),
+    ],
+};
+
+pub(crate) static HEALTH_AGENT: Section = Section {
+    name: "health agent",
+    doc: "With each check a connection to the endpoint's host is made, and a line read: `75%` (of the weight), `drain`, `up`, `down#reason`, `cpu:83% memory:40%`, as HAProxy's agents say it.",
+    example: "port: 9707",
+    keys: &[
+        key("port", Integer { min: 1, max: 65_535 }, Required, "Where the agent listens."),
+        key(
+            "send",
+            text("a text", "{address}\\n"),
+            Means("nothing"),
+            "Sent first, up to 255 bytes; `{address}` in it is the endpoint's, for an agent that speaks for several.",
         ),
     ],
 };

@@ -26,6 +26,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners:\n  w:\n    bind: :1\n    service: s\n    forwarding:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
+        "listener http2",
+        "listeners:\n  w:\n    bind: :1\n    service: s\n    http2:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
         "udp",
         "listeners:\n  w:\n    bind: :1\n    protocol: udp\n    service: s\n    udp:\n      @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
@@ -119,6 +123,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    limits: { concurrency: 1 }\n    queue:\n      @\n",
     ),
     (
+        "wake",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    run: { command: x }\n    wake:\n      @\n",
+    ),
+    (
         "service timeouts",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    timeouts:\n      @\n",
     ),
@@ -131,12 +139,28 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
     ),
     (
+        "discover http",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      http:\n        url: http://a\n        @\n",
+    ),
+    (
+        "dns",
+        "dns:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
         "discover dns",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      dns:\n        name: a\n        port: 1\n        @\n",
     ),
     (
         "admin",
         "admin:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "agent",
+        "agent:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "lars",
+        "agent:\n  lars:\n    keys: [ { modid: 1, cmdid: 1, service: s } ]\n    @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
         "file",

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
-    HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, OutlierSpec, PathPattern,
-    PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition, SameSite,
-    ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet, TextMatch,
+    HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey, OutlierSpec,
+    PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition,
+    SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet,
+    TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -95,12 +96,26 @@ admin: { bind: ":9900", token: secret }
 access_log: { file: /var/log/evenkeel.log }
 workers: 2
 stop_grace: 5s
+agent:
+  bind: ":9901"
+  token: secret
+  socket: agent.sock
+  expire: 5s
+  unreported: timed_out
+  outstanding: 1_000
+  lars:
+    udp: [ 10.0.0.1:8888, localhost:8889, 127.0.0.1:8890 ]
+    routes: 127.0.0.1:17778
+    reports: off
+    from: [ 10.0.0.0/8 ]
+    keys: [ { modid: 1, cmdid: 2, service: web }, { modid: 1, cmdid: 3, service: app } ]
 listeners:
   web:
     bind: "[::1]:8080"
     service: web
-    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h }
-    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10 }
+    timeouts: { header: 1s, keep_alive: 2s, idle: 3s, stream_idle: 2h, connection_age: 1h }
+    limits: { header_bytes: 16KiB, header_count: 50, uri_bytes: 4096, body_bytes: 10MB, connections: 1_000, connections_per_client: 10, requests_per_connection: 1000 }
+    http2: { streams: 200, stream_window: 128KiB, connection_window: 512KiB, output_bytes: 128KiB, resets: 20, idle_frames: 100, continuations: 4, window_updates: 100, ping_interval: 30s, ping_timeout: 5s }
     forwarding: { x_forwarded: false, forwarded: true, via: false, request_id: off, trusted: [ 10.0.0.0/8, "::1" ] }
     proxy_protocol: { from: [ 192.168.0.0/16 ] }
     routes:
@@ -132,7 +147,7 @@ services:
     endpoints:
       - { address: localhost:5001, weight: 0, zone: eu, priority: 1, id: web-a }
       - "[::1]:5002"
-    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ] }
+    health: { https: /healthz?full=1, interval: 1s, timeout: 1s, unhealthy_after: 1, healthy_after: 1, port: 9000, method: HEAD, host: web.internal, headers: { x-check: "yes" }, expect: [ 200-204, 401 ], agent: { port: 9707, send: "{address}\n" } }
     outlier: { consecutive: 7, error_rate: 30%, latency: 2.5, requests_min: 50, interval: 2s, ejection: 5s, ejection_max: 1m, share_max: 20% }
     slow_start: { window: 1m, from: 5%, curve: 1.5, hold_above: off }
     panic: 30%
@@ -151,6 +166,7 @@ services:
     health: { tcp: {}, interval: 10s }
     retry: off
     run: { command: "evenkeel echo 'a b'", replicas: 0, env: { MODE: production, EMPTY: }, cwd: app, stop_grace: 0, start_timeout: 5s }
+    wake: { max: 7, timeout: 5s, idle: 10m }
   dns:
     health: off
     endpoints: [ 127.0.0.1:53 ]
@@ -168,6 +184,19 @@ fn every_key_is_read() {
     );
     assert_eq!(spec.access_log, Some(AccessLogSpec::File("/var/log/evenkeel.log".into())));
     assert_eq!((spec.workers, spec.stop_grace.0), (Some(2), Duration::from_secs(5)));
+
+    let agent = spec.agent.unwrap();
+    assert_eq!(agent.bind, Some("0.0.0.0:9901".parse().unwrap()));
+    assert_eq!((agent.token.as_deref(), agent.outstanding), (Some("secret"), 1000));
+    assert_eq!(agent.socket, Some("agent.sock".into()));
+    assert_eq!((agent.expire, agent.unreported), (Duration::from_secs(5), Unreported::TimedOut));
+    let lars = agent.lars.unwrap();
+    assert_eq!(lars.udp.map(|a| a.to_string())[..2], ["10.0.0.1:8888", "127.0.0.1:8889"]);
+    assert_eq!((lars.routes.unwrap().port(), lars.reports), (17_778, None));
+    let admits = ["127.0.0.1", "10.1.2.3", "11.0.0.1"].map(|ip| lars.admits(ip.parse().unwrap()));
+    assert_eq!(admits, [true, true, false]);
+    let key = |modid, cmdid, service: &str| LarsKey { modid, cmdid, service: service.into() };
+    assert_eq!(lars.keys, [key(1, 2, "web"), key(1, 3, "app")]);
 
     let service = &spec.services["web"];
     let outlier = OutlierSpec {
@@ -192,6 +221,21 @@ fn every_key_is_read() {
     assert_eq!(web.limits.body_bytes, Some(10_000_000));
     assert_eq!(web.limits.connections, 1000);
     assert_eq!(web.limits.connections_per_client, Some(10));
+    assert_eq!(web.limits.requests_per_connection, Some(1000));
+    assert_eq!(web.timeouts.connection_age, Some(Duration::from_secs(3600)));
+    let http2 = ServerHttp2Spec {
+        streams: 200,
+        stream_window: 128 << 10,
+        connection_window: 512 << 10,
+        output_bytes: 128 << 10,
+        resets: 20,
+        idle_frames: 100,
+        continuations: 4,
+        window_updates: 100,
+        ping_interval: Some(Duration::from_secs(30)),
+        ping_timeout: Duration::from_secs(5),
+    };
+    assert_eq!(web.http2, Some(http2));
     assert_eq!(web.http.request_id, None);
     assert!(!web.http.x_forwarded && web.http.forwarded && !web.http.via);
     assert_eq!(web.http.trusted.len(), 2);
@@ -302,6 +346,8 @@ fn every_key_of_a_service_is_read() {
     assert_eq!(app.health.kind, HealthKind::Tcp);
     assert_eq!(app.health.interval, Duration::from_secs(10));
     assert_eq!((app.retry.attempts, app.hedge), (0, None));
+    let (timeout, idle) = (Duration::from_secs(5), Duration::from_secs(600));
+    assert_eq!(app.wake, Some(WakeSpec { max: 7, timeout, idle }));
     let EndpointSource::Run(run) = &app.source else { panic!() };
     assert_eq!(run.command, ["evenkeel", "echo", "a b"]);
     assert_eq!(run.env, [("MODE".into(), "production".into()), ("EMPTY".into(), "".into())]);

@@ -202,6 +202,7 @@ fn the_manual_names_every_key() {
         const ELSEWHERE: &[&str] = &[
             "health",
             "health tcp",
+            "health agent",
             "outlier",
             "slow start",
             "affinity",

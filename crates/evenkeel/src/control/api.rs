@@ -1,12 +1,15 @@
 //! What the admin API may see and do.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::agent::Agent;
 use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
-use model::status::{DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus, ServiceStatus};
+use model::status::{
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
+    ServiceStatus,
+};
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
 use tracing::info;
@@ -18,10 +21,6 @@ const REPLICAS_MAX: usize = 1000;
 
 /// Endpoints that the answer to an unknown one names; more would hide the message.
 const ENDPOINTS_LISTED_MAX: usize = 12;
-
-/// Decisions of an autoscaler that are kept: at a cool-down of some seconds the last few minutes,
-/// and at most about 40 KiB.
-const SCALINGS_MAX: usize = 32;
 
 pub(super) struct Api(pub(super) Arc<Supervisor>);
 
@@ -64,6 +63,11 @@ impl Control for Api {
         state.services.values().map(|running| running.status(now)).collect()
     }
 
+    fn service(&self, name: &str) -> Option<ServiceStatus> {
+        let (state, now) = (self.0.state(), self.0.proxy.now());
+        state.services.get(name).map(|running| running.status(now))
+    }
+
     fn listeners(&self) -> Vec<ListenerStatus> {
         self.0.proxy.listeners()
     }
@@ -73,6 +77,10 @@ impl Control for Api {
         let mut status = state.discovery.status();
         status.extend(state.sources.status());
         status
+    }
+
+    fn agent(&self) -> Option<AgentStatus> {
+        self.0.state().agent.as_ref().map(Agent::status)
     }
 
     fn scalings(&self) -> Vec<ScalingStatus> {
@@ -85,18 +93,13 @@ impl Control for Api {
         from: usize,
         to: usize,
         reason: String,
+        unix_ms: Option<u64>,
     ) -> ScalingStatus {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let unix_ms = now.as_millis() as u64;
-        let scaling = ScalingStatus { service, from, to, reason, unix_ms };
-        let mut state = self.0.state();
-        if state.scalings.len() >= SCALINGS_MAX {
-            state.scalings.pop_front();
-        }
-        state.scalings.push_back(scaling.clone());
-        let ScalingStatus { service, from, to, reason, .. } = &scaling;
-        info!("autoscale: {service}: {from} -> {to} containers: {reason}");
-        scaling
+        self.0.note_scaling(service, from, to, reason, unix_ms)
+    }
+
+    fn demand(&self, after: Option<u64>) -> BoxFuture<'_, DemandStatus> {
+        Box::pin(self.0.demand(after))
     }
 
     fn config(&self) -> String {
@@ -194,6 +197,10 @@ impl Control for Api {
             return Err(why);
         }
         for (name, running) in &state.services {
+            // Who asks for one that sleeps is served all the same.
+            if running.service.is_asleep() {
+                continue;
+            }
             if running.endpoint_count() > 0 && running.service.healthy() == 0 {
                 return Err(format!("service {name} has no healthy endpoint"));
             }

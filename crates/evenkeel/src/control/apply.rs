@@ -2,7 +2,8 @@
 //!
 //! In this order, so that nothing is sent anywhere before it can be served, and nothing that can
 //! fail comes after something that cannot be taken back:
-//! 1. look whether the new addresses can be bound; bind the admin API; open the access log;
+//! 1. look whether the new addresses can be bound; bind the admin API, the agent and the name server; open the access
+//!    log;
 //! 2. start new services, and wait a little for an endpoint of each to prove itself;
 //! 3. change, add and remove listeners;
 //! 4. from here on nothing fails: change services, then remove services.
@@ -14,15 +15,19 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::agent::Bound;
 use config::{Difference, difference};
+use discovery::names::Sockets;
 use model::spec::{EndpointSource, ListenerSpec, ServiceSpec, Spec};
 use model::{Endpoint, ServiceName};
 use tracing::warn;
 
 use super::admin_server::AdminServer;
+use super::agent;
 use super::api::Api;
 use super::bind_check::{self, explain};
 use super::certificates;
+use super::name_server;
 use super::running::Running;
 use super::{State, Supervisor};
 
@@ -122,6 +127,8 @@ impl Change<'_> {
     async fn make(&self, prove: bool) -> Result<Vec<String>, String> {
         bind_check::check(self.old, self.new, self.difference)?;
         let admin = self.prepare_admin()?;
+        let agent = self.prepare_agent()?;
+        let names = self.prepare_name_server()?;
         self.set_access_log(self.new)?;
         self.add_services();
         let mut notes = if prove { self.prove_added().await } else { Vec::new() };
@@ -133,6 +140,11 @@ impl Change<'_> {
             return Err(message);
         }
         notes.extend(self.change_services().await);
+        // Those that leave can no longer be asked for.
+        self.finish_agent(agent);
+        if self.difference.dns {
+            name_server::set(self.supervisor, self.new, names);
+        }
         let removed = &self.difference.services.removed;
         if !removed.is_empty() {
             tokio::time::sleep(SETTLE).await;
@@ -160,6 +172,27 @@ impl Change<'_> {
         };
         let listener = listener.map_err(|error| explain("the admin API", admin.bind, &error))?;
         Ok(AdminChange::Serves { listener, token: admin.token.clone() })
+    }
+
+    fn prepare_agent(&self) -> Result<Option<Bound>, String> {
+        if !self.difference.agent {
+            return Ok(None);
+        }
+        agent::bind(&self.state(), self.new).map(Some)
+    }
+
+    fn prepare_name_server(&self) -> Result<Option<Sockets>, String> {
+        if !self.difference.dns {
+            return Ok(None);
+        }
+        name_server::bind(&self.state(), self.new)
+    }
+
+    fn finish_agent(&self, bound: Option<Bound>) {
+        let services = &self.difference.services;
+        if bound.is_some() || !(services.added.is_empty() && services.removed.is_empty()) {
+            agent::set(self.supervisor, self.new, bound);
+        }
     }
 
     fn finish_admin(&self, change: AdminChange) {
@@ -195,7 +228,8 @@ impl Change<'_> {
     fn add_services(&self) {
         let Supervisor { proxy, directory, .. } = &**self.supervisor;
         for name in &self.difference.services.added {
-            let running = Running::start(proxy, &self.new.services[name], directory);
+            let events = self.supervisor.events();
+            let running = Running::start(proxy, events, &self.new.services[name], directory);
             let mut state = self.state();
             state.services.insert(name.clone(), running);
             self.supervisor.set_source(&mut state, name, &self.new.services[name].source);

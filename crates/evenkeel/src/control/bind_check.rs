@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use config::Difference;
 use model::spec::{ListenerSpec, Protocol, Spec};
@@ -27,7 +28,8 @@ fn is_ours(listener: &ListenerSpec, old: &Spec) -> bool {
     let datagrams = listener.protocol == Protocol::Udp;
     let admin = old.admin.as_ref().map(|admin| (admin.bind.port(), false));
     let listeners = old.listeners.values().map(|l| (l.bind.port(), l.protocol == Protocol::Udp));
-    listeners.chain(admin).any(|taken| taken == (listener.bind.port(), datagrams))
+    let names = old.dns.iter().flat_map(|dns| [true, false].map(|udp| (dns.bind.port(), udp)));
+    listeners.chain(admin).chain(names).any(|taken| taken == (listener.bind.port(), datagrams))
 }
 
 /// Binds without listening, so that no client connects meanwhile.
@@ -58,6 +60,17 @@ pub(super) fn explain(name: &str, address: SocketAddr, error: &io::Error) -> Str
         _ => String::new(),
     };
     format!("{name} cannot listen on {address}: {error}{help}")
+}
+
+/// The same of a Unix socket.
+pub(super) fn explain_path(name: &str, path: &Path, error: &io::Error) -> String {
+    let help = match error.kind() {
+        ErrorKind::AddrInUse => "; another process listens there",
+        ErrorKind::AlreadyExists => "; something that is no socket has this name",
+        ErrorKind::NotFound => "; make its folder first",
+        _ => "",
+    };
+    format!("{name} cannot listen on {}: {error}{help}", path.display())
 }
 
 #[cfg(test)]

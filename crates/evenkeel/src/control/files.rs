@@ -40,6 +40,9 @@ fn place(spec: &mut Spec, directory: &Path) {
         from_here(&mut files.certificate);
         from_here(&mut files.key);
     };
+    if let Some(socket) = spec.agent.as_mut().and_then(|agent| agent.socket.as_mut()) {
+        from_here(socket);
+    }
     for tls in spec.listeners.values_mut().filter_map(|listener| listener.tls.as_mut()) {
         tls.certificates.iter_mut().for_each(both);
         tls.client_auth.iter_mut().for_each(|auth| from_here(&mut auth.ca));

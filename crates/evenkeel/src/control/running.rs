@@ -7,7 +7,7 @@ use model::spec::{EndpointSource, RunSpec, ServiceSpec};
 use model::status::ServiceStatus;
 use model::{Endpoint, EndpointId, Instant};
 use proxy::Proxy;
-use service::Service;
+use service::{Events, Service};
 
 use super::identity;
 use super::replicas::Fleet;
@@ -23,8 +23,13 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn start(proxy: &Proxy, spec: &ServiceSpec, directory: &Path) -> Self {
-        let service = Service::new(spec, proxy.events(), proxy.now(), identity());
+    pub(super) fn start(
+        proxy: &Proxy,
+        events: Arc<dyn Events>,
+        spec: &ServiceSpec,
+        directory: &Path,
+    ) -> Self {
+        let service = Service::new(spec, events, proxy.now(), identity());
         proxy.watch(Arc::clone(&service));
         let mut running =
             Self { service, fleet: None, discovered: Vec::new(), drained: BTreeSet::new() };

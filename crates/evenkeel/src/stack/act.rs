@@ -41,6 +41,7 @@ pub(crate) struct Done {
 
 impl Stack {
     pub(crate) async fn up(&self, options: &UpOptions) -> Result<Done, Failure> {
+        self.recover().await?;
         let wanted = &options.wanted;
         let services = concerned(&self.project, &wanted.services);
         let services = services.map_err(|name| match self.service(&name) {
@@ -376,7 +377,9 @@ impl Stack {
 }
 
 /// All at once; the first failure, once all have ended.
-async fn together(all: Vec<impl Future<Output = Result<(), Failure>>>) -> Result<(), Failure> {
+pub(super) async fn together(
+    all: Vec<impl Future<Output = Result<(), Failure>>>,
+) -> Result<(), Failure> {
     let mut left: Vec<_> = all.into_iter().map(Box::pin).collect();
     let mut failed = Ok(());
     std::future::poll_fn(|context| {

@@ -15,6 +15,7 @@ use compose::Engine;
 use compose::balancer::{Listened, Settings, configuration};
 use compose::engine::Address;
 use compose::project::Project;
+use model::status::ScalingStatus;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::client::AdminClient;
@@ -31,7 +32,11 @@ const STOP_MAX: Duration = Duration::from_secs(40);
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// Decisions of `autoscale` that are kept, as many as the balancer keeps.
+const DECISIONS_MAX: usize = 32;
+
 /// Where it is, running or not.
+#[derive(Clone)]
 pub(crate) struct Balancer {
     folder: PathBuf,
     /// What the user asks for.
@@ -65,15 +70,39 @@ impl Balancer {
         self.folder.join("log")
     }
 
-    /// Keeps what `autoscale` decided last, for `ps`. That it is kept is no reason to fail.
-    pub(super) fn note(&self, decisions: &str) {
-        let _ = write(&self.folder.join("autoscale"), decisions);
+    /// A note of ours in its folder.
+    pub(super) fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(name)).ok()
     }
 
-    /// What it decided last, by service.
-    pub(crate) fn decisions(&self) -> serde_json::Value {
-        let text = fs::read_to_string(self.folder.join("autoscale")).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        make_folder(&self.folder)?;
+        write(&self.folder.join(name), text)
+    }
+
+    pub(super) fn forget(&self, name: &str) {
+        let _ = fs::remove_file(self.folder.join(name));
+    }
+
+    /// Keeps the last of what `autoscale` decided, for `ps` and for the next start. That it could not
+    /// be kept is no reason to fail.
+    pub(super) fn keep(&self, decisions: &mut Vec<ScalingStatus>) {
+        let surplus = decisions.len().saturating_sub(DECISIONS_MAX);
+        decisions.drain(..surplus);
+        let text = serde_json::to_string(decisions).unwrap_or_default();
+        let _ = self.write("autoscale", &text);
+    }
+
+    /// What it decided last, the oldest first.
+    pub(crate) fn decisions(&self) -> Vec<ScalingStatus> {
+        serde_json::from_str(&self.read("autoscale").unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Tells it of a decision, for `status`. That it has not heard is no reason to fail.
+    pub(super) fn tell(&self, decision: &ScalingStatus) {
+        if let (Some(client), Ok(decision)) = (self.client(), serde_json::to_value(decision)) {
+            let _ = client.post("/v1/autoscale", Some(&decision));
+        }
     }
 
     /// Its admin API, if it runs.
@@ -180,6 +209,8 @@ impl Balancer {
             }
             std::thread::sleep(POLL);
         }
+        // What the one before it knew of them is gone with it.
+        self.decisions().iter().for_each(|decision| self.tell(decision));
         Ok(())
     }
 

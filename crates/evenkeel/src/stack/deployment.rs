@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::Stack;
 use super::drain::POLL;
 use super::images::Fresh;
+use super::journal::Record;
 use crate::failure::Failure;
 
 /// Weight of an old container while new ones are warmed; a new one begins with 1, so that among
@@ -44,9 +45,9 @@ pub(crate) struct Deployment {
 
 /// The new containers, and the old ones that have been stopped for them.
 #[derive(Default)]
-struct Progress {
-    new: Vec<String>,
-    stopped: Vec<Observed>,
+pub(super) struct Progress {
+    pub(super) new: Vec<String>,
+    pub(super) stopped: Vec<Observed>,
     /// Requests of the service, and those of them that new containers got, since the first of them
     /// was there.
     all: u64,
@@ -54,9 +55,16 @@ struct Progress {
     canary_failures: u64,
 }
 
+impl Progress {
+    pub(super) fn of(new: Vec<String>, stopped: Vec<Observed>) -> Self {
+        Self { new, stopped, ..Self::default() }
+    }
+}
+
 impl Stack {
     pub(crate) async fn deploy(&mut self, name: &str, how: &Deployment) -> Result<String, Failure> {
         self.service(name)?;
+        self.recover().await?;
         if let Some(image) = &how.image
             && let Some(service) = self.project.services.get_mut(name)
         {
@@ -88,8 +96,10 @@ impl Stack {
             return Ok(format!("{name} is up to date"));
         }
         let mut progress = Progress::default();
+        let mut record = Record::begin(name, &own);
+        self.balancer.write_journal(&record)?;
         let rolled = tokio::select! {
-            rolled = self.roll(service, &own, &old, hash, how, &mut progress) => rolled,
+            rolled = self.roll(service, &own, &old, hash, how, &mut progress, &mut record) => rolled,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
         };
         let share = |progress: &Progress| {
@@ -101,25 +111,34 @@ impl Stack {
         };
         match rolled {
             Ok(()) => {
-                let current = own.iter().filter(|container| !old.contains(container));
-                let ids = current.map(|container| container.id.as_str());
-                for id in ids.chain(progress.new.iter().map(String::as_str)) {
-                    self.weigh(service, id, None);
-                }
-                for container in &progress.stopped {
-                    self.discard(&container.id).await;
-                }
+                record.finish();
+                self.balancer.write_journal(&record)?;
+                self.settle(service, &own, &progress).await;
+                self.balancer.end_journal();
                 let count = old.len();
                 Ok(format!("{name}: {count} of {count} containers have the new version"))
             }
             Err(why) => {
                 self.back(service, &own, &progress).await?;
+                self.balancer.end_journal();
                 let share = share(&progress);
                 Err(Failure::Job(format!("{name} is as it was: {why}\n{share}")))
             }
         }
     }
 
+    /// All new containers serve: they get as much as any, and the old ones go.
+    pub(super) async fn settle(&self, service: &Service, own: &[&Observed], progress: &Progress) {
+        let ids = own.iter().map(|container| container.id.as_str());
+        for id in ids.chain(progress.new.iter().map(String::as_str)) {
+            self.weigh(service, id, None);
+        }
+        for container in &progress.stopped {
+            self.discard(&container.id).await;
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call, and each is another thing")]
     async fn roll(
         &self,
         service: &Service,
@@ -128,6 +147,7 @@ impl Stack {
         hash: &str,
         how: &Deployment,
         progress: &mut Progress,
+        record: &mut Record,
     ) -> Result<(), String> {
         let message = |failure: Failure| failure.to_string();
         let start_first = service.starts_first();
@@ -137,13 +157,17 @@ impl Stack {
         }
         for (at, container) in old.iter().enumerate() {
             if !start_first {
-                self.stop_one(service, container).await.map_err(message)?;
                 progress.stopped.push((*container).clone());
+                record.note(progress);
+                self.balancer.write_journal(record).map_err(message)?;
+                self.stop_one(service, container).await.map_err(message)?;
             }
             let number = (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX);
             taken.push(number);
             let id = self.create(service, number, hash).await.map_err(message)?;
             progress.new.push(id.clone());
+            record.note(progress);
+            self.balancer.write_journal(record).map_err(message)?;
             let before = self.count(service, &self.others(own, progress));
             self.start(&id).await.map_err(message)?;
             self.wait_well(service, &id, how.within).await?;
@@ -155,8 +179,10 @@ impl Stack {
             self.weigh(service, &id, Some(OLD_WEIGHT));
             if start_first {
                 eprintln!("{}: stop", container.name);
-                self.stop_one(service, container).await.map_err(message)?;
                 progress.stopped.push((*container).clone());
+                record.note(progress);
+                self.balancer.write_journal(record).map_err(message)?;
+                self.stop_one(service, container).await.map_err(message)?;
             }
         }
         Ok(())
@@ -265,7 +291,7 @@ impl Stack {
     }
 
     /// As it was: the old containers serve, the new ones go.
-    async fn back(
+    pub(super) async fn back(
         &self,
         service: &Service,
         own: &[&Observed],

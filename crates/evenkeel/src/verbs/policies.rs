@@ -63,7 +63,7 @@ fn as_json() -> Vec<Value> {
                         "name": option.name,
                         "summary": option.summary,
                         "values": values(option),
-                        "default": option.default,
+                        "default": option.default.to_string(),
                     })
                 })
                 .collect();

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
+
 use compose::observed::Observed;
 use serde_json::json;
 
 use super::Verb;
 use crate::failure::Failure;
 use crate::output::{say, say_json};
-use crate::stack::{ComposeFile, block_on};
+use crate::stack::{ComposeFile, Stack, block_on, line};
 use crate::table::{self, Row};
 
 /// Show the containers of a Compose file
@@ -28,7 +30,7 @@ impl Verb for Ps {
             let containers: Vec<_> = containers.iter().map(as_json).collect();
             let log = stack.balancer.log();
             let balancer = admin.map(|admin| json!({ "admin": admin, "log": log }));
-            let decisions = stack.balancer.decisions();
+            let decisions = last_decisions(&stack);
             return say_json(&json!({
                 "containers": containers, "balancer": balancer, "autoscale": decisions,
             }));
@@ -50,14 +52,20 @@ impl Verb for Ps {
         });
         let header = ["NAME", "SERVICE", "STATE", "STATUS", "IMAGE", "PUBLISHED"];
         say(&table::render(header, rows).unwrap_or_else(|| "there are no containers".into()))?;
-        for decision in stack.balancer.decisions().as_object().into_iter().flatten() {
-            say(&format!("autoscale: {}", decision.1.as_str().unwrap_or_default()))?;
+        for line in last_decisions(&stack).values() {
+            say(&format!("autoscale: {line}"))?;
         }
         match admin {
             Some(admin) => say(&format!("\nbalancer: evenkeel status --admin {admin}")),
             None => Ok(()),
         }
     }
+}
+
+/// Of each service.
+fn last_decisions(stack: &Stack) -> BTreeMap<String, String> {
+    let decisions = stack.balancer.decisions();
+    decisions.iter().map(|decision| (decision.service.clone(), line(decision))).collect()
 }
 
 fn as_json(container: &Observed) -> serde_json::Value {

@@ -1,7 +1,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::status::{
-    DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, ScalingStatus, ServiceStatus,
+    AgentStatus, DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, ScalingStatus,
+    ServiceStatus,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -31,18 +32,21 @@ impl Verb for Status {
         let listeners = client.get("/v1/listeners")?;
         let discovery = client.get("/v1/discovery")?;
         let autoscale = client.get("/v1/autoscale")?;
+        let agent = client.get("/v1/agent")?;
         if self.json {
             return say_json(&json!({
                 "listeners": listeners["listeners"],
                 "services": services["services"],
                 "discovery": discovery["discovery"],
                 "autoscale": autoscale["autoscale"],
+                "agent": agent["agent"],
             }));
         }
         let listeners: Vec<ListenerStatus> = read(listeners, "listeners")?;
         let services: Vec<ServiceStatus> = read(services, "services")?;
         let discovery: Vec<DiscoveryStatus> = read(discovery, "discovery")?;
         let autoscale: Vec<ScalingStatus> = read(autoscale, "autoscale")?;
+        let agent: Option<AgentStatus> = read(agent, "agent")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let tables = [
             listener_table(&listeners),
@@ -52,6 +56,7 @@ impl Verb for Status {
             usage_table(&discovery),
             left_out_table(&discovery),
             scaling_table(&autoscale, now),
+            agent.as_ref().and_then(agent_table),
         ];
         let tables: Vec<String> = tables.into_iter().flatten().collect();
         if tables.is_empty() {
@@ -164,6 +169,35 @@ fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {
         Row { cells, colour: Some((3, colour)) }
     });
     table::render(["DISCOVERY", "SOURCE", "ENGINE", "STATE", "CONTAINERS", "ENDPOINTS"], rows)
+}
+
+/// Where callers ask which endpoint to use, and what came of it.
+fn agent_table(agent: &AgentStatus) -> Option<String> {
+    let http = agent.http.map(|address| format!("http://{address}"));
+    let lars = agent.lars.as_ref().map(|lars| &lars.udp[..]).unwrap_or_default();
+    let rows = agent.counts.iter().map(|counts| {
+        let places: Vec<String> = match counts.wire.as_str() {
+            "http" => http.iter().chain(&agent.socket).cloned().collect(),
+            _ => lars.iter().map(ToString::to_string).collect(),
+        };
+        let refused = counts.no_endpoint + counts.overloaded + counts.unknown;
+        let reports = counts.successes + counts.failures + counts.abandoned;
+        let unreported = counts.expired + counts.crowded_out;
+        Row::plain([
+            counts.wire.clone(),
+            places.join(" "),
+            counts.outstanding.to_string(),
+            counts.picks.to_string(),
+            refused.to_string(),
+            reports.to_string(),
+            counts.failures.to_string(),
+            unreported.to_string(),
+        ])
+    });
+    table::render(
+        ["AGENT", "AT", "OPEN", "PICKS", "REFUSED", "REPORTS", "FAILURES", "UNREPORTED"],
+        rows,
+    )
 }
 
 /// What each container that serves uses.

@@ -9,9 +9,6 @@ use crate::frame::{FrameHead, HEAD_BYTES, PAYLOAD_MAX, flag, kind};
 use crate::message::{RequestHead, ResponseHead, check_trailers};
 use crate::streams::{Stream, StreamKey};
 
-/// CONTINUATION frames of one field block: a block of the largest size takes fewer, and frames that
-/// carry nothing could go on without end (CVE-2024-27316 and its kin).
-const CONTINUATIONS_MAX: u32 = 32;
 /// Informational responses before the final one; more are taken for garbage.
 const INFORMATIONAL_MAX: u8 = 16;
 /// What a request earns back of the budget of idle frames, and what a piece of a body does.
@@ -53,6 +50,7 @@ impl Connection {
         self.failed = Some(violation);
         self.block = None;
         self.queue.clear();
+        self.heads.clear();
         let keys: Vec<StreamKey> = self.streams.open_keys().collect();
         for key in keys {
             self.streams.close(key);
@@ -340,7 +338,7 @@ impl Connection {
     fn continuation(&mut self, head: &FrameHead, payload: &[u8]) -> Result<Step, Violation> {
         let block = self.block.as_mut().ok_or(Violation::UnexpectedContinuation)?;
         block.frames += 1;
-        if block.frames > CONTINUATIONS_MAX {
+        if block.frames > self.config.continuations_max {
             return Err(Violation::ContinuationFlood);
         }
         // A compressed block is smaller than the list that it holds, or its sender wants to waste

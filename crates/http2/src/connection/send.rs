@@ -168,14 +168,42 @@ impl Connection {
     /// May a head be sent now, or should it wait, like data does? If it should, the stream is named
     /// by [`Connection::next_writable`].
     pub fn poll_room(&mut self, key: StreamKey) -> bool {
-        if !self.is_congested() {
+        if !self.is_congested() || !self.is_open(key) {
             return true;
         }
-        match self.is_open(key) {
-            true => self.enqueue(key),
-            false => return true,
+        if let Some(stream) = self.streams.get_mut(key)
+            && !std::mem::replace(&mut stream.has_head, true)
+        {
+            self.heads.push_back(key);
         }
         false
+    }
+
+    /// Can data be sent now? If not, the stream is named by [`Connection::next_writable`] once it
+    /// can. On a stream that is over data can be sent: it goes nowhere.
+    pub fn poll_data_room(&mut self, key: StreamKey) -> bool {
+        let is_blocked = self.send_window <= 0 || self.is_congested();
+        match self.streams.get_mut(key).filter(|stream| stream.sending) {
+            None => true,
+            Some(stream) if stream.send_window <= 0 => {
+                stream.stalled = true;
+                false
+            }
+            Some(_) if is_blocked => {
+                self.enqueue(key);
+                false
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// Can data be sent now? Unlike [`Connection::poll_data_room`] nobody is told later.
+    pub fn has_data_room(&self, key: StreamKey) -> bool {
+        let is_blocked = self.send_window <= 0 || self.is_congested();
+        match self.streams.get(key).filter(|stream| stream.sending) {
+            None => true,
+            Some(stream) => stream.send_window > 0 && !is_blocked,
+        }
     }
 
     pub(super) fn enqueue(&mut self, key: StreamKey) {
@@ -187,10 +215,34 @@ impl Connection {
         }
     }
 
+    /// Would [`Connection::next_writable`] name a stream now?
+    pub fn has_writable(&self) -> bool {
+        let has_data = self.send_window > 0 && !self.queue.is_empty();
+        !self.is_congested() && (has_data || !self.heads.is_empty())
+    }
+
+    /// Bytes that can be sent before streams are told to wait.
+    pub fn room(&self) -> usize {
+        self.config.output_bytes.saturating_sub(self.output.len())
+    }
+
     /// A stream that was told to wait, and can go on. In turns: it is named again only after those
     /// that wait now, if it is told to wait again.
     pub fn next_writable(&mut self) -> Option<StreamKey> {
-        if self.send_window <= 0 || self.is_congested() {
+        if self.is_congested() {
+            return None;
+        }
+        // Heads first: they are small, and need no window (RFC 9113 section 5.2.1: "only DATA frames
+        // are subject to flow control").
+        while let Some(key) = self.heads.pop_front() {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.has_head = false;
+                if stream.sending {
+                    return Some(key);
+                }
+            }
+        }
+        if self.send_window <= 0 {
             return None;
         }
         while let Some(key) = self.queue.pop_front() {

@@ -13,6 +13,7 @@ const CONFIG: Config = Config {
     extended_connect: true,
     resets_max: 4,
     idle_frames_max: 4,
+    continuations_max: 32,
     window_updates_max: 4,
 };
 
@@ -137,7 +138,7 @@ fn sending_stops_at_the_bound_and_goes_on_in_turns() {
     assert!((9_000..10_000).contains(&taken), "{taken}");
     assert_eq!(server.send_data(keys[1], &body, true), 0);
     assert_eq!(server.send_data(keys[2], &body, true), 0);
-    assert!(server.is_congested() && !server.poll_room(keys[1]));
+    assert!(server.is_congested() && !server.poll_data_room(keys[1]));
     assert_eq!(server.next_writable(), None);
     let mut order = Vec::new();
     for _ in 0..5 {
@@ -367,6 +368,56 @@ fn tunnels_carry_bytes_both_ways() {
     assert!(
         matches!(&events[..], [Event::Response { .. }, Event::Data { stream, .. }] if *stream == key)
     );
+}
+
+/// RFC 9113 section 5.2.1: only DATA frames are subject to flow control, so a client that takes no
+/// more of one body still gets the heads of others.
+#[test]
+fn heads_pass_where_the_window_is_used_up() {
+    let mut server = server();
+    let keys: Vec<StreamKey> =
+        [1, 3].iter().map(|id| opened(&feed(&mut server, &get(*id)).unwrap())).collect();
+    server.send_head(keys[0], HeadKind::Final, |fields| fields.status(200));
+    let body = vec![0; Config::WINDOW_MIN as usize];
+    let mut taken = 0;
+    while taken < body.len() {
+        taken += server.send_data(keys[0], &body[taken..], false);
+        assert!(taken == body.len() || server.is_congested());
+        if taken < body.len() {
+            sent(&mut server);
+        }
+    }
+    // The window of the connection is used up, and what fills the output leaves no room either.
+    while !server.is_congested() {
+        server.ping();
+    }
+    assert!(!server.poll_room(keys[1]) && !server.poll_data_room(keys[1]));
+    assert_eq!(server.next_writable(), None);
+    sent(&mut server);
+    assert_eq!(server.next_writable(), Some(keys[1]));
+    assert_eq!(server.next_writable(), None, "data waits for the window");
+    assert!(server.poll_room(keys[1]) && !server.poll_data_room(keys[1]));
+    server.send_head(keys[1], HeadKind::Final, |fields| fields.status(204));
+    assert_eq!(server.send_data(keys[1], b"x", false), 0);
+    feed(&mut server, &frame(kind::WINDOW_UPDATE, 0, 0, &[0, 0, 0, 9])).unwrap();
+    let ready: Vec<StreamKey> = std::iter::from_fn(|| server.next_writable()).collect();
+    assert_eq!(ready, keys);
+    assert!(server.poll_data_room(keys[1]));
+}
+
+/// A client whose upload was answered early, and which then has nothing else to ask, may have sent
+/// more of it before it could know.
+#[test]
+fn what_was_under_way_to_a_reset_stream_is_dropped_after_a_rest_too() {
+    let mut server = server();
+    let stream = opened(&feed(&mut server, &post(1)).unwrap());
+    server.send_head(stream, HeadKind::FinalWithoutBody, |fields| fields.status(413));
+    server.reset(stream, ErrorCode::NO_ERROR);
+    server.forget(stream);
+    sent(&mut server);
+    server.shrink();
+    assert_eq!(feed(&mut server, &frame(kind::DATA, 0, 1, &[0; 100])), Ok(vec![]));
+    opened(&feed(&mut server, &get(3)).unwrap());
 }
 
 #[test]

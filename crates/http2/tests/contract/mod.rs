@@ -15,6 +15,7 @@ const CONFIG: Config = Config {
     extended_connect: true,
     resets_max: 32,
     idle_frames_max: 64,
+    continuations_max: 32,
     window_updates_max: 64,
 };
 

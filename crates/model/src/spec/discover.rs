@@ -14,6 +14,7 @@ pub enum DiscoverSpec {
     Docker(DockerSelector),
     File(FileSelector),
     Dns(DnsSelector),
+    Http(HttpSelector),
 }
 
 /// Endpoints are listed in files.
@@ -37,6 +38,52 @@ pub struct DockerSelector {
     pub port: Option<u16>,
     /// Default: the container's label `evenkeel.network`, or that of `providers.docker`.
     pub network: Option<String>,
+}
+
+/// Endpoints are listed at a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSelector {
+    /// A name or an address, this one without brackets.
+    pub host: String,
+    pub port: u16,
+    /// And query; begins with `/`.
+    pub path: String,
+    /// Sent as `Authorization: Bearer TOKEN`.
+    pub token: Option<String>,
+    /// Between two questions. Default 5 s.
+    pub interval: Duration,
+    /// How long the server may hold a question until it has something new; `None`: it is asked at
+    /// intervals.
+    pub wait: Option<Duration>,
+    /// For an answer, beside `wait`. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl HttpSelector {
+    /// With all defaults.
+    pub fn new(host: impl Into<String>, port: u16, path: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            path: path.into(),
+            token: None,
+            interval: Duration::from_secs(5),
+            wait: None,
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// `host:port`, as in a URL.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.path)
+    }
 }
 
 /// Endpoints are looked up in the Domain Name System.

@@ -18,6 +18,17 @@ pub struct HealthSpec {
     pub healthy_after: u32,
     /// Check another port than traffic goes to.
     pub port: Option<u16>,
+    /// A program beside each endpoint that is asked, too.
+    pub agent: Option<HealthAgentSpec>,
+}
+
+/// How the health agent of an endpoint is asked: a connection to the endpoint's host, a text, and one
+/// line of reply (HAProxy's `agent-check`). With each check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthAgentSpec {
+    pub port: u16,
+    /// What is sent, up to 255 bytes, with the endpoint's address for `{address}`. Default: nothing.
+    pub send: String,
 }
 
 impl HealthSpec {
@@ -36,6 +47,7 @@ impl Default for HealthSpec {
             unhealthy_after: 3,
             healthy_after: 2,
             port: None,
+            agent: None,
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct ListenerSpec {
     pub proxy_protocol: Option<AcceptProxyProtocol>,
     /// HTTP and TCP: TLS ends here. `None`: plain.
     pub tls: Option<ServerTlsSpec>,
+    /// HTTP: bounds of HTTP/2 connections. `None`: only HTTP/1 is spoken.
+    pub http2: Option<ServerHttp2Spec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +56,9 @@ pub struct TimeoutSpec {
     pub idle: Duration,
     /// TCP streams and upgraded connections. Default 1 h.
     pub stream_idle: Duration,
+    /// HTTP: how old a connection becomes, less up to a tenth by chance, before it is ended in
+    /// order: with the next response (HTTP/1.1), or by GOAWAY (HTTP/2). Default: any.
+    pub connection_age: Option<Duration>,
 }
 
 impl Default for TimeoutSpec {
@@ -63,6 +68,7 @@ impl Default for TimeoutSpec {
             keep_alive: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             stream_idle: Duration::from_secs(3600),
+            connection_age: None,
         }
     }
 }
@@ -82,6 +88,9 @@ pub struct LimitSpec {
     pub connections: usize,
     /// The same per client address. Default off.
     pub connections_per_client: Option<usize>,
+    /// HTTP: requests on one connection, before it is ended in order as one that is too old.
+    /// Default: any number.
+    pub requests_per_connection: Option<u64>,
 }
 
 impl Default for LimitSpec {
@@ -93,6 +102,7 @@ impl Default for LimitSpec {
             body_bytes: None,
             connections: 100_000,
             connections_per_client: None,
+            requests_per_connection: None,
         }
     }
 }
@@ -122,6 +132,58 @@ impl Default for HttpSpec {
             via: true,
             request_id: Some("x-request-id".into()),
             trusted: Vec::new(),
+        }
+    }
+}
+
+/// Bounds of a client's HTTP/2 connection. What one can make us hold is at most
+/// `connection_window`, `output_bytes`, and for each of `streams` the head of its request and
+/// what was read of its response, 16 KiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerHttp2Spec {
+    /// Open at once (SETTINGS_MAX_CONCURRENT_STREAMS). RFC 9113 section 6.5.2 recommends no fewer
+    /// than 100, which is the default.
+    pub streams: u32,
+    /// Bytes that a client may send ahead on one stream. Default 256 KiB, at least 64 KiB.
+    pub stream_window: u32,
+    /// Bytes that a client may send ahead on all streams together, which no endpoint has taken
+    /// yet. Default 1 MiB, at least `stream_window`.
+    pub connection_window: u32,
+    /// Bytes of responses that wait for the client's socket. Default 64 KiB.
+    pub output_bytes: usize,
+    /// Streams that a client may waste in ten seconds, beyond those that were answered: cancelled
+    /// before the answer began, malformed, or refused. Default 200: browsers that leave a page
+    /// cancel some dozens.
+    pub resets: u32,
+    /// Frames that carry nothing (PING, SETTINGS, PRIORITY, empty and unknown ones) in ten
+    /// seconds, beyond what requests and bodies earn. Default 1,000: the busiest clients ping once
+    /// for each burst of data.
+    pub idle_frames: u32,
+    /// CONTINUATION frames of one head. Default 32.
+    pub continuations: u32,
+    /// WINDOW_UPDATE frames in ten seconds, beyond those that the data which was sent is worth.
+    /// Default 4,096.
+    pub window_updates: u32,
+    /// A client of which nothing was heard for this long is asked for a sign of life by PING.
+    /// Default: never.
+    pub ping_interval: Option<Duration>,
+    /// How long that may take, before the connection is closed. Default 20 s.
+    pub ping_timeout: Duration,
+}
+
+impl Default for ServerHttp2Spec {
+    fn default() -> Self {
+        Self {
+            streams: 100,
+            stream_window: 256 * 1024,
+            connection_window: 1024 * 1024,
+            output_bytes: 64 * 1024,
+            resets: 200,
+            idle_frames: 1000,
+            continuations: 32,
+            window_updates: 4096,
+            ping_interval: None,
+            ping_timeout: Duration::from_secs(20),
         }
     }
 }

@@ -57,6 +57,25 @@ pub enum QueuePer {
     Endpoint,
 }
 
+/// Where requests wait for a service that has no endpoint, as it ends all of its replicas while nobody
+/// asks for it, and is woken by who does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WakeSpec {
+    /// Requests and streams that wait at the same time. Default 100.
+    pub max: u32,
+    /// The longest wait, then 503. Default 30 s.
+    pub timeout: Duration,
+    /// Of replicas that are run here: after so long without a request they end. Where replicas are
+    /// found, who runs them decides. Default 5 min.
+    pub idle: Duration,
+}
+
+impl Default for WakeSpec {
+    fn default() -> Self {
+        Self { max: 100, timeout: Duration::from_secs(30), idle: Duration::from_secs(300) }
+    }
+}
+
 impl Default for QueueSpec {
     fn default() -> Self {
         Self { per: QueuePer::default(), max: 100, timeout: Duration::from_secs(1), priority: None }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use crate::spec::{
     AffinitySpec, ClientTlsSpec, DiscoverSpec, HealthSpec, HedgeSpec, OutlierSpec, QueueSpec,
-    RunSpec, ServiceLimitSpec, SlowStartSpec,
+    RunSpec, ServiceLimitSpec, SlowStartSpec, WakeSpec,
 };
 use crate::vocabulary::OptionValue;
 use crate::{Endpoint, ServiceName};
@@ -35,6 +35,9 @@ pub struct ServiceSpec {
     pub limits: ServiceLimitSpec,
     /// Default none: what finds all endpoints at their limit gets 503.
     pub queue: Option<QueueSpec>,
+    /// Where requests wait while there is no endpoint, and wake the service. Default none: they get
+    /// 503.
+    pub wake: Option<WakeSpec>,
     /// To connect, then the next endpoint is tried. Default 2 s.
     pub connect_timeout: Duration,
     /// From the end of the request to the first byte of the answer, then 504. Default 60 s.
@@ -168,6 +171,7 @@ impl ServiceSpec {
             pool: PoolSpec::default(),
             limits: ServiceLimitSpec::default(),
             queue: None,
+            wake: None,
             connect_timeout: Duration::from_secs(2),
             first_byte_timeout: Duration::from_secs(60),
             total_timeout: None,

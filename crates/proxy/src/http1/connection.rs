@@ -1,8 +1,9 @@
 //! A client's connection: request after request, until one side wants no more.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,10 +21,11 @@ use crate::http1::record::Record;
 use crate::http1::reply::{Reply, send};
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
-use crate::http1::spare::Scratch;
+use crate::http1::turn::Scratch;
 use crate::http2;
 use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
+use crate::retirement::Retirement;
 use crate::tracked::Ticket;
 
 /// How long the last bytes of a client that we refused are read and dropped, so that our answer
@@ -40,6 +42,8 @@ pub(crate) enum Next {
     /// Serves the next request.
     Request,
     Close,
+    /// Closes at once: the client asked for it, and has said all that it will.
+    Done,
     /// Is reset, since what the client got is not the whole.
     Reset,
     /// Is already over.
@@ -63,15 +67,29 @@ pub(crate) struct Downstream {
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
+    retirement: Retirement,
+}
+
+/// What is in force for a listener, with a look at whether that has changed.
+type Settings = Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>;
+
+/// A client of HTTP/1, and the settings that its requests are served by. Always in a box: it goes
+/// from its connection's task to a [`turn`](crate::http1::turn) and back with each request.
+#[derive(Debug)]
+pub(crate) struct Client {
+    down: Downstream,
+    settings: Settings,
 }
 
 /// Serves a client until one side wants no more.
-pub(crate) async fn serve(door: Door, arrival: Arrival) {
+pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
     // By TLS it is agreed on beforehand (RFC 9113 section 3.2).
     let agreed = arrival.secured.is_some().then(|| arrival.alpn() == Some(tls::ALPN_HTTP2));
     let Arrival { stream, inbound, ticket, client, local, accepted_at, secured } = arrival;
-    let mut cache = Cache::new(door.listener.state.clone());
-    let mut down = Downstream {
+    let mut settings = Cache::new(door.listener.state.clone());
+    let spec = &settings.load().spec;
+    let retirement = Retirement::new(accepted_at, spec, &mut door.worker.rng.borrow_mut());
+    let down = Downstream {
         inbound,
         stream,
         ticket,
@@ -81,34 +99,106 @@ pub(crate) async fn serve(door: Door, arrival: Arrival) {
         secured: secured.map(Rc::new),
         continued: false,
         finished_at: accepted_at,
+        retirement,
         door,
     };
-    let is_http2 = match agreed {
-        Some(agreed) => Some(agreed),
-        None => down.begins_http2(cache.load()).await,
-    };
-    match is_http2 {
-        Some(true) => {
-            let spec = &cache.load().spec;
-            let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
-            drop(cache);
-            // Boxed: connections that speak HTTP/1 pay nothing for its state.
-            Box::pin(http2::serve(down, limits, timeouts)).await;
-        }
-        Some(false) => down.serve_and_close(&mut cache).await,
-        None => {}
-    }
+    Box::new(Client { down, settings }).serve(agreed)
 }
 
 /// Serves a stream that carries one request: see [`Downstream::beside`].
-pub(crate) async fn serve_stream(mut down: Downstream) {
+pub(crate) fn serve_stream(down: Downstream) -> impl Future<Output = ()> {
+    let settings = Cache::new(down.door.listener.state.clone());
+    Box::new(Client { down, settings }).serve_stream()
+}
+
+impl Client {
+    async fn serve(mut self: Box<Self>, agreed: Option<bool>) {
+        let is_http2 = match agreed {
+            Some(agreed) => Some(agreed),
+            None if self.settings.load().spec.http2.is_none() => Some(false),
+            None => self.down.begins_http2(self.settings.load()).await,
+        };
+        match is_http2 {
+            Some(true) => self.serve_http2().await,
+            Some(false) => self.serve_and_close().await,
+            None => {}
+        }
+    }
+
+    async fn serve_stream(self: Box<Self>) {
+        poll_fn(|cx| {
+            self.down.ticket.attach(cx);
+            Poll::Ready(())
+        })
+        .await;
+        self.serve_and_close().await;
+    }
+
+    /// Boxed: connections that speak HTTP/1 pay nothing for its state.
+    fn serve_http2(mut self: Box<Self>) -> Pin<Box<dyn Future<Output = ()>>> {
+        let spec = &self.settings.load().spec;
+        let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
+        // What was agreed on is spoken, even if it was turned off meanwhile.
+        let bounds = spec.http2.unwrap_or_default();
+        let retirement = self.down.retirement;
+        Box::pin(async move {
+            http2::serve(self.down, retirement, bounds, &limits, &timeouts).await;
+        })
+    }
+
+    async fn serve_and_close(mut self: Box<Self>) {
+        let worker = self.down.door.worker.clone();
+        let mut first = true;
+        loop {
+            let Self { down, settings } = &mut *self;
+            if down.inbound.is_empty() && !down.wait(settings.load(), first).await {
+                return;
+            }
+            first = false;
+            let next;
+            (self, next) = worker.turns.serve(self).await;
+            match next {
+                Next::Request if self.down.ticket.is_closing() => break,
+                Next::Request => self.down.inbound.release(),
+                Next::Close => break,
+                // Nothing of it is unread, so the close is no reset.
+                Next::Done if self.down.stream.is_quiet() => return,
+                Next::Done => break,
+                Next::Reset => return self.down.stream.reset_on_close(),
+                Next::Gone => return,
+            }
+        }
+        self.down.close().await;
+    }
+
+    /// Serves the request whose first bytes are in the buffer.
+    pub(super) async fn serve_request(&mut self, scratch: &mut Scratch) -> Next {
+        self.down.serve_request(scratch, self.settings.load()).await
+    }
+}
+
+/// Answers a stream whose request is not acceptable: see [`Downstream::beside`].
+pub(crate) async fn refuse_stream(
+    mut down: Downstream,
+    record: Record,
+    status: u16,
+    error: &'static str,
+) {
     poll_fn(|cx| {
         down.ticket.attach(cx);
         Poll::Ready(())
     })
     .await;
-    let mut cache = Cache::new(down.door.listener.state.clone());
-    down.serve_and_close(&mut cache).await;
+    let mut scratch = Scratch { record, ..Scratch::default() };
+    let started = down.finished_at;
+    let next = down.refuse(&mut scratch, status, error).await;
+    down.door.counters().response(scratch.record.status);
+    let duration = down.door.worker.clock.now().since(started);
+    scratch.record.write(&down.door, down.client.ip(), duration);
+    match next {
+        Next::Close => down.close().await,
+        _ => down.stream.reset_on_close(),
+    }
 }
 
 impl Downstream {
@@ -125,6 +215,7 @@ impl Downstream {
             secured: self.secured.clone(),
             continued: false,
             finished_at: worker.clock.now(),
+            retirement: Retirement::never(),
             door: self.door.clone(),
         }
     }
@@ -152,40 +243,6 @@ impl Downstream {
         }
     }
 
-    async fn serve_and_close(
-        &mut self,
-        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
-    ) {
-        match self.serve_requests(cache).await {
-            Next::Reset => self.stream.reset_on_close(),
-            Next::Close => self.close().await,
-            Next::Request | Next::Gone => {}
-        }
-    }
-
-    async fn serve_requests(
-        &mut self,
-        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
-    ) -> Next {
-        let mut first = true;
-        loop {
-            if self.inbound.is_empty() && !self.wait(cache.load(), first).await {
-                return Next::Gone;
-            }
-            first = false;
-            let mut scratch = self.door.worker.spares.take();
-            let next = self.serve_request(&mut scratch, cache).await;
-            self.door.worker.spares.put(scratch);
-            if next != Next::Request {
-                return next;
-            }
-            if self.ticket.is_closing() {
-                return Next::Close;
-            }
-            self.inbound.release();
-        }
-    }
-
     /// Waits for the first bytes of a request; false when the connection is over without one.
     async fn wait(&mut self, state: &ListenerState, first: bool) -> bool {
         if !first {
@@ -208,23 +265,22 @@ impl Downstream {
         .await;
         match result {
             Ok(count) if count > 0 => {
-                self.door.counters().bytes_in.add(count as u64);
+                if !self.stream.is_http2() {
+                    self.door.counters().bytes_in.add(count as u64);
+                }
                 true
             }
             _ => false,
         }
     }
 
-    async fn serve_request(
-        &mut self,
-        scratch: &mut Scratch,
-        cache: &mut Cache<Arc<ArcSwap<ListenerState>>, Arc<ListenerState>>,
-    ) -> Next {
+    async fn serve_request(&mut self, scratch: &mut Scratch, state: &ListenerState) -> Next {
         let started = self.door.worker.clock.now();
         self.continued = false;
+        self.retirement.count();
         scratch.record.clear();
+        scratch.record.version = self.version(Version::Http11);
         scratch.record.bytes_in = self.inbound.len() as u64;
-        let state = cache.load();
         let next = match self.read_head(scratch, state, started).await {
             Ok(()) => self.serve_head(scratch, state, started).await,
             Err(next) => next,
@@ -308,6 +364,7 @@ impl Downstream {
         let spec = &state.spec;
         if self.door.worker.log.is_on() {
             scratch.record.note_head(self.inbound.bytes(), &scratch.request);
+            scratch.record.version = self.version(scratch.request.version);
         }
         if scratch.request.is_connect {
             return self.refuse(scratch, 405, "CONNECT").await;
@@ -413,6 +470,7 @@ impl Downstream {
             text: &self.client_text,
             trusted: http.trusted.iter().any(|net| net.contains(self.client.ip())),
             https: self.secured.is_some(),
+            version: self.version(head.version),
             identity: self.secured.as_ref().and_then(|secured| secured.identity.as_ref()),
         };
         let target = request_head::Target {
@@ -441,7 +499,7 @@ impl Downstream {
         };
         let message = body.and_then(|body| head.len.checked_add(body));
         let passed = message.filter(|message| *message <= self.inbound.len());
-        let keep = passed.is_some() && head.keep_alive && !self.ticket.is_closing();
+        let keep = passed.is_some() && head.keep_alive && !self.is_ending();
         let reply = Reply {
             close: !keep,
             head_only: head.is_head,
@@ -482,7 +540,8 @@ impl Downstream {
     ) -> Next {
         self.door.counters().malformed.add(1);
         scratch.record.failed(status, error);
-        Reply::status(status).write(&mut scratch.reply, self.hsts());
+        let head_only = self.stream.is_head();
+        Reply { head_only, ..Reply::status(status) }.write(&mut scratch.reply, self.hsts());
         if self.send(scratch).await { Next::Close } else { Next::Reset }
     }
 
@@ -500,14 +559,29 @@ impl Downstream {
         sent
     }
 
+    /// The version of HTTP that the client speaks. `written`: what stands in the request's head.
+    fn version(&self, written: Version) -> &'static str {
+        if self.stream.is_http2() { "2" } else { written.number() }
+    }
+
+    /// Should the request that is served now be the connection's last?
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ticket.is_closing() || self.retirement.is_due(|| self.door.worker.clock.now())
+    }
+
+    /// What a stream of HTTP/2 reads and writes is counted in its frames, by its connection.
     pub(crate) fn count_in(&self, record: &mut Record, bytes: u64) {
         record.bytes_in += bytes;
-        self.door.counters().bytes_in.add(bytes);
+        if !self.stream.is_http2() {
+            self.door.counters().bytes_in.add(bytes);
+        }
     }
 
     pub(crate) fn count_out(&self, record: &mut Record, bytes: u64) {
         record.bytes_out += bytes;
-        self.door.counters().bytes_out.add(bytes);
+        if !self.stream.is_http2() {
+            self.door.counters().bytes_out.add(bytes);
+        }
     }
 
     /// Ends our direction, then reads what still comes for a moment: closing with unread bytes

@@ -49,6 +49,8 @@ pub(crate) enum Fault {
     Garbage(ResponseError),
     /// The response's body was malformed.
     GarbageBody,
+    /// The response is one to the request, and not the tunnel that it asked for.
+    NoTunnel,
     /// Nothing came in time.
     FirstByteTimeout,
     /// The endpoint stopped in the middle.
@@ -71,6 +73,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) kind: RequestKind,
     pub(crate) upgrade: bool,
     pub(crate) keep_alive: bool,
+    /// To the client any 2xx means that the tunnel it asked for is open (RFC 8441 section 5).
+    pub(crate) is_tunnel: bool,
     /// The client waits for a 100 (Continue).
     pub(crate) expects: bool,
     pub(crate) response_edits: &'a [HeaderEdit],
@@ -147,6 +151,11 @@ impl State {
     /// Of an exchange whose response may have begun already.
     pub(crate) fn begun(response_begun: bool) -> Self {
         Self { response_begun, ..Self::default() }
+    }
+
+    /// Was the whole request passed on?
+    pub(crate) fn is_uploaded(&self) -> bool {
+        self.upload == Upload::Done
     }
 
     /// Has the client a part of an informational response, which nothing else may follow?
@@ -277,7 +286,12 @@ impl Exchange<'_> {
                     Ok(Progress::Partial) => {}
                 }
             }
-            match self.from_up.poll_fill(cx, self.up, RESPONSE_LIMITS.bytes + 1) {
+            let bound = RESPONSE_LIMITS.bytes + 1;
+            let filled = match self.down.has_room() {
+                true => self.from_up.poll_fill(cx, self.up, bound),
+                false => self.from_up.poll_fill_sparingly(cx, self.up, bound),
+            };
+            match filled {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(count)) if count > 0 => self.progress.response_begun = true,
                 Poll::Ready(_) => return Poll::Ready(Err(Fault::UpstreamClosed)),
@@ -307,6 +321,9 @@ impl Exchange<'_> {
         }
         if self.response.is_informational() && !upgraded {
             return self.handle_informational();
+        }
+        if self.terms.is_tunnel && (200..300).contains(&status) {
+            return Err(Fault::NoTunnel);
         }
         let now = self.clock.now();
         // The budget is asked before the response is given up, not after.

@@ -16,7 +16,7 @@ use crate::http1::hints::Hints;
 use crate::http1::record::Record;
 use crate::http1::request_head;
 use crate::http1::session::Keeping;
-use crate::http1::spare::Scratch;
+use crate::http1::turn::Scratch;
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
 use crate::queue::{self, Refusal};
@@ -247,7 +247,8 @@ impl Forward<'_> {
         let mut lane =
             Lane { pick, endpoint: endpoint.clone(), upstream, reused, from_up, began: now };
         let begin = match self.hedge_after(&scratch.request) {
-            None => Ok(self.now()),
+            // No time has passed if nothing was waited for.
+            None => Ok(if reused { now } else { self.now() }),
             Some(after) => {
                 // Boxed: services without hedging pay nothing for its state.
                 let begin = Box::pin(self.race(scratch, &mut lane, after)).await;
@@ -279,7 +280,14 @@ impl Forward<'_> {
                 let worker = self.down.door.worker.index;
                 self.target.latencies[worker].observe(now.since(self.started));
                 self.down.finished_at = now;
-                Attempt::Over(if keep_downstream { Next::Request } else { Next::Close })
+                let said_all = !scratch.request.keep_alive
+                    && state.is_uploaded()
+                    && self.down.inbound.is_empty();
+                Attempt::Over(match keep_downstream {
+                    true => Next::Request,
+                    false if said_all => Next::Done,
+                    false => Next::Close,
+                })
             }
             End::Tunnel => {
                 self.down.inbound.consume(self.upload.end());
@@ -374,7 +382,8 @@ impl Forward<'_> {
                 client: request.version,
                 kind: RequestKind { is_head: request.is_head, is_connect: request.is_connect },
                 upgrade: request_head::upgrade(self.down.inbound.bytes(), request).is_some(),
-                keep_alive: request.keep_alive,
+                keep_alive: request.keep_alive && !self.down.is_ending(),
+                is_tunnel: self.down.stream.is_tunnel(),
                 expects: request.expect_continue && !self.down.continued,
                 response_edits: &self.route.response_headers,
                 keeping,
@@ -531,6 +540,7 @@ pub(super) fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str
         Fault::UpstreamClosed => (Outcome::Broken, 502, "endpoint closed"),
         Fault::Garbage(e) => (Outcome::Broken, 502, e.reason()),
         Fault::GarbageBody => (Outcome::Broken, 502, "malformed response"),
+        Fault::NoTunnel => (Outcome::Success, 502, "endpoint opened no tunnel"),
         Fault::FirstByteTimeout => (Outcome::TimedOut, 504, "no answer in time"),
         Fault::UpstreamStalled => (Outcome::TimedOut, 504, "endpoint stalled"),
         Fault::TotalTimeout => (Outcome::TimedOut, 504, "total time-out"),

@@ -29,7 +29,7 @@ use crate::http1::exchange::{Fault, upload_fault};
 use crate::http1::forward::{Forward, dial_outcome, status_outcome, verdict};
 use crate::http1::reply::send;
 use crate::http1::request_head;
-use crate::http1::spare::Scratch;
+use crate::http1::turn::Scratch;
 use crate::pump::PumpError;
 use crate::tracked::Ticket;
 use crate::upstream::{Announce, Secure, Upstream, dial};

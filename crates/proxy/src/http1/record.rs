@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use model::spec::Protocol;
-use wire::http1::{HeaderKind, RequestHead, Version};
+use wire::http1::{HeaderKind, RequestHead};
 
 use crate::access_log::{Entry, HttpEntry};
 use crate::listener::Door;
@@ -15,7 +15,8 @@ pub(crate) struct Record {
     target: Vec<u8>,
     user_agent: Vec<u8>,
     request_id: Vec<u8>,
-    http10: bool,
+    /// Of HTTP, as the client speaks it.
+    pub(crate) version: &'static str,
     pub(crate) status: u16,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
@@ -40,7 +41,7 @@ impl Record {
         ] {
             text.clear();
         }
-        self.http10 = false;
+        self.version = "";
         self.status = 0;
         self.bytes_in = 0;
         self.bytes_out = 0;
@@ -57,13 +58,35 @@ impl Record {
         self.method.extend_from_slice(head.method.of(bytes));
         self.host.extend_from_slice(head.authority.of(bytes));
         self.target.extend_from_slice(head.target.of(bytes));
-        self.http10 = head.version == Version::Http10;
         let agent = head.headers.iter().find(|h| {
             h.kind == HeaderKind::Other && h.name.of(bytes).eq_ignore_ascii_case(b"user-agent")
         });
         if let Some(agent) = agent {
             self.user_agent.extend_from_slice(agent.value.of(bytes));
         }
+    }
+
+    /// What is known of a request of HTTP/2 that never became one of HTTP/1.1: it is malformed or
+    /// too large, and some of its fields may be missing.
+    pub(crate) fn of_fields(fields: &http2::Fields) -> Record {
+        let mut record = Record { version: "2", ..Record::default() };
+        for (name, value) in fields.iter() {
+            let text = match name {
+                b":method" => &mut record.method,
+                b":authority" | b"host" => &mut record.host,
+                b":path" => &mut record.target,
+                b"user-agent" => &mut record.user_agent,
+                _ => continue,
+            };
+            if text.is_empty() {
+                text.extend_from_slice(value);
+            }
+        }
+        record
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == b"HEAD"
     }
 
     /// Copies the request id out of the head that was written for the endpoint.
@@ -88,7 +111,7 @@ impl Record {
                 method: &self.method,
                 host: &self.host,
                 path: &self.target,
-                version: if self.http10 { "1.0" } else { "1.1" },
+                version: self.version,
                 status: self.status,
                 request_id: present(&self.request_id),
                 user_agent: present(&self.user_agent),

@@ -20,6 +20,8 @@ pub(crate) struct Sender<'a> {
     pub(crate) trusted: bool,
     /// Did it come by TLS?
     pub(crate) https: bool,
+    /// The version of HTTP that it speaks to us.
+    pub(crate) version: &'static str,
     /// Whom it proved to be.
     pub(crate) identity: Option<&'a Identity>,
 }
@@ -96,7 +98,10 @@ pub(crate) fn write(
         forwarded(out, bytes, head, sender);
     }
     if spec.via && is_ours("via") {
-        out.extend_from_slice(b"Via: 1.1 evenkeel\r\n");
+        // RFC 9110 section 7.6.3: the version is that of the message that we received.
+        out.extend_from_slice(b"Via: ");
+        out.extend_from_slice(sender.version.as_bytes());
+        out.extend_from_slice(b" evenkeel\r\n");
     }
     if let Some(name) = &spec.request_id
         && !seen.request_id

@@ -5,28 +5,20 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http2::{Config, Connection, ErrorCode, Event, HeadKind};
+use http2::{Config, Connection, Event, StreamKey, Violation};
 use model::Instant;
-use model::spec::{LimitSpec, TimeoutSpec};
+use model::spec::{LimitSpec, ServerHttp2Spec, TimeoutSpec};
+
+use smallvec::SmallVec;
 
 use super::stream::Shared;
 use super::websocket_key::websocket_key;
-use crate::http1::{self, Downstream};
+use crate::buffer::BLOCK_BYTES;
+use crate::http1::{self, Downstream, Record};
 use crate::io::Stream;
+use crate::retirement::Retirement;
 
-/// Streams that a client may have open at once: RFC 9113 section 6.5.2 recommends no fewer than 100.
-const STREAMS_MAX: u32 = 100;
-/// Bytes that a client may send ahead on one stream, and on all of them together. The latter is
-/// what bodies that no endpoint takes can hold of our memory for each connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// Bytes of responses that wait for a client's socket, for each connection.
-const OUTPUT_BYTES: usize = 64 * 1024;
-/// What a client may waste in ten seconds: see [`Config`]. Browsers that leave a page cancel some
-/// dozens of requests, and the busiest clients ping once for each burst of data.
-const RESETS_MAX: u32 = 200;
-const IDLE_FRAMES_MAX: u32 = 1000;
-const WINDOW_UPDATES_MAX: u32 = 4096;
+/// The time that the bounds of floods are for.
 const REFILL_EVERY: Duration = Duration::from_secs(10);
 /// Frames are read whole but for DATA: room for the largest, and for what comes behind it.
 const READ_BYTES: usize = 32 * 1024;
@@ -34,32 +26,34 @@ const READ_BYTES: usize = 32 * 1024;
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Serves a connection whose first bytes are in `down.inbound`: the preface of HTTP/2.
-pub(crate) async fn serve(down: Downstream, limits: LimitSpec, timeouts: TimeoutSpec) {
-    let config = Config {
-        streams_max: STREAMS_MAX,
-        stream_window: STREAM_WINDOW,
-        connection_window: CONNECTION_WINDOW,
-        field_bytes_max: u32::try_from(limits.header_bytes).unwrap_or(u32::MAX),
-        field_count_max: u32::try_from(limits.header_count).unwrap_or(u32::MAX),
-        output_bytes: OUTPUT_BYTES,
-        extended_connect: true,
-        resets_max: RESETS_MAX,
-        idle_frames_max: IDLE_FRAMES_MAX,
-        window_updates_max: WINDOW_UPDATES_MAX,
-    };
+pub(crate) async fn serve(
+    down: Downstream,
+    retirement: Retirement,
+    bounds: ServerHttp2Spec,
+    limits: &LimitSpec,
+    timeouts: &TimeoutSpec,
+) {
+    let connection = Connection::server(config(&bounds, limits));
     let now = down.door.worker.clock.now();
     let mut connection = Http2 {
-        shared: Shared::new(Connection::server(config)),
+        shared: Shared::new(connection),
         down,
+        retirement,
         refill_at: now + REFILL_EVERY,
         moved_at: now,
+        rested_at: now,
+        heard_at: now,
+        pinged_at: None,
+        ping_interval: bounds.ping_interval,
+        ping_timeout: bounds.ping_timeout,
         keep_alive: timeouts.keep_alive,
         idle: timeouts.idle,
         ended: false,
         has_first: true,
         was_used: false,
-        draining: false,
+        draining: Draining::No,
     };
+    connection.arm(false);
     let in_order = poll_fn(|cx| connection.poll(cx)).await;
     connection.shared.break_all();
     // The last streams let go in their own time; their tasks hold what they share.
@@ -71,12 +65,37 @@ pub(crate) async fn serve(down: Downstream, limits: LimitSpec, timeouts: Timeout
     }
 }
 
+fn config(bounds: &ServerHttp2Spec, limits: &LimitSpec) -> Config {
+    Config {
+        streams_max: bounds.streams,
+        stream_window: bounds.stream_window,
+        connection_window: bounds.connection_window,
+        field_bytes_max: u32::try_from(limits.header_bytes).unwrap_or(u32::MAX),
+        field_count_max: u32::try_from(limits.header_count).unwrap_or(u32::MAX),
+        output_bytes: bounds.output_bytes,
+        extended_connect: true,
+        resets_max: bounds.resets,
+        idle_frames_max: bounds.idle_frames,
+        continuations_max: bounds.continuations,
+        window_updates_max: bounds.window_updates,
+    }
+}
+
 struct Http2 {
     shared: Rc<Shared>,
     down: Downstream,
+    retirement: Retirement,
     refill_at: Instant,
     /// When bytes were last sent or received.
     moved_at: Instant,
+    /// When the last stream ended, while there is none.
+    rested_at: Instant,
+    /// When bytes were last received, or would not have been read.
+    heard_at: Instant,
+    /// When the client was asked for a sign of life that did not come yet.
+    pinged_at: Option<Instant>,
+    ping_interval: Option<Duration>,
+    ping_timeout: Duration,
     keep_alive: Duration,
     idle: Duration,
     /// The client sends no more.
@@ -84,7 +103,17 @@ struct Http2 {
     /// The first bytes were read already.
     has_first: bool,
     was_used: bool,
-    draining: bool,
+    draining: Draining,
+}
+
+/// How far the end in order has come (RFC 9113 section 6.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draining {
+    No,
+    /// The client was told, and has until then to answer that it knows.
+    Announced(Instant),
+    /// What it opens from now on it has to open again elsewhere.
+    Final,
 }
 
 impl Http2 {
@@ -98,10 +127,8 @@ impl Http2 {
         if self.down.ticket.must_close() {
             return Poll::Ready(false);
         }
-        if self.down.ticket.is_closing() && !self.draining {
-            self.draining = true;
-            self.shared.connection.borrow_mut().drain();
-            self.down.ticket.set_deadline(self.now() + DRAIN_WAIT);
+        if self.draining == Draining::No && self.is_to_end() {
+            self.drain();
         }
         loop {
             // What is to be sent first: it may be what keeps us from reading.
@@ -113,22 +140,32 @@ impl Http2 {
                 Ok(true) => {}
                 Ok(false) => break,
             }
+            if self.draining == Draining::No && self.is_to_end() {
+                self.drain();
+            }
         }
         let (is_over, is_empty) = {
             let connection = self.shared.connection.borrow();
-            (connection.is_over(), connection.output().is_empty())
+            (connection.is_over(), !connection.has_output())
         };
         let is_used = self.shared.is_used();
         if is_empty && (is_over || (self.ended && !is_used)) {
             return Poll::Ready(true);
         }
-        if self.down.ticket.expired() && self.expired(is_used, is_empty) {
-            return Poll::Ready(is_empty);
-        }
         if self.was_used && !is_used {
             self.rest();
         }
         self.was_used = is_used;
+        if self.down.ticket.expired() {
+            if self.expired(is_used, is_empty) {
+                return Poll::Ready(is_empty);
+            }
+            self.arm(is_used);
+            // What was said just now is to be sent.
+            if is_empty && self.shared.connection.borrow().has_output() {
+                cx.waker().wake_by_ref();
+            }
+        }
         Poll::Pending
     }
 
@@ -136,62 +173,122 @@ impl Http2 {
         self.down.door.worker.clock.now()
     }
 
+    /// Does the listener close, or has the connection done its share?
+    fn is_to_end(&self) -> bool {
+        self.down.ticket.is_closing() || self.retirement.is_due(|| self.now())
+    }
+
+    fn drain(&mut self) {
+        self.shared.connection.borrow_mut().drain();
+        self.draining = Draining::Announced(self.now() + DRAIN_WAIT);
+        self.arm(self.was_used);
+    }
+
     /// No stream is left: memory is given back, and the wait for the next one begins.
     fn rest(&mut self) {
         self.shared.shrink();
         self.down.inbound.release();
         self.moved_at = self.now();
-        if !self.draining {
-            self.down.ticket.set_deadline(self.moved_at + self.keep_alive);
-        }
+        self.rested_at = self.moved_at;
+        self.arm(false);
     }
 
-    /// The deadline has come. True: the connection ends.
+    /// Wakes the task when the first of its times comes. One that is put off until then is looked
+    /// at when it comes.
+    fn arm(&mut self, is_used: bool) {
+        let rest = if is_used { Instant::FAR_FUTURE } else { self.rested_at + self.keep_alive };
+        let ping = match (self.pinged_at, self.ping_interval) {
+            (Some(at), _) => at + self.ping_timeout,
+            (None, Some(interval)) => self.heard_at + interval,
+            (None, None) => Instant::FAR_FUTURE,
+        };
+        let end = match self.draining {
+            Draining::No => self.retirement.at,
+            Draining::Announced(until) => until,
+            Draining::Final => Instant::FAR_FUTURE,
+        };
+        let first = (self.moved_at + self.idle).min(rest).min(ping).min(end);
+        self.down.ticket.set_deadline(first);
+    }
+
+    /// A time has come. True: the connection ends.
     fn expired(&mut self, is_used: bool, is_empty: bool) -> bool {
         let now = self.now();
-        if self.draining {
+        if let Draining::Announced(until) = self.draining
+            && until <= now
+        {
             // Who was told and says nothing is not waited for.
             self.shared.connection.borrow_mut().finish_drain();
-            self.down.ticket.set_deadline(now + self.idle);
-            self.shared.waker.borrow().iter().for_each(|waker| waker.wake_by_ref());
-            return !is_used && is_empty;
+            self.draining = Draining::Final;
         }
-        // Streams have deadlines of their own; a client that takes nothing has this one.
-        let allowance = if is_empty && !is_used { self.keep_alive } else { self.idle };
-        let deadline = self.moved_at + allowance;
-        if deadline <= now {
-            if is_used && is_empty {
-                self.moved_at = now;
-            } else {
+        if !is_used && is_empty && self.rested_at + self.keep_alive <= now {
+            return true;
+        }
+        if self.moved_at + self.idle <= now {
+            // A client that takes nothing has this one. Streams have deadlines of their own.
+            if !is_empty {
                 return true;
             }
+            self.moved_at = now;
         }
-        self.down.ticket.set_deadline(deadline.max(now + Duration::from_secs(1)));
+        self.is_dead(now)
+    }
+
+    /// Asks for a sign of life when it is time to. True: there was none in time.
+    fn is_dead(&mut self, now: Instant) -> bool {
+        let Some(interval) = self.ping_interval else { return false };
+        let mut connection = self.shared.connection.borrow_mut();
+        if connection.is_congested() {
+            // It is not listened to, so that silence says nothing.
+            self.heard_at = now;
+            self.pinged_at = None;
+            return false;
+        }
+        match self.pinged_at {
+            Some(at) => return at + self.ping_timeout <= now,
+            None if self.heard_at + interval <= now => {
+                connection.ping();
+                self.pinged_at = Some(now);
+            }
+            None => {}
+        }
         false
     }
 
     /// Sends what there is, and lets streams make more as long as the client takes it.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Result<(), ()> {
         let mut connection = self.shared.connection.borrow_mut();
-        let mut moved = false;
-        while !connection.output().is_empty() {
+        let mut moved = 0;
+        while connection.has_output() {
             match self.down.stream.poll_write(cx, connection.output(), &[]) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     connection.advance(count);
-                    moved = true;
+                    moved += count;
                 }
                 Poll::Ready(_) => return Err(()),
                 Poll::Pending => break,
             }
         }
-        let mut ready = Vec::new();
-        while let Some(key) = connection.next_writable() {
+        // As many as are likely to fill the room: each reads a block from its endpoint, and those
+        // that find none left would hold it.
+        let mut room = connection.room();
+        let mut ready: SmallVec<[StreamKey; 8]> = SmallVec::new();
+        while room > 0
+            && let Some(key) = connection.next_writable()
+        {
+            room = room.saturating_sub(BLOCK_BYTES);
             ready.push(key);
         }
+        let is_more = connection.has_writable();
         drop(connection);
         ready.into_iter().for_each(|key| self.shared.writable(key));
-        if moved {
+        if is_more {
+            // After those, who may have had nothing to send.
+            cx.waker().wake_by_ref();
+        }
+        if moved > 0 {
             self.moved_at = self.now();
+            self.down.door.counters().bytes_out.add(moved as u64);
         }
         Ok(())
     }
@@ -216,6 +313,8 @@ impl Http2 {
         }
         let now = self.now();
         self.moved_at = now;
+        self.heard_at = now;
+        self.pinged_at = None;
         if self.refill_at <= now {
             self.refill_at = now + REFILL_EVERY;
             self.shared.connection.borrow_mut().refill();
@@ -227,13 +326,12 @@ impl Http2 {
     fn receive(&mut self) {
         loop {
             let received = self.shared.connection.borrow_mut().receive(self.down.inbound.bytes());
-            let Ok(received) = received else {
-                // The last thing that the client is told is in the output.
-                self.down.door.counters().malformed.add(1);
-                self.shared.break_all();
-                self.ended = true;
-                self.down.inbound.clear();
-                return;
+            let received = match received {
+                Ok(received) => received,
+                Err(violation) => {
+                    self.fail(violation);
+                    return;
+                }
             };
             let done = received.event.is_none();
             if let Some(event) = received.event {
@@ -246,18 +344,30 @@ impl Http2 {
         }
     }
 
+    /// The client broke the protocol, or its bounds. The last thing that it is told is in the
+    /// output.
+    fn fail(&mut self, violation: Violation) {
+        let (listener, client) = (&self.down.door.listener.name, self.down.client);
+        tracing::debug!("{listener}: HTTP/2 connection of {client} ended: {violation}");
+        self.down.door.counters().malformed.add(1);
+        self.shared.break_all();
+        self.ended = true;
+        self.down.inbound.clear();
+    }
+
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Request { stream: key, head, end } => {
+            Event::Request { stream, head, end } => {
                 self.was_used = true;
-                let mut connection = self.shared.connection.borrow_mut();
+                self.retirement.count();
+                let connection = self.shared.connection.borrow();
                 if connection.fields().is_over() {
-                    let kind = HeadKind::FinalWithoutBody;
-                    connection.send_head(key, kind, |fields| fields.status(431));
-                    connection.reset(key, ErrorCode::NO_ERROR);
-                    connection.forget(key);
-                    self.down.door.counters().malformed.add(1);
-                    self.down.door.counters().response(431);
+                    let record = Record::of_fields(connection.fields());
+                    drop(connection);
+                    let stream = self.shared.open_refused(stream, record.is_head());
+                    let down = self.down.beside(Stream::Http2(stream));
+                    let refused = http1::refuse_stream(down, record, 431, "head too large");
+                    tokio::task::spawn_local(refused);
                     return;
                 }
                 drop(connection);
@@ -265,7 +375,7 @@ impl Http2 {
                     Some(_) => websocket_key(&mut self.down.door.worker.rng.borrow_mut()),
                     None => [0; 24],
                 };
-                let stream = self.shared.open(key, &head, end, &websocket_key);
+                let stream = self.shared.open(stream, &head, end, &websocket_key);
                 let down = self.down.beside(Stream::Http2(stream));
                 tokio::task::spawn_local(http1::serve_stream(down));
             }
@@ -274,7 +384,15 @@ impl Http2 {
             }
             Event::Trailers { stream } => self.shared.trailers(stream),
             Event::Reset { stream, .. } => self.shared.broke(stream),
-            Event::Refused { .. } => self.down.door.counters().malformed.add(1),
+            Event::Refused { error } => {
+                self.down.door.counters().malformed.add(1);
+                self.down.door.counters().response(0);
+                if self.down.door.worker.log.is_on() {
+                    let mut record = Record::of_fields(self.shared.connection.borrow().fields());
+                    record.failed(0, error.reason());
+                    record.write(&self.down.door, self.down.client.ip(), Duration::ZERO);
+                }
+            }
             // A client that says it goes ends its direction when it is done.
             Event::GoAway { .. } | Event::Pong | Event::Settings => {}
             // Clients are asked nothing.

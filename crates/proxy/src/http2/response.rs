@@ -50,6 +50,11 @@ impl Response {
         Self { kind, is_tunnel, body: Body::Head }
     }
 
+    /// The request is HEAD.
+    pub(super) fn is_head(&self) -> bool {
+        self.kind.is_head
+    }
+
     /// Bytes go both ways, without requests and responses.
     pub(super) fn is_tunnel(&self) -> bool {
         self.is_tunnel

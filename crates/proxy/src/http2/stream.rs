@@ -10,6 +10,10 @@ use wire::http1::ResponseHead;
 
 use super::response::Response;
 
+/// What a stream keeps to read the next piece of its body into, in bytes: a DATA frame as most
+/// clients send them.
+const INBOUND_BYTES_KEPT: usize = 20 * 1024;
+
 /// What a connection and its streams share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -88,13 +92,34 @@ impl Shared {
             broken: false,
             waker: None,
         };
+        self.insert(leg);
+        StreamEnd { shared: self.clone(), key, response, reset: false }
+    }
+
+    /// A request whose fields are not all there: it is only answered.
+    pub(super) fn open_refused(self: &Rc<Self>, key: StreamKey, is_head: bool) -> StreamEnd {
+        let leg = Leg {
+            key,
+            inbound: Vec::new(),
+            read: 0,
+            held: 0,
+            body: Framing::Plain,
+            ended: true,
+            broken: false,
+            waker: None,
+        };
+        self.insert(leg);
+        let response = Response::new(is_head, false, false);
+        StreamEnd { shared: self.clone(), key, response, reset: false }
+    }
+
+    fn insert(&self, leg: Leg) {
         let mut legs = self.legs.borrow_mut();
-        let slot = key.slot as usize;
+        let slot = leg.key.slot as usize;
         if legs.len() <= slot {
             legs.resize_with(slot + 1, || None);
         }
         legs[slot] = Some(leg);
-        StreamEnd { shared: self.clone(), key, response, reset: false }
     }
 
     fn with<T>(&self, key: StreamKey, change: impl FnOnce(&mut Leg) -> T) -> Option<T> {
@@ -197,6 +222,39 @@ pub(crate) struct StreamEnd {
 }
 
 impl StreamEnd {
+    /// See [`crate::io::Stream::poll_room`].
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_broken = self.shared.with(self.key, |leg| {
+            leg.attach(cx);
+            leg.broken
+        });
+        // The end is for whoever writes.
+        if is_broken.unwrap_or(true) {
+            return Poll::Ready(());
+        }
+        match self.shared.connection.borrow_mut().poll_data_room(self.key) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.shared.connection.borrow().has_data_room(self.key)
+    }
+
+    /// Bytes that wait to be read.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.with(self.key, |leg| leg.inbound.len() - leg.read).unwrap_or(0)
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.response.is_head()
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.response.is_tunnel()
+    }
+
     /// Is there an end to be read? Not at the end of a request, for its sender waits, and may
     /// still cancel; after the response, for nothing follows. None: a tunnel's end is the client's.
     fn is_over(&self) -> Option<bool> {
@@ -220,8 +278,7 @@ impl StreamEnd {
             into[..count].copy_from_slice(&waiting[..count]);
             leg.read += count;
             if leg.read == leg.inbound.len() {
-                leg.inbound.clear();
-                leg.read = 0;
+                leg.empty();
                 consumed = std::mem::take(&mut leg.held);
             }
             Poll::Ready(Ok(count))
@@ -229,7 +286,7 @@ impl StreamEnd {
         if consumed > 0 {
             self.shared.connection.borrow_mut().consume(self.key, consumed);
             // The client may be waiting for what that tells it.
-            if !self.shared.connection.borrow().output().is_empty() {
+            if self.shared.connection.borrow().has_output() {
                 self.shared.wake();
             }
         }
@@ -287,10 +344,7 @@ impl StreamEnd {
         if self.response.is_done() && !is_tunnel {
             connection.reset(self.key, ErrorCode::NO_ERROR);
             drop(connection);
-            self.shared.with(self.key, |leg| {
-                leg.inbound.clear();
-                leg.read = 0;
-            });
+            self.shared.with(self.key, Leg::empty);
         }
         self.shared.wake();
         Poll::Ready(Ok(()))
@@ -303,6 +357,15 @@ impl StreamEnd {
 }
 
 impl Leg {
+    /// All was read. What a large body took is given back: it may wait long for the next piece.
+    fn empty(&mut self) {
+        if self.inbound.capacity() > INBOUND_BYTES_KEPT {
+            self.inbound = Vec::new();
+        }
+        self.inbound.clear();
+        self.read = 0;
+    }
+
     /// There are no bytes. `is_over` says what it means that there will be no more of them: see
     /// [`StreamEnd::is_over`].
     fn poll_end(&mut self, cx: &Context<'_>, is_over: Option<bool>) -> Poll<io::Result<usize>> {

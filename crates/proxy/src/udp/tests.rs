@@ -59,6 +59,7 @@ impl Bench {
             udp: UdpSpec::default(),
             proxy_protocol: None,
             tls: None,
+            http2: None,
         };
         change(&mut spec);
         let address = proxy.set_listener(&spec).unwrap();

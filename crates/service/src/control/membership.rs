@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use health::{Checker, Outlier};
-use model::{Endpoint, Instant, Weight};
+use model::{AgentReply, AgentStanding, Endpoint, EndpointId, Instant, Weight};
 
 use super::{Control, Stale};
-use crate::member::{Member, Role, Standing};
+use crate::member::{Member, Role, Standing, Told};
 use crate::{EndpointHandle, UnknownEndpoint};
 
 /// New endpoints whose first check starts at once; further ones follow in batches of as many, so
@@ -92,6 +92,7 @@ impl Control {
             endpoint,
             weight,
             standing,
+            told: Told::NOTHING,
             checker,
             outlier: Outlier::new(now),
             ramp: None,
@@ -185,6 +186,30 @@ impl Control {
             self.pending.changed = true;
         }
         Ok(())
+    }
+
+    /// What it does not say stays as it was.
+    pub(crate) fn handle_agent(&mut self, id: &EndpointId, reply: AgentReply, now: Instant) {
+        let Ok(member) = self.member_mut(id.as_str()) else { return };
+        let before = member.told.clone();
+        match reply.standing {
+            None => {}
+            Some(AgentStanding::Up) => member.told.down = None,
+            Some(AgentStanding::Down(why)) => member.told.down = Some(why),
+        }
+        if let Some(percent) = reply.percent {
+            member.told.percent = percent;
+        }
+        if let Some(utilization) = reply.utilization {
+            member.handle.load.utilize(utilization, now);
+        }
+        if member.told != before {
+            if before.down.is_some() && member.is_well() {
+                member.proven();
+            }
+            self.pending.stale = Stale::Now;
+            self.pending.changed = true;
+        }
     }
 
     fn member_mut(&mut self, id: &str) -> Result<&mut Member, UnknownEndpoint> {

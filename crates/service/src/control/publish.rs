@@ -16,7 +16,7 @@ impl Control {
     /// snapshot when it looks again.
     pub(crate) fn settle(&mut self, now: Instant, publish: impl FnOnce(Snapshot)) -> Notices {
         let mut pending = std::mem::take(&mut self.pending);
-        if !self.serving && self.expects() != self.expected {
+        if !self.serving && (self.expects(), self.is_asleep()) != (self.expected, self.asleep) {
             pending.stale = Stale::Now;
         }
         if pending.stale == Stale::Soon && self.members.len() > MEMBERS_EAGER && self.serving {
@@ -75,8 +75,13 @@ impl Control {
         let (limits, queue) = (&self.spec.limits, self.spec.queue.as_ref());
         if keys.is_empty() {
             // The sessions of drained endpoints go on, within their limits.
-            let empty = Snapshot::empty().with_limits(limits, queue, &[]);
-            self.expected = self.expects();
+            (self.expected, self.asleep) = (self.expects(), self.is_asleep());
+            let empty = match &self.spec.wake {
+                Some(wake) if self.expected => {
+                    Snapshot::empty().holding(limits, queue, wake, self.asleep)
+                }
+                _ => Snapshot::empty().with_limits(limits, queue, &[]),
+            };
             return empty.expecting(self.expected);
         }
         let members = keys.iter().filter_map(|key| self.members.get(key));
@@ -86,14 +91,14 @@ impl Control {
         Snapshot::new(endpoints, picker, path).with_limits(limits, queue, &candidates)
     }
 
-    /// Whether endpoints are on their way: replicas of ours are wanted, or one that is listed has yet
-    /// to pass its first check. One that passed, and then failed, is not: nobody knows when it comes
+    /// Whether endpoints are on their way: replicas of ours are wanted, one that is listed has yet to
+    /// pass its first check, or there is none, and one will be started for who asks. One that passed, and then failed, is not: nobody knows when it comes
     /// back, if ever.
     fn expects(&self) -> bool {
         let unproven = |member: &Member| {
             member.standing == Standing::Listed && member.checker.state() == State::Unproven
         };
-        !self.closed && (self.wanted || self.members.values().any(unproven))
+        !self.closed && (self.wanted || self.is_asleep() || self.members.values().any(unproven))
     }
 
     /// Listed ones if any is healthy, or else those that stand by, or else, in panic, listed ones.
@@ -127,9 +132,10 @@ impl Control {
     /// by, which leave as soon as they are not needed; in panic, all that are used.
     fn session_map(&mut self) -> SessionMap {
         let Some(sessions) = &self.sessions else { return SessionMap::default() };
-        let healthy = self.members.values().filter(|m| {
-            m.role.in_panic || (m.checker.state() == State::Healthy && !m.outlier.is_ejected())
-        });
+        let healthy = self
+            .members
+            .values()
+            .filter(|m| m.role.in_panic || (m.is_well() && !m.outlier.is_ejected()));
         // One of the same id and another address, which stands by, comes after the listed one.
         let (mut listed, standby): (Vec<&Member>, Vec<&Member>) =
             healthy.partition(|m| !matches!(m.standing, Standing::Standby { .. }));

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use balance::Candidate;
 use health::Ramp;
 use model::Instant;
 
@@ -19,10 +18,6 @@ const STEPS: u32 = 50;
 
 /// Steps come no faster: each is a new snapshot.
 const STEP_MIN: Duration = Duration::from_millis(50);
-
-/// While somebody gets up to his share, weights are multiplied by this, as far as they fit, so
-/// that whole numbers can say a percent of a weight of 1.
-const SCALE: u16 = 100;
 
 impl Control {
     pub(super) fn update_slow_start(&mut self) {
@@ -85,39 +80,4 @@ impl Control {
         });
         self.pending.stale = self.pending.stale.max(Stale::Soon);
     }
-
-    /// The candidates of a snapshot, and what their weights are multiplied by.
-    pub(super) fn candidates(&mut self, keys: &[u64]) -> (Vec<Candidate>, u16) {
-        let spec = self.spec.clone();
-        let share = |member: &Member| match (&member.ramp, &spec.slow_start) {
-            (Some(ramp), Some(spec)) => ramp.share(spec),
-            _ => 1.0,
-        };
-        let used = || keys.iter().filter_map(|key| self.members.get(key));
-        let weighty = || used().filter(|member| member.weight().0 > 0);
-        let most = weighty().map(share).fold(0.0, f64::max);
-        let ramps = !self.ramping.is_empty() && weighty().any(|m| percent(share(m), most) < 100);
-        let heaviest = used().map(|member| member.weight().0).max().unwrap_or(0).max(1);
-        let scale = if ramps { SCALE.min(u16::MAX / heaviest) } else { 1 };
-        let mut candidates = Vec::with_capacity(keys.len());
-        self.members.values_mut().for_each(|member| member.role.share = None);
-        for key in keys {
-            let Some(member) = self.members.get_mut(key) else { continue };
-            let mut weight = member.weight().0;
-            if ramps && weight > 0 {
-                let percent = percent(share(member), most);
-                member.role.share = (percent < 100).then_some(percent);
-                let scaled = u64::from(weight) * u64::from(scale) * u64::from(percent) / 100;
-                weight = u16::try_from(scaled).unwrap_or(u16::MAX).max(1);
-            }
-            let zone = member.endpoint.zone.clone();
-            candidates.push(Candidate { weight, zone, identity_hash: member.identity_hash() });
-        }
-        (candidates, scale)
-    }
-}
-
-/// Of whoever is furthest; 1 to 100.
-fn percent(share: f64, most: f64) -> u8 {
-    if share >= most { 100 } else { ((share / most * 100.0).round() as u8).clamp(1, 100) }
 }

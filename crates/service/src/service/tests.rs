@@ -12,6 +12,7 @@ mod limits;
 mod probes;
 mod queues;
 mod sessions;
+mod wake;
 
 /// Takes notes.
 #[derive(Default)]
@@ -32,6 +33,9 @@ impl Events for Recorder {
         self.notes.lock().unwrap().push(format!("{service}: leaving {}", endpoint.id));
     }
     fn changed(&self, _: &ServiceName) {}
+    fn demanded(&self, service: &ServiceName) {
+        self.notes.lock().unwrap().push(format!("{service}: demanded"));
+    }
 }
 
 /// A service with a clock, and endpoints that pass or fail their checks as the test says.
@@ -514,4 +518,24 @@ fn the_same_seed_and_calls_give_the_same_checks_and_picks() {
         trace
     };
     assert_eq!(run(), run());
+}
+
+/// Callers of an agent may have chosen by themselves, and their reports count.
+#[test]
+fn a_pick_by_address_is_a_pick() {
+    let mut world = World::with("ab");
+    assert!(world.service.has_eligible());
+    let address = world.service.endpoint("b").unwrap().address;
+    let pick = world.service.pick_at(address, world.now).unwrap();
+    assert_eq!((pick.endpoint().id.as_str(), pick.endpoint().in_flight()), ("b", 1));
+    pick.report(&Report::new(world.now, Outcome::ServerError));
+    assert_eq!(world.service.endpoint("b").unwrap().load.failures(), 1);
+    let nobody = "192.0.2.1:1".parse().unwrap();
+    assert!(world.service.pick_at(nobody, world.now).is_none());
+    world.service.drain("b", world.now).unwrap();
+    assert!(world.service.pick_at(address, world.now).is_none());
+    assert_eq!(world.service.addresses().len(), 1);
+    world.service.drain("a", world.now).unwrap();
+    assert!(!world.service.has_eligible() && world.service.addresses().is_empty());
+    let _ = world.pick_but(&[]);
 }

@@ -104,6 +104,14 @@ impl Name {
     }
 }
 
+impl std::str::FromStr for Name {
+    type Err = NameDefect;
+
+    fn from_str(text: &str) -> Result<Self, NameDefect> {
+        Self::from_text(text)
+    }
+}
+
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
         // A length is below 64, and so no letter.

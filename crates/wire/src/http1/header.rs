@@ -93,7 +93,10 @@ impl HeaderKind {
             25 => &[(EndpointLoadMetricsBin, b"endpoint-load-metrics-bin")],
             _ => &[],
         };
-        let same = candidates.iter().find(|(_, known)| name.eq_ignore_ascii_case(known));
+        // Most names are none of these, and differ in the first letter already.
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        let is = |known: &[u8]| known.first() == Some(&first) && name.eq_ignore_ascii_case(known);
+        let same = candidates.iter().find(|(_, known)| is(known));
         same.map_or(Other, |(kind, _)| *kind)
     }
 

@@ -1,6 +1,7 @@
 //! The message in the binary format of protobuf, in base64 (RFC 4648 section 4, padded or not).
 
 use super::LoadReport;
+use crate::protobuf::{Fields, Value};
 
 /// Bytes of a message that is looked at.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -50,34 +51,20 @@ const NAMED_METRICS: u64 = 8;
 const FIELDS: [(u64, &[u8]); 3] =
     [(1, b"cpu_utilization"), (2, b"mem_utilization"), (9, b"application_utilization")];
 
-fn decode_message(mut bytes: &[u8]) -> Option<LoadReport> {
+fn decode_message(bytes: &[u8]) -> Option<LoadReport> {
     let mut report = LoadReport::default();
-    while !bytes.is_empty() {
-        let tag = varint(&mut bytes)?;
-        let field = tag >> 3;
-        if field == 0 {
-            return None;
-        }
-        match tag & 7 {
-            0 => drop(varint(&mut bytes)?),
-            1 => {
-                let (value, rest) = bytes.split_first_chunk::<8>()?;
-                bytes = rest;
+    for field in Fields::of(bytes) {
+        match field.ok()? {
+            (field, Value::Fixed64(value)) => {
                 if let Some((_, name)) = FIELDS.iter().find(|(number, _)| *number == field) {
-                    report.set(name, f64::from_le_bytes(*value));
+                    report.set(name, f64::from_le_bytes(value));
                 }
             }
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                let (value, rest) = bytes.split_at_checked(length)?;
-                bytes = rest;
-                if field == NAMED_METRICS {
-                    let (name, value) = decode_entry(value)?;
-                    report.set_named(name, value);
-                }
+            (NAMED_METRICS, Value::Bytes(entry)) => {
+                let (name, value) = decode_entry(entry)?;
+                report.set_named(name, value);
             }
-            5 => bytes = bytes.get(4..)?,
-            _ => return None,
+            _ => {}
         }
     }
     Some(report)
@@ -85,39 +72,15 @@ fn decode_message(mut bytes: &[u8]) -> Option<LoadReport> {
 
 /// A map's entry is a message of its own: the key is field 1, the value field 2; what is left out
 /// is empty, or zero.
-fn decode_entry(mut bytes: &[u8]) -> Option<(&[u8], f64)> {
+fn decode_entry(bytes: &[u8]) -> Option<(&[u8], f64)> {
     let (mut name, mut number) = (&[][..], 0.0);
-    while !bytes.is_empty() {
-        match varint(&mut bytes)? {
-            0x0a => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                (name, bytes) = bytes.split_at_checked(length)?;
-            }
-            0x11 => {
-                let (value, rest) = bytes.split_first_chunk::<8>()?;
-                (number, bytes) = (f64::from_le_bytes(*value), rest);
-            }
+    for field in Fields::of(bytes) {
+        match field.ok()? {
+            (1, Value::Bytes(bytes)) => name = bytes,
+            (2, Value::Fixed64(value)) => number = f64::from_le_bytes(value),
             // An entry has nothing else.
             _ => return None,
         }
     }
     Some((name, number))
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        // The tenth byte has room for one bit.
-        if shift == 63 && part > 1 {
-            return None;
-        }
-        value |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }

@@ -5,6 +5,8 @@
 //! `httparse` for heads, an encoder for bodies and PROXY headers.
 #![allow(dead_code, reason = "each user of this file takes some of it")]
 
+use model::{AgentReply, AgentStanding};
+use wire::agent_reply;
 use wire::client_hello;
 use wire::dns::{self, Data, MESSAGE_BYTES_MAX, Message, Section, Writer};
 use wire::http1::{
@@ -12,6 +14,7 @@ use wire::http1::{
     RequestError, RequestHead, RequestKind, ResponseError, ResponseHead, Span, TargetForm,
     TrailerLimits, Version, is_field_value, is_token, validate_host,
 };
+use wire::lars;
 use wire::orca::{self, LoadReport};
 use wire::proxy_protocol::{self, Decoded};
 
@@ -405,6 +408,21 @@ fn check_encoded(header: proxy_protocol::Header) {
     }
 }
 
+/// Only the first line counts, texts are printable, and amounts have their bounds.
+pub(crate) fn agent_reply(data: &[u8]) {
+    let reply = agent_reply::decode(data);
+    if agent_reply::is_whole(data) {
+        assert_eq!(reply, agent_reply::decode(&[data, b" down#later\n"].concat()));
+    }
+    let Some(AgentReply { standing, percent, utilization }) = reply else { return };
+    assert!(percent.is_none_or(|percent| percent <= 25_600));
+    if let Some(AgentStanding::Down(text)) = standing {
+        // What is no UTF-8 is replaced by three bytes for each.
+        assert!(!text.contains(char::is_control) && text.len() <= 3 * agent_reply::REPLY_BYTES_MAX);
+    }
+    assert!(utilization.is_none_or(|said| said.application.is_none()));
+}
+
 /// Whatever is said is an amount, and says the same in each of the forms.
 pub(crate) fn orca(data: &[u8]) {
     let reports = [orca::decode(data), orca::decode_binary(data)];
@@ -462,6 +480,46 @@ fn base64(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// What is read of a frame is read again from its copy, and nothing behind the frame counts.
+pub(crate) fn lars(data: &[u8]) {
+    use lars::{BODY_BYTES_MAX, Decoded, HEADER_BYTES, Message, decode, encode};
+    let whole = decode(data);
+    let longer = [data, &[0xff; 9]].concat();
+    match &whole {
+        Ok(Decoded::Complete { message, len }) => {
+            assert!(*len <= data.len() && *len <= HEADER_BYTES + BODY_BYTES_MAX);
+            assert_eq!(decode(&longer), whole);
+            let mut copy = Vec::new();
+            encode(message, &mut copy);
+            assert!(copy.len() <= HEADER_BYTES + BODY_BYTES_MAX);
+            let is_cut = match message {
+                Message::GetRouteResponse(_, hosts) | Message::ApiGetRouteResponse(_, hosts) => {
+                    hosts.len() > lars::HOSTS_MAX
+                }
+                Message::ReportStatusRequest { results, .. } => results.len() > 1000,
+                _ => false,
+            };
+            if !is_cut {
+                let again = Decoded::Complete { message: message.clone(), len: copy.len() };
+                assert_eq!(decode(&copy), Ok(again));
+            }
+        }
+        Ok(Decoded::Partial) => assert!(data.len() < HEADER_BYTES + BODY_BYTES_MAX),
+        Err(error) => {
+            assert!(!error.reason().is_empty());
+            assert_eq!(decode(&longer), whole);
+        }
+    }
+    for prefix in prefixes(data) {
+        let part = decode(prefix);
+        match &whole {
+            Ok(Decoded::Complete { len, .. }) if prefix.len() >= *len => assert_eq!(part, whole),
+            Ok(_) => assert_eq!(part, Ok(Decoded::Partial)),
+            Err(_) => assert!(part == Ok(Decoded::Partial) || part == whole),
+        }
+    }
 }
 
 pub(crate) fn client_hello(data: &[u8]) {

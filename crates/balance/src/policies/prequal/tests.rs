@@ -1,3 +1,5 @@
+use model::vocabulary::OptionValue;
+
 use super::*;
 use model::Outcome;
 
@@ -22,7 +24,7 @@ fn candidates(weights: &[u16]) -> Vec<Candidate> {
 fn probing(more: &[(&str, OptionValue)]) -> Box<dyn Policy> {
     let mut options = vec![("probe".to_owned(), OptionValue::Text("/load".into()))];
     options.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-    (ENTRY.build)(&options)
+    ENTRY.build(&options)
 }
 
 impl Bench {
@@ -90,7 +92,7 @@ fn answers_age_and_without_two_of_them_our_own_counters_decide() {
 
 #[test]
 fn an_answer_is_used_as_often_as_the_paper_says() {
-    let settings = Settings::default();
+    let settings = Settings::of(Options::new(&ENTRY.info, &[]));
     assert!((reuses(&settings, 100) - 2.0 / (0.84 * 3.0 - 1.0)).abs() < 1e-9);
     assert!(reuses(&settings, 1_000_000) >= 1.0);
     assert_eq!(reuses(&settings, 20), 16.0, "the probes are not enough");
@@ -112,7 +114,7 @@ fn probes_are_as_many_as_asked_for_by_weight_and_none_without_a_path() {
         let share = heavy / asked.len() as f64;
         assert!((0.68..0.82).contains(&share), "{rate}: {share}");
     }
-    let mut bench = Bench::new(&*(ENTRY.build)(&[]), &[1; 40]);
+    let mut bench = Bench::new(&*ENTRY.build(&[]), &[1; 40]);
     assert_eq!((0..1000).flat_map(|_| bench.asked()).count(), 0);
 }
 
@@ -120,7 +122,7 @@ fn probes_are_as_many_as_asked_for_by_weight_and_none_without_a_path() {
 fn one_that_fails_fast_is_no_sink_hole_and_is_tried_again() {
     for text in ["off", "/load"] {
         let probe = vec![("probe".to_owned(), OptionValue::Text(text.into()))];
-        let mut bench = Bench::new(&*(ENTRY.build)(&probe), &[1; 4]);
+        let mut bench = Bench::new(&*ENTRY.build(&probe), &[1; 4]);
         let mut broken = [0; 2];
         for round in 0..60_000 {
             bench.now += MS;
@@ -187,7 +189,7 @@ fn many_workers_share_a_picker() {
 #[test]
 fn weights_hold_among_many_that_are_alike() {
     let weights: Vec<u16> = (0..60).map(|index| [1, 2, 4][index % 3]).collect();
-    let mut bench = Bench::new(&*(ENTRY.build)(&[]), &weights);
+    let mut bench = Bench::new(&*ENTRY.build(&[]), &weights);
     let mut open = std::collections::VecDeque::new();
     let mut counts = [0; 3];
     for _ in 0..100_000 {
@@ -245,7 +247,7 @@ fn two_are_asked_after_a_quiet_time_and_none_where_nothing_is_asked() {
         bench.picker.ask_idle(bench.now, &bench.loads, &mut bench.rng, &mut |p| asked.push(p));
         assert_eq!(asked.len(), 2);
     }
-    let estimating = (ENTRY.build)(&[]);
+    let estimating = ENTRY.build(&[]);
     assert_eq!(Bench::new(&*estimating, &[1; 40]).picker.idle_at(), None);
     assert_eq!(Bench::new(&*probing(&[]), &[1]).picker.idle_at(), None, "there is no choice");
 }

@@ -1,7 +1,8 @@
 //! Outliers, slow start, panic, failover and subsets, through the service.
 
-use model::spec::{OutlierSpec, SlowStartSpec};
+use model::spec::{HealthAgentSpec, OutlierSpec, SlowStartSpec};
 use model::status::EjectionCounts;
+use model::{AgentReply, AgentStanding, Utilization};
 
 use super::*;
 
@@ -346,4 +347,52 @@ fn a_subset_is_filled_up_when_one_of_it_fails() {
     world.down.clear();
     world.pass(10 * SECOND);
     assert_eq!(world.eligible(), before);
+}
+
+#[test]
+fn an_agent_has_its_word_beside_the_checks() {
+    let agent = Some(HealthAgentSpec { port: 9707, send: String::new() });
+    let health = HealthSpec { agent, ..HealthSpec::default() };
+    let outlier = Some(OutlierSpec::default());
+    let spec = ServiceSpec { health, outlier, ..spec(letters("abc")) };
+    let mut world = with(spec.clone());
+    let says = |world: &mut World, id: &str, reply: AgentReply| {
+        world.service.handle_agent(&id.into(), reply, world.now);
+    };
+    let percent = |percent| AgentReply { percent: Some(percent), ..AgentReply::default() };
+    let standing = |standing| AgentReply { standing: Some(standing), ..AgentReply::default() };
+    says(&mut world, "a", percent(50));
+    assert_eq!(world.shares(100), BTreeMap::from([('a', 20), ('b', 40), ('c', 40)]));
+    assert_eq!(world.state("a").1, "check passed; its agent: 50 % of the weight");
+    says(&mut world, "b", percent(50));
+    says(&mut world, "c", percent(50));
+    assert_eq!(world.shares(99), BTreeMap::from([('a', 33), ('b', 33), ('c', 33)]));
+    says(&mut world, "a", percent(0));
+    says(&mut world, "c", percent(200));
+    assert_eq!(world.shares(100), BTreeMap::from([('b', 20), ('c', 80)]));
+    for id in ["a", "b", "c"] {
+        says(&mut world, id, percent(100));
+    }
+
+    says(&mut world, "b", standing(AgentStanding::Down("down: disk is full".into())));
+    let down = (EndpointState::Unhealthy, "its agent: down: disk is full".to_owned());
+    assert_eq!((world.eligible().as_str(), world.state("b")), ("ac", down.clone()));
+    world.pass(20 * SECOND);
+    assert_eq!(world.state("b"), down, "good checks change nothing about it");
+    says(&mut world, "b", AgentReply::default());
+    assert_eq!(world.state("b"), down, "nor does an agent that says nothing of it");
+    says(&mut world, "b", standing(AgentStanding::Up));
+    assert_eq!(world.eligible(), "abc");
+    says(&mut world, "nobody", percent(5));
+
+    let utilization = Some(Utilization { cpu: Some(830), ..Utilization::default() });
+    says(&mut world, "a", AgentReply { utilization, ..AgentReply::default() });
+    let told = world.service.status().endpoints.remove(0).utilization.unwrap();
+    assert_eq!(told.cpu, Some(0.83));
+
+    says(&mut world, "a", standing(AgentStanding::Down("maint".into())));
+    says(&mut world, "b", percent(1));
+    world.service.update(&ServiceSpec { health: HealthSpec::default(), ..spec }, world.now);
+    assert_eq!(world.eligible(), "abc", "without an agent its word is void");
+    assert_eq!(world.shares(99), BTreeMap::from([('a', 33), ('b', 33), ('c', 33)]));
 }

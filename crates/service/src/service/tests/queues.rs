@@ -35,7 +35,7 @@ fn per(per: QueuePer) -> QueueSpec {
 }
 
 impl World {
-    fn acquire_but(&mut self, priority: u8, exclude: &[u64]) -> Acquired {
+    pub(super) fn acquire_but(&mut self, priority: u8, exclude: &[u64]) -> Acquired {
         // So that no two come at the same time.
         self.now += Duration::from_nanos(1);
         let request = Request { now: self.now, key: None, exclude };
@@ -49,14 +49,14 @@ impl World {
         }
     }
 
-    fn waits(&mut self, priority: u8) -> Waiting {
+    pub(super) fn waits(&mut self, priority: u8) -> Waiting {
         match self.acquire_but(priority, &[]) {
             Acquired::Waits(waiting) => waiting,
             other => panic!("{other:?}"),
         }
     }
 
-    fn rejected(&mut self) -> Rejection {
+    pub(super) fn rejected(&mut self) -> Rejection {
         match self.acquire_but(5, &[]) {
             Acquired::Full(rejection) => rejection,
             other => panic!("{other:?}"),
@@ -69,7 +69,7 @@ impl World {
         self.service.acquire_session(token.into(), &request, 5)
     }
 
-    fn end(&mut self, pick: Pick) {
+    pub(super) fn end(&mut self, pick: Pick) {
         pick.report(&Report::new(self.now, Outcome::Success));
     }
 }
@@ -80,7 +80,7 @@ fn poll(waiting: &mut Waiting, bell: &Arc<Bell>) -> Poll<Option<Pick>> {
 }
 
 /// The id of the endpoint that it got; `-`: it still waits; `x`: it was told to give up.
-fn got(waiting: &mut Waiting) -> (String, Option<Pick>) {
+pub(super) fn got(waiting: &mut Waiting) -> (String, Option<Pick>) {
     match poll(waiting, &Arc::default()) {
         Poll::Ready(Some(pick)) => (pick.endpoint().id.to_string(), Some(pick)),
         Poll::Ready(None) => ("x".into(), None),
