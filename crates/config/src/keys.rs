@@ -18,7 +18,9 @@ pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
 };
 pub(crate) use agent::{AGENT, LARS, LARS_KEY};
-pub(crate) use discover::{DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DISCOVER_HTTP, DOCKER, PROVIDERS};
+pub(crate) use discover::{
+    DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DISCOVER_HTTP, DOCKER, PROVIDERS,
+};
 pub(crate) use dns::DNS;
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;

@@ -18,8 +18,7 @@ pub fn redacted(text: &str) -> String {
     let mut secrets = Vec::new();
     let Some(root) = read(text) else { return withheld() };
     for service in entries(child(&root, "services")) {
-        let paths =
-            [["affinity", "cookie", "secret"].as_slice(), &["discover", "http", "token"]];
+        let paths = [["affinity", "cookie", "secret"].as_slice(), &["discover", "http", "token"]];
         for path in paths {
             let found = path.iter().try_fold(&service.value, |node, key| child(node, key));
             if let Some(Value::Scalar { text, .. }) = found.map(|node| &node.value)

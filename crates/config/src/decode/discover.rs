@@ -7,8 +7,8 @@ use std::time::Duration;
 use model::ListenerName;
 use model::spec::{
     AddressFamily, ContainerAddress, DiscoverSpec, DnsRecords, DnsSelector, DockerSelector,
-    DockerSpec, FileSelector, HttpSelector, HttpSpec, LimitSpec, ListenerSpec, Protocol, ProvidersSpec, ServerHttp2Spec,
-    TimeoutSpec, UdpSpec,
+    DockerSpec, FileSelector, HttpSelector, HttpSpec, LimitSpec, ListenerSpec, Protocol,
+    ProvidersSpec, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
 
 use crate::address::parse_dns_server;

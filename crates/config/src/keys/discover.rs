@@ -254,11 +254,6 @@ pub(crate) static DISCOVER_HTTP: Section = Section {
             Means("it is asked at intervals"),
             "A long poll: the server may hold a question so long, until it has something new. The value of its header `X-...-Index` is sent back as `?index=VALUE&wait=SECONDSs`; without that header it is asked at intervals.",
         ),
-        key(
-            "timeout",
-            TIMEOUT,
-            Written("5s"),
-            "For a whole answer, beside `wait`.",
-        ),
+        key("timeout", TIMEOUT, Written("5s"), "For a whole answer, beside `wait`."),
     ],
 };

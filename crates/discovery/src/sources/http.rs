@@ -146,7 +146,9 @@ async fn ask(spec: &HttpSelector, version: &Version, teller: &Teller) -> Result<
     };
     match status {
         StatusCode::OK => {}
-        StatusCode::NOT_MODIFIED if version.etag.is_some() => return Ok(Answer::Unchanged(headers)),
+        StatusCode::NOT_MODIFIED if version.etag.is_some() => {
+            return Ok(Answer::Unchanged(headers));
+        }
         status => return Err(format!("it answers {status}")),
     }
     let text = std::str::from_utf8(&body).map_err(|_| "its answer is no text".to_owned())?;

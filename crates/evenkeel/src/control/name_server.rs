@@ -36,7 +36,8 @@ pub(super) fn set(supervisor: &Arc<Supervisor>, new: &Spec, sockets: Option<Sock
     let served = new.dns.as_ref().zip(sockets).and_then(|(spec, sockets)| {
         let domain = spec.domain.parse().ok()?;
         let zone = Zone { domain, ttl: spec.ttl.as_secs() as u32 };
-        let told = Arc::new(Told { supervisor: Arc::downgrade(supervisor), known: Mutex::default() });
+        let told =
+            Arc::new(Told { supervisor: Arc::downgrade(supervisor), known: Mutex::default() });
         NameServer::serve(sockets, zone, spec.rate, told, seed())
             // They are bound already; only a lack of file descriptors gets us here.
             .inspect_err(|error| error!("the name server cannot be served: {error}"))
