@@ -177,7 +177,7 @@ fn dns_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DnsSelecto
     let mut port = 0;
     fields.integer("port", &mut port);
     let records = match fields.word("type") {
-        Some((word, _)) if word == "srv" => DnsRecords::Srv,
+        Some(("srv", _)) => DnsRecords::Srv,
         None if is_service => DnsRecords::Srv,
         _ => DnsRecords::Address { port },
     };

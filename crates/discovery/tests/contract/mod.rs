@@ -77,7 +77,7 @@ impl Directory for Web {
             weight: n.into(),
             priority: n % 2,
             zone: Some("eu".into()),
-            is_eligible: n % 3 > 0,
+            is_eligible: !n.is_multiple_of(3),
         };
         (service == "web").then(|| (0..100).map(serving).collect())
     }

@@ -240,13 +240,11 @@ fn hostile_messages_are_refused() {
     let chain = format!("0001 8180 0001 0000 0000 0000 {long}{long}{long}{long} 00 0001 0001");
     assert_eq!(decode(&bytes(&chain)), malformed);
     // Other kinds, classes and lifetimes are passed over.
-    let other = format!(
-        "0001 8180 0001 0003 0000 0000 01 61 00 0001 0001
+    let other = "0001 8180 0001 0003 0000 0000 01 61 00 0001 0001
          c00c 0010 0001 00000001 0002 01 61
          c00c 0001 0003 ffffffff 0001 00
-         c00c 0001 0001 80000000 0004 01020304"
-    );
-    let read = decode(&bytes(&other)).unwrap();
+         c00c 0001 0001 80000000 0004 01020304";
+    let read = decode(&bytes(other)).unwrap();
     let data: Vec<(u32, Data)> = read.answers.into_iter().map(|r| (r.ttl, r.data)).collect();
     let expected = [(1, Data::Other(16)), (0, Data::Other(1)), (0, Data::A([1, 2, 3, 4].into()))];
     assert_eq!(data, expected);

@@ -45,7 +45,7 @@ impl ResolvConf {
                 }
                 Some("options") => {
                     let ndots = words.filter_map(|word| word.strip_prefix("ndots:"));
-                    if let Some(ndots) = ndots.filter_map(|n| n.parse::<usize>().ok()).last() {
+                    if let Some(ndots) = ndots.filter_map(|n| n.parse::<usize>().ok()).next_back() {
                         conf.ndots = ndots.min(NDOTS_MAX);
                     }
                 }
