@@ -24,6 +24,7 @@ mod e2e {
     mod examples;
     mod failures;
     mod forwarding;
+    pub mod grpc;
     pub mod harness;
     mod hedging;
     mod hostile;
@@ -37,6 +38,7 @@ mod e2e {
     mod proxy_protocol;
     mod queues;
     mod readme;
+    mod registry;
     mod routes;
     mod runner;
     mod simulate;

@@ -295,6 +295,40 @@ fn the_clients_of_mosquitto_speak_through_the_balancer() {
     until("the three sessions, and no other", || example.in_flight().iter().sum::<u64>() == 3);
 }
 
+/// `examples/grpc`
+#[test]
+fn calls_of_one_channel_go_to_all_replicas() {
+    if !has_module("grpc_health.v1") {
+        return;
+    }
+    let example = Example::start("examples/grpc", 8080, "greeter");
+    let client = |calls: usize| {
+        let output = Command::new("python3")
+            .arg(example.program.folder.join("client.py"))
+            .args([&example.address.to_string(), &calls.to_string()])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = client(30);
+    for replica in 1..=3 {
+        assert!(said.contains(&format!("greeter-{replica} answered 10 calls\n")), "{said}");
+    }
+    assert!(said.contains(" counts 3\n"), "{said}");
+    example.scale(5);
+    example.change();
+    let said = client(50);
+    assert_eq!(said.matches(" answered 10 calls\n").count(), 5, "{said}");
+    // As a browser would call it.
+    let mut browser = Client::connect(example.address);
+    let head = "POST /demo.Greeter/Greet HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc-web\r\nContent-Length: 8\r\n\r\n";
+    browser.send([head.as_bytes(), b"\0\0\0\0\x03you"].concat()).unwrap();
+    let answer = browser.response().unwrap();
+    let text = answer.text();
+    assert!(text.contains(" greets you") && text.contains("grpc-status: 0\r\n"), "{text}");
+}
+
 /// `examples/websocket`
 #[test]
 fn websockets_answer_before_and_after_every_change() {

@@ -570,7 +570,10 @@ fn status_shows_listeners_services_and_endpoints() {
     let (ok, said) = site.program.verb(&["status", "--json"]);
     let parsed: Value = serde_json::from_str(&said).unwrap();
     assert!(ok);
-    assert_eq!(keys(&parsed), ["agent", "autoscale", "discovery", "listeners", "services"]);
+    assert_eq!(
+        keys(&parsed),
+        ["agent", "autoscale", "discovery", "listeners", "registry", "services"]
+    );
     assert_eq!(parsed["services"][1]["endpoints"][0]["requests"], 1);
     let nobody = format!("127.0.0.1:{}", free_port());
     let (ok, said) = site.program.verb(&["status", "--admin", &nobody]);

@@ -2,8 +2,8 @@ use std::fmt;
 use std::pin::Pin;
 
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
-    ServiceStatus,
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
+    ScalingStatus, ServiceStatus,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -18,6 +18,8 @@ pub trait Control: Send + Sync + 'static {
     fn listeners(&self) -> Vec<ListenerStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// The registry that this process is, if it is one.
+    fn registry(&self) -> Option<RegistryStatus>;
     /// The client-side agent; `None`: there is none.
     fn agent(&self) -> Option<AgentStatus>;
     /// What an autoscaler has told, the oldest first; a bounded number.

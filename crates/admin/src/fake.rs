@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use model::status::{
     AgentCounts, AgentStatus, ContainerUsage, DemandStatus, DiscoveryStatus, EjectionCounts,
     EndpointState, EndpointStatus, HeldStatus, ListenerMetrics, ListenerStatus, Metrics,
-    QueueStatus, ScalingStatus, ServiceMetrics, ServiceStatus, SessionStatus,
+    QueueStatus, RegistryStatus, ScalingStatus, ServiceMetrics, ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -119,6 +119,15 @@ impl Control for FakeControl {
             }],
             ..DiscoveryStatus::default()
         }]
+    }
+    fn registry(&self) -> Option<RegistryStatus> {
+        Some(RegistryStatus {
+            store: "local".into(),
+            connected: true,
+            instances: 3,
+            preserving_ms: Some(7),
+            ..RegistryStatus::default()
+        })
     }
     fn agent(&self) -> Option<AgentStatus> {
         let lars = AgentCounts {

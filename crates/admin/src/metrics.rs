@@ -8,7 +8,7 @@ mod text;
 
 use model::status::{
     AgentCounts, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics,
-    Metrics, ServiceStatus, SessionStatus,
+    Metrics, RegistryStatus, ServiceStatus, SessionStatus,
 };
 
 use crate::Control;
@@ -33,6 +33,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     latency(&mut out, &metrics);
     endpoints(&mut out, &services);
     discovery(&mut out, &control.discovery());
+    registry(&mut out, control.registry().as_ref());
     agent(&mut out, &control.agent().map(|agent| agent.counts).unwrap_or_default());
     process_values(&mut out, &process::read());
     out.finish()
@@ -338,6 +339,64 @@ fn endpoints(out: &mut Text, services: &[ServiceStatus]) {
         "Endpoints that are not listed here because there are too many.",
     );
     out.sample(&[], all.saturating_sub(ENDPOINTS_MAX));
+}
+
+fn registry(out: &mut Text, registry: Option<&RegistryStatus>) {
+    let Some(registry) = registry else { return };
+    type Value = fn(&RegistryStatus) -> u64;
+    let families: [(&str, Kind, &str, Value); 13] = [
+        ("evenkeel_registry_connected", Kind::Gauge, "1 if its store answers, else 0.", |r| {
+            u64::from(r.connected)
+        }),
+        ("evenkeel_registry_services", Kind::Gauge, "Services with an instance.", |r| {
+            r.services as u64
+        }),
+        ("evenkeel_registry_instances", Kind::Gauge, "Instances registered.", |r| {
+            r.instances as u64
+        }),
+        (
+            "evenkeel_registry_instances_late",
+            Kind::Gauge,
+            "Of them, not heard of for half of their TTL.",
+            |r| r.late as u64,
+        ),
+        (
+            "evenkeel_registry_instances_restored",
+            Kind::Gauge,
+            "Of them, known from before a restart and not heard of since.",
+            |r| r.restored as u64,
+        ),
+        (
+            "evenkeel_registry_preserving",
+            Kind::Gauge,
+            "1 while most instances are silent and none is removed for it.",
+            |r| u64::from(r.preserving_ms.is_some()),
+        ),
+        ("evenkeel_registry_watchers", Kind::Gauge, "Requests that wait for a change.", |r| {
+            r.watchers as u64
+        }),
+        ("evenkeel_registry_preservations_total", Kind::Counter, "How often that began.", |r| {
+            r.preservations
+        }),
+        ("evenkeel_registry_registrations_total", Kind::Counter, "Registrations taken.", |r| {
+            r.registrations
+        }),
+        ("evenkeel_registry_heartbeats_total", Kind::Counter, "Heartbeats.", |r| r.heartbeats),
+        ("evenkeel_registry_deregistrations_total", Kind::Counter, "Instances that left.", |r| {
+            r.deregistrations
+        }),
+        (
+            "evenkeel_registry_expirations_total",
+            Kind::Counter,
+            "Instances removed for their silence.",
+            |r| r.expirations,
+        ),
+        ("evenkeel_registry_refused_total", Kind::Counter, "Requests refused.", |r| r.refused),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        out.sample(&[], value(registry));
+    }
 }
 
 fn discovery(out: &mut Text, discovery: &[DiscoveryStatus]) {

@@ -30,6 +30,7 @@ pub struct Difference {
     pub workers: bool,
     pub stop_grace: bool,
     pub providers: bool,
+    pub registry: bool,
     pub agent: bool,
     pub dns: bool,
 }
@@ -39,7 +40,7 @@ impl Difference {
         self.listeners.is_empty()
             && self.services.is_empty()
             && !(self.admin || self.access_log || self.workers || self.stop_grace)
-            && !(self.providers || self.agent || self.dns)
+            && !(self.providers || self.registry || self.agent || self.dns)
     }
 }
 
@@ -52,6 +53,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         workers: old.workers != new.workers,
         stop_grace: old.stop_grace != new.stop_grace,
         providers: old.providers != new.providers,
+        registry: old.registry != new.registry,
         agent: old.agent != new.agent,
         dns: old.dns != new.dns,
     }
@@ -89,6 +91,7 @@ impl fmt::Display for Difference {
             ("workers", self.workers),
             ("stop_grace", self.stop_grace),
             ("providers", self.providers),
+            ("registry", self.registry),
             ("agent", self.agent),
             ("dns", self.dns),
         ] {

@@ -9,6 +9,7 @@ mod failures;
 mod hedge;
 mod listener;
 mod queue;
+mod registry;
 mod route;
 pub(crate) mod scenario;
 mod service;
@@ -28,9 +29,14 @@ pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_HTTP2, LISTENER_TIMEOUTS, UDP,
 };
 pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS, WAKE};
+pub(crate) use registry::{
+    CONSUL, DISCOVER_REGISTRY, ETCD, REGISTRY, REGISTRY_STORE, SELF_PRESERVATION, SERVICE_TOKEN,
+    TOKEN_FILE,
+};
 pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
-    ENDPOINT, HEALTH, HEALTH_AGENT, HEALTH_TCP, POOL, RETRY, RUN, SERVICE, SERVICE_TIMEOUTS,
+    ENDPOINT, HEALTH, HEALTH_AGENT, HEALTH_GRPC, HEALTH_TCP, POOL, RETRY, RUN, SERVICE,
+    SERVICE_TIMEOUTS,
 };
 pub(crate) use tls::{CERTIFICATE, CLIENT_AUTH, HSTS, LISTENER_TLS, SERVICE_TLS};
 
@@ -111,7 +117,7 @@ pub(crate) static FILE: Section = Section {
             "listeners",
             MapOf("LISTENER", &In(&LISTENER)),
             Means(
-                "required, unless there is an `agent`; with `providers`, an HTTP listener `web` on port 8080",
+                "required, unless there is a `registry` or an `agent`; with `providers`, an HTTP listener `web` on port 8080",
             ),
             "The addresses that accept, by name.",
         ),
@@ -128,6 +134,12 @@ pub(crate) static FILE: Section = Section {
             "Where endpoints, and services and routes by label, are discovered.",
         ),
         key("dns", In(&DNS), Means("no name server"), "Tells over the DNS who serves."),
+        key(
+            "registry",
+            In(&REGISTRY),
+            Means("instances cannot register themselves"),
+            "Where instances register themselves.",
+        ),
         key(
             "agent",
             In(&AGENT),

@@ -1,5 +1,5 @@
-//! A configuration as it may be shown: without the keys of sessions and the
-//! tokens of sources.
+//! A configuration as it may be shown: without the keys of sessions and the tokens of the registry
+//! and of sources.
 
 use crate::Source;
 use crate::defect::Report;
@@ -8,7 +8,8 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie, and the token of its source, replaced wherever it stands, in comments
+/// The text with the secret of each service's cookie, the token of its source and each token of the
+/// registry replaced wherever it stands, in comments
 /// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
 /// or the text cannot be read, nothing but a comment.
 pub fn redacted(text: &str) -> String {
@@ -22,6 +23,17 @@ pub fn redacted(text: &str) -> String {
         for path in paths {
             let found = path.iter().try_fold(&service.value, |node, key| child(node, key));
             if let Some(Value::Scalar { text, .. }) = found.map(|node| &node.value)
+                && !text.is_empty()
+            {
+                secrets.push(&**text);
+            }
+        }
+    }
+    if let Some(registry) = child(&root, "registry") {
+        let consul = child(registry, "store").and_then(|store| child(store, "consul"));
+        let services = entries(child(registry, "tokens")).iter().map(|entry| &entry.value);
+        for holder in services.chain([registry]).chain(consul) {
+            if let Some(Value::Scalar { text, .. }) = child(holder, "token").map(|node| &node.value)
                 && !text.is_empty()
             {
                 secrets.push(&**text);

@@ -314,15 +314,19 @@ impl Connection {
         self.peer.has_sent_settings
     }
 
+    /// Could a client open streams, now or once others are closed? Servers open none.
+    pub fn accepts_requests(&self) -> bool {
+        self.role == Role::Client
+            && self.goaway.is_none()
+            && self.failed.is_none()
+            && self.draining == Draining::No
+            // RFC 9113 section 5.1.1: numbers are used once, and there is no more than 2^31.
+            && self.next_own <= Config::WINDOW_MAX
+    }
+
     /// How many streams more a client may open now; servers open none.
     pub fn capacity(&self) -> usize {
-        if self.role == Role::Server
-            || self.goaway.is_some()
-            || self.failed.is_some()
-            || self.draining != Draining::No
-            // RFC 9113 section 5.1.1: numbers are used once, and there is no more than 2^31.
-            || self.next_own > Config::WINDOW_MAX
-        {
+        if !self.accepts_requests() {
             return 0;
         }
         let most = self.peer.streams_max.min(self.config.streams_max) as usize;

@@ -82,39 +82,67 @@ fn write_cookie(fields: &Fields, from: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the head of a response. A body whose length is not told becomes a chunked one; `end`: no
-/// body follows. `is_head`: it answers HEAD, and Content-Length tells of what GET would bring.
+/// Writes the head of a response; answers whether its body is to be a chunked one: where the length
+/// is not told, and where trailers may follow, for which HTTP/1.1 has no other place. `end`: no body
+/// follows. `is_head`: it answers HEAD, and Content-Length tells of what GET would bring.
+/// `content_type`: in place of what the endpoint said, and the body's length changes with it.
 pub fn write_response(
     fields: &Fields,
     head: &ResponseHead,
     end: bool,
     is_head: bool,
+    content_type: Option<&[u8]>,
     out: &mut Vec<u8>,
-) {
+) -> bool {
     let status = [100, 10, 1].map(|unit| b'0' + (head.status / unit % 10) as u8);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(&status);
     // RFC 9112 section 4: the space stands even where the reason is empty.
     out.extend_from_slice(b" \r\n");
-    for (name, value) in fields.iter().skip(head.fields) {
-        line(out, name, value);
-    }
     let bodiless = is_head || head.is_informational() || matches!(head.status, 204 | 304);
-    if head.content_length.is_none() && !bodiless {
-        match end {
-            true => out.extend_from_slice(b"content-length: 0\r\n"),
-            false => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    let has_trailers = |(name, value): (&[u8], &[u8])| {
+        name == b"trailer" || (name == b"content-type" && value.starts_with(b"application/grpc"))
+    };
+    let is_chunked = !bodiless
+        && !end
+        && (head.content_length.is_none()
+            || content_type.is_some()
+            || fields.iter().skip(head.fields).any(has_trailers));
+    for (name, value) in fields.iter().skip(head.fields) {
+        match name {
+            b"content-length" if is_chunked => {}
+            b"content-type" => line(out, name, content_type.unwrap_or(value)),
+            _ => line(out, name, value),
         }
     }
+    if is_chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    } else if head.content_length.is_none() && !bodiless {
+        out.extend_from_slice(b"content-length: 0\r\n");
+    }
     out.extend_from_slice(b"\r\n");
+    is_chunked
 }
 
-/// Writes the head of a response that opened a tunnel (RFC 8441 section 5.1).
-pub fn write_upgraded(fields: &Fields, head: &ResponseHead, protocol: &[u8], out: &mut Vec<u8>) {
+/// Writes the head of a response that opened a tunnel (RFC 8441 section 5.1). `accept`: its
+/// `Sec-WebSocket-Accept`, which HTTP/2 has no use for.
+pub fn write_upgraded(
+    fields: &Fields,
+    head: &ResponseHead,
+    protocol: &[u8],
+    accept: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n");
     line(out, b"upgrade", protocol);
+    if let Some(accept) = accept {
+        line(out, b"sec-websocket-accept", accept);
+    }
     for (name, value) in fields.iter().skip(head.fields) {
-        line(out, name, value);
+        // Neither means anything in a tunnel.
+        if !matches!(name, b"content-length" | b"sec-websocket-accept") {
+            line(out, name, value);
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -214,8 +242,10 @@ mod tests {
             let fields = fields(list);
             let head = ResponseHead::check(&fields).unwrap();
             let mut out = Vec::new();
-            write_response(&fields, &head, end, is_head, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let is_chunked = write_response(&fields, &head, end, is_head, None, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert_eq!(is_chunked, text.contains("chunked"));
+            assert_eq!(text, expected);
         };
         let ok = [(":status", "200"), ("x", "y")];
         check(&ok, false, false, "HTTP/1.1 200 \r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -225,6 +255,39 @@ mod tests {
         check(&[(":status", "103")], false, false, "HTTP/1.1 103 \r\n\r\n");
         let sized = [(":status", "200"), ("content-length", "5")];
         check(&sized, false, false, "HTTP/1.1 200 \r\ncontent-length: 5\r\n\r\n");
+        // Trailers have a place behind chunks alone.
+        let announced = [&sized[..], &[("trailer", "x")]].concat();
+        check(
+            &announced,
+            false,
+            false,
+            "HTTP/1.1 200 \r\ntrailer: x\r\ntransfer-encoding: chunked\r\n\r\n",
+        );
+        check(&announced, true, true, "HTTP/1.1 200 \r\ncontent-length: 5\r\ntrailer: x\r\n\r\n");
+    }
+
+    #[test]
+    fn responses_in_other_clothes() {
+        let sent = fields(&[
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("content-length", "5"),
+        ]);
+        let head = ResponseHead::check(&sent).unwrap();
+        let mut out = Vec::new();
+        let text = b"application/grpc-web-text";
+        assert!(write_response(&sent, &head, false, false, Some(text), &mut out));
+        let expected = "HTTP/1.1 200 \r\ncontent-type: application/grpc-web-text\r\n\
+                        transfer-encoding: chunked\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+
+        let sent = fields(&[(":status", "200"), ("content-length", "5"), ("x", "y")]);
+        let head = ResponseHead::check(&sent).unwrap();
+        let mut out = Vec::new();
+        write_upgraded(&sent, &head, b"websocket", Some(b"abc"), &mut out);
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                        upgrade: websocket\r\nsec-websocket-accept: abc\r\nx: y\r\n\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

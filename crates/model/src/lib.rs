@@ -16,6 +16,7 @@ mod report;
 mod rng;
 mod time;
 
+pub mod grpc;
 pub mod spec;
 pub mod status;
 pub mod vocabulary;

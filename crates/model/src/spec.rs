@@ -12,6 +12,7 @@ mod key;
 mod listener;
 mod outlier;
 mod queue;
+mod registry;
 mod route;
 mod run;
 pub mod scenario;
@@ -27,7 +28,7 @@ pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     AddressFamily, ContainerAddress, DeclaredSpec, DiscoverSpec, DnsRecords, DnsSelector,
-    DockerSelector, DockerSpec, FileSelector, HttpSelector, ProvidersSpec,
+    DockerSelector, DockerSpec, FileSelector, HttpSelector, ProvidersSpec, RegistrySelector,
 };
 pub use dns::DnsServerSpec;
 pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
@@ -42,14 +43,18 @@ pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
     WakeSpec,
 };
+pub use registry::{
+    EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec, RemoteRegistrySpec,
+    SecretSpec,
+};
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
     WeightedService,
 };
 pub use run::RunSpec;
 pub use service::{
-    EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
-    ServiceSpec,
+    EndpointProtocol, EndpointSource, PolicySpec, PoolSpec, ProxyProtocolVersion, RetryCondition,
+    RetrySpec, ServiceSpec,
 };
 pub use slow_start::SlowStartSpec;
 pub use tls::{
@@ -71,6 +76,8 @@ pub struct Spec {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
+    /// Where instances register themselves. Default: nowhere.
+    pub registry: Option<RegistrySpec>,
     /// Whom callers ask on the side of the client.
     pub agent: Option<AgentSpec>,
     /// Tells over the DNS who serves.

@@ -392,3 +392,40 @@ pub struct Metrics {
     pub access_log_dropped: u64,
     pub workers: usize,
 }
+
+/// A registry that this process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryStatus {
+    /// `local`, `etcd` or `consul`.
+    pub store: String,
+    /// What is registered survives a restart.
+    pub durable: bool,
+    /// The store answers; a local one always does.
+    pub connected: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Another one after each change of what is listed.
+    pub version: u64,
+    pub services: usize,
+    pub instances: usize,
+    /// Of them, those that were not heard of for half of their TTL.
+    pub late: usize,
+    /// Of them, those known from before a restart and not heard of since.
+    pub restored: usize,
+    /// For how long nobody was removed for silence, because most are silent; absent: silence is
+    /// believed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preserving_ms: Option<u64>,
+    /// How often that began.
+    pub preservations: u64,
+    /// Requests that wait for a change.
+    pub watchers: usize,
+    pub registrations: u64,
+    pub heartbeats: u64,
+    pub deregistrations: u64,
+    /// Instances removed for their silence.
+    pub expirations: u64,
+    /// Requests that were refused, for want of a token or room, or because they were wrong.
+    pub refused: u64,
+}

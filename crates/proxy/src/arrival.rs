@@ -44,8 +44,8 @@ impl Arrival {
     /// The protocol that client and listener agreed on.
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         match &self.stream {
-            Stream::Tcp(_) | Stream::Http2(_) => None,
             Stream::Tls(stream) => stream.alpn(),
+            Stream::Tcp(_) | Stream::Http2(_) | Stream::Asking(_) => None,
         }
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! `connection` reads requests and decides; `forward` finds an endpoint that answers; `exchange`
 //! carries one request and its response between two sockets; `hedge` asks a second endpoint when the
-//! first takes long; `hints` reads what a response says of its endpoint; `request_head` and `response_head`
-//! write what each side is to see; `reply` writes our own answers; `turn` keeps what serving a request
-//! needs, for connections to use in turns.
+//! first takes long; `hints` reads what a response says of its endpoint; `grpc` what a request of gRPC
+//! says of its time; `request_head` and `response_head` write what each side is to see; `reply` writes
+//! our own answers; `turn` keeps what serving a request needs, for connections to use in turns.
 
 mod connection;
 mod date;
 mod exchange;
 mod forward;
+mod grpc;
 mod hedge;
 pub(crate) mod hints;
+mod lines;
 mod record;
 mod reply;
 mod request_head;

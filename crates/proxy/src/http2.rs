@@ -1,17 +1,32 @@
-//! HTTP/2 from clients: streams that are served as connections of HTTP/1.1 are.
+//! HTTP/2, from clients and to endpoints: streams that are used as connections of HTTP/1.1 are.
 //!
 //! `connection` carries one client's connection: frames in, frames out, all that is for one client
 //! in one turn of the loop in one write. Each request becomes the two ends of a `stream`: what the
 //! client sends is read from it as an HTTP/1.1 message, and the HTTP/1.1 response that is written
 //! to it becomes frames (`response`). So there is one path for requests of all versions: routing,
 //! retries, sessions, limits and the pump know nothing of HTTP/2.
+//!
+//! Towards endpoints it is the other way about: `carrier` carries a worker's requests to one
+//! endpoint, `asking` is what each of them writes to and reads from as if it had a connection of its
+//! own, and `request` makes frames of what is written. `body` is common to both directions;
+//! `grpc_web` translates what browsers speak.
 
+mod asking;
+mod body;
+mod carrier;
 mod connection;
+#[cfg(test)]
+mod contract;
+mod grpc_web;
+mod request;
 mod response;
 mod stream;
 mod websocket_key;
 
+pub(crate) use asking::Asking;
+pub(crate) use carrier::Carrier;
 pub(crate) use connection::serve;
+pub(crate) use request::names_trailers;
 pub(crate) use stream::StreamEnd;
 
 /// Do these bytes begin an HTTP/2 connection with prior knowledge (RFC 9113 section 3.3)? None:

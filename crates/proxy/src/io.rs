@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::http2::StreamEnd;
+use crate::http2::{Asking, StreamEnd};
 pub(crate) use tls::{TlsStream, reset};
 
 /// A byte stream to a client or an endpoint.
@@ -21,6 +21,8 @@ pub(crate) enum Stream {
     Tls(Box<TlsStream>),
     /// A client's stream of an HTTP/2 connection, which carries one request as HTTP/1.1 does.
     Http2(StreamEnd),
+    /// A request to an endpoint on a connection of HTTP/2, as if it had one of its own.
+    Asking(Box<Asking>),
 }
 
 impl Stream {
@@ -47,6 +49,7 @@ impl Stream {
             }
             Stream::Tls(stream) => stream.poll_read(cx, into),
             Stream::Http2(stream) => stream.poll_read(cx, into),
+            Stream::Asking(stream) => stream.poll_read(cx, into),
         }
     }
 
@@ -56,6 +59,7 @@ impl Stream {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Tls(stream) => stream.poll_readable(cx),
             Stream::Http2(stream) => stream.poll_readable(cx),
+            Stream::Asking(stream) => stream.poll_readable(cx),
         }
     }
 
@@ -71,6 +75,7 @@ impl Stream {
             Stream::Tcp(stream) => Pin::new(stream),
             Stream::Tls(stream) => return stream.poll_write(cx, first, second),
             Stream::Http2(stream) => return stream.poll_write(cx, first, second),
+            Stream::Asking(stream) => return stream.poll_write(cx, first, second),
         };
         if second.is_empty() {
             stream.poll_write(cx, first)
@@ -87,6 +92,7 @@ impl Stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => stream.poll_shutdown(cx),
             Stream::Http2(stream) => stream.poll_shutdown(),
+            Stream::Asking(stream) => stream.poll_shutdown(),
         }
     }
 
@@ -101,6 +107,16 @@ impl Stream {
                 let _ = rustix::net::shutdown(stream.tcp(), rustix::net::Shutdown::Both);
             }
             Stream::Http2(stream) => stream.reset_on_close(),
+            Stream::Asking(stream) => stream.cancel(),
+        }
+    }
+
+    /// Ends a call of gRPC with a status of ours: see [`StreamEnd::end_call`]. False: there is no
+    /// place for it.
+    pub(crate) fn end_call(&mut self, code: u8, message: &str) -> bool {
+        match self {
+            Stream::Http2(stream) => stream.end_call(code, message),
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Asking(_) => false,
         }
     }
 
@@ -113,6 +129,7 @@ impl Stream {
                 tls::reset(stream.tcp());
             }
             Stream::Http2(stream) => stream.reset_on_close(),
+            Stream::Asking(stream) => stream.cancel(),
         }
     }
 
@@ -121,7 +138,7 @@ impl Stream {
         let stream = match self {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => return stream.is_quiet(false),
-            Stream::Http2(_) => return false,
+            Stream::Http2(_) | Stream::Asking(_) => return false,
         };
         let mut byte = [0u8; 1];
         matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
@@ -132,7 +149,7 @@ impl Stream {
         let stream = match self {
             Stream::Tcp(stream) => stream,
             Stream::Tls(stream) => return stream.is_quiet(true),
-            Stream::Http2(_) => return false,
+            Stream::Http2(_) | Stream::Asking(_) => return false,
         };
         let mut byte = [0u8; 1];
         let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
@@ -145,6 +162,7 @@ impl Stream {
         match self {
             Stream::Tcp(_) | Stream::Tls(_) => Poll::Ready(()),
             Stream::Http2(stream) => stream.poll_room(cx),
+            Stream::Asking(stream) => stream.poll_room(cx),
         }
     }
 
@@ -153,13 +171,15 @@ impl Stream {
         match self {
             Stream::Tcp(_) | Stream::Tls(_) => true,
             Stream::Http2(stream) => stream.has_room(),
+            Stream::Asking(stream) => stream.has_room(),
         }
     }
 
     /// How many bytes wait to be read; `None`: nobody knows.
     pub(crate) fn waiting(&self) -> Option<usize> {
         match self {
-            Stream::Tcp(_) | Stream::Tls(_) => None,
+            // Of what endpoints answer more is likely to be on its way.
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Asking(_) => None,
             Stream::Http2(stream) => Some(stream.waiting()),
         }
     }
@@ -183,7 +203,7 @@ impl Stream {
     pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
         match self {
             Stream::Tcp(stream) => Some(stream),
-            Stream::Tls(_) | Stream::Http2(_) => None,
+            Stream::Tls(_) | Stream::Http2(_) | Stream::Asking(_) => None,
         }
     }
 }

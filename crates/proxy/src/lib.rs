@@ -14,6 +14,7 @@ mod access_log;
 mod arrival;
 mod buffer;
 mod clock;
+mod dialling;
 mod http1;
 mod http2;
 mod io;

@@ -2,10 +2,11 @@
 //!
 //! For: asking each watched service what is due, running it, and handing the result back.
 //! Never: judging. What a result means is for `service` to say.
-//! Start with [`drive`]; [`check::run`] is one check. `question` asks what policies want to know.
+//! Start with [`drive`]; [`check::run`] is one check, over HTTP/2 in `multiplexed`. `question` asks what policies want to know.
 
 mod agent;
 mod check;
+mod multiplexed;
 pub(crate) mod question;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -157,6 +158,7 @@ impl Driver {
                 continue;
             };
             let secure = Secure::clone(&watched.target.secure.load());
+            let protocol = service.settings().protocol;
             let DueCheck { endpoint, address, generation, spec } = due;
             if let Some(agent) = spec.agent.clone() {
                 let (service, endpoint, spec) = (service.clone(), endpoint.clone(), spec.clone());
@@ -166,7 +168,7 @@ impl Driver {
                 });
             }
             self.running.spawn(async move {
-                let verdict = check::run(&spec, address, &secure).await;
+                let verdict = check::run(&spec, address, &secure, protocol).await;
                 Finished { service, endpoint, learnt: Learnt::Verdict { generation, verdict } }
             });
         }

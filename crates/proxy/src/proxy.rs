@@ -94,16 +94,19 @@ impl Proxy {
         let clock = Clock::start();
         let (access_log, logs) = AccessLog::start(options.access_log.clone(), count)?;
         let pins = pins(count);
+        let workers: Arc<OnceLock<Vec<WorkerHandle>>> = Arc::default();
         let mut handles = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for (index, log) in logs.into_iter().enumerate() {
             let seed = options.seed.wrapping_add(index as u64);
             let core = pins.get(index).copied();
-            let (handle, thread) = worker::start(index, clock, seed, log, core)?;
+            let (handle, thread) =
+                worker::start(index, clock, seed, log, core, Arc::downgrade(&workers))?;
             handles.push(handle);
             threads.push(thread);
         }
-        let workers = Arc::new(OnceLock::from(handles));
+        // Nothing is listened to yet, so nobody has looked.
+        let _ = workers.set(handles);
         let (probes, events) = unbounded_channel();
         let (questions, asked) = channel(question::QUESTIONS_MAX);
         let lifecycle = Arc::new(Lifecycle::new(workers.clone(), probes.clone(), questions));
@@ -499,3 +502,6 @@ fn pins(workers: usize) -> Vec<usize> {
         (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
     if cores.len() == workers { cores } else { Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,8 +23,9 @@ const SPLICE_AFTER_BYTES: u64 = 64 * 1024;
 const LARGE_PIECE_BYTES: u64 = 8 * 1024;
 /// So many small pieces in a row, and a stream is copied again until it proves large once more.
 const SMALL_PIECES_MAX: u32 = 8;
-/// Trailers are few where they are used at all (gRPC: two).
-const TRAILER_LIMITS: TrailerLimits = TrailerLimits { bytes: 8 * 1024, count: 32 };
+/// Trailers are few where they are used at all; those of gRPC hold an application's own, to which
+/// its libraries grant 8 to 16 KiB.
+pub(crate) const TRAILER_LIMITS: TrailerLimits = TrailerLimits { bytes: 16 * 1024, count: 64 };
 /// What is read ahead of the writer, per direction.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 

@@ -135,10 +135,10 @@ async fn join(
             ticket,
             &endpoint,
             settings.connect_timeout,
-            settings.pool.connections_max,
-            settings.pool.age_max,
+            &settings.pool,
             announce,
             Secure::clone(&target.secure.load()),
+            &[],
         );
         let mut upstream = match dialled.await {
             Ok(upstream) => {
@@ -158,7 +158,8 @@ async fn join(
                     DialError::TimedOut
                     | DialError::Failed(_)
                     | DialError::Handshake
-                    | DialError::Certificate => Outcome::ConnectFailed,
+                    | DialError::Certificate
+                    | DialError::NotHttp2 => Outcome::ConnectFailed,
                 };
                 pick.report(&Report::new(worker.clock.now(), outcome));
                 record.error = Some(e.reason());

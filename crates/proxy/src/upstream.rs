@@ -4,16 +4,19 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use model::Instant;
-use model::spec::ProxyProtocolVersion;
+use model::spec::{PoolSpec, ProxyProtocolVersion};
 use service::{ConnectionSlot, EndpointHandle};
 use tokio::net::TcpStream;
 use wire::proxy_protocol;
 
+use crate::buffer::Buffer;
+use crate::http2::{Asking, Carrier};
 use crate::io::{Stream, TlsStream};
 use crate::retirement::less_a_tenth;
 use crate::tracked::Ticket;
@@ -23,17 +26,54 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) stream: Stream,
-    /// Counts the connection while it lives.
-    _slot: ConnectionSlot,
+    /// Counts the connection while it lives; a stream is counted with what carries it.
+    _slot: Option<ConnectionSlot>,
     /// Not used for another request from then on.
     pub(crate) retire_at: Instant,
     pub(crate) idle_since: Instant,
     /// [`Secure::terms`] when it was made.
     pub(crate) terms: u64,
+    /// Requests that it may still be used for after this one.
+    pub(crate) requests_left: u64,
+}
+
+impl Upstream {
+    /// A request's place on a connection that carries many.
+    pub(crate) fn on_carrier(asking: Asking, now: Instant) -> Self {
+        Self {
+            stream: Stream::Asking(Box::new(asking)),
+            _slot: None,
+            retire_at: now,
+            idle_since: now,
+            terms: 0,
+            requests_left: 0,
+        }
+    }
+
+    /// See [`Asking::is_refused`].
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(&self.stream, Stream::Asking(asking) if asking.is_refused())
+    }
+
+    /// How the call of gRPC ended, once it has.
+    pub(crate) fn grpc_status(&self) -> Option<u8> {
+        match &self.stream {
+            Stream::Asking(asking) => asking.grpc_status(),
+            _ => None,
+        }
+    }
+
+    /// Is the connection itself gone, or about to go?
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.stream {
+            Stream::Asking(asking) => asking.is_over(),
+            _ => true,
+        }
+    }
 }
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum DialError {
     /// The endpoint has as many as it may have.
     Full,
@@ -47,6 +87,8 @@ pub(crate) enum DialError {
     Handshake,
     /// Its certificate is not one that the service takes.
     Certificate,
+    /// It is connected, and does not speak HTTP/2.
+    NotHttp2,
 }
 
 impl DialError {
@@ -63,6 +105,7 @@ impl DialError {
             DialError::Failed(_) => "connect failed",
             DialError::Handshake => "TLS handshake failed",
             DialError::Certificate => "certificate not accepted",
+            DialError::NotHttp2 => "endpoint does not speak HTTP/2",
         }
     }
 }
@@ -96,23 +139,24 @@ impl Secure {
     }
 }
 
-/// Connects to the endpoint within `timeout`, TLS included. `age_max` is how long the connection
-/// may be used.
+/// Connects to the endpoint within `timeout`, TLS included. `alpn`: what is offered to speak over
+/// TLS. `pool` says how long the connection may be used.
 #[expect(clippy::too_many_arguments, reason = "the terms of one connection, by their names")]
 pub(crate) async fn dial(
     worker: &Worker,
     ticket: &Ticket,
     endpoint: &Arc<EndpointHandle>,
     timeout: Duration,
-    connections_max: Option<usize>,
-    age_max: Duration,
+    pool: &PoolSpec,
     announce: Option<Announce>,
     secure: Secure,
+    alpn: &[&[u8]],
 ) -> Result<Upstream, DialError> {
-    let slot = endpoint.reserve_connection(connections_max).ok_or(DialError::Full)?;
+    let slot = endpoint.reserve_connection(pool.connections_max).ok_or(DialError::Full)?;
     let now = worker.clock.now();
     ticket.set_deadline(now + timeout);
-    let mut connect = pin!(connect(endpoint.address, announce, &secure));
+    let age_max = pool.age_max;
+    let mut connect = pin!(connect(endpoint.address, announce, &secure, alpn));
     let (stream, terms) = poll_fn(|cx| {
         ticket.attach(cx);
         if let Poll::Ready(result) = connect.as_mut().poll(cx) {
@@ -127,8 +171,47 @@ pub(crate) async fn dial(
         Poll::Pending
     })
     .await?;
-    let age = less_a_tenth(age_max, &mut worker.rng.borrow_mut());
-    Ok(Upstream { stream, _slot: slot, retire_at: now + age, idle_since: now, terms })
+    Ok(Upstream {
+        stream,
+        _slot: Some(slot),
+        retire_at: now + less_a_tenth(age_max, &mut worker.rng.borrow_mut()),
+        idle_since: now,
+        terms,
+        requests_left: pool.requests_max.unwrap_or(u64::MAX) - 1,
+    })
+}
+
+/// Makes a connection that carries many requests of one on which nothing was sent yet, and waits
+/// until the endpoint has said what it allows. It has to be driven from then on.
+pub(crate) async fn carry(
+    worker: &Worker,
+    ticket: &Ticket,
+    upstream: Upstream,
+    pool: &PoolSpec,
+) -> Result<Rc<Carrier>, DialError> {
+    let Upstream { stream, _slot: slot, retire_at, terms, .. } = upstream;
+    let slot = slot.ok_or(DialError::NotHttp2)?;
+    let inbound = Buffer::new(&worker.blocks);
+    let carrier = Carrier::new(stream, inbound, slot, worker.clock, pool, terms, retire_at);
+    poll_fn(|cx| {
+        ticket.attach(cx);
+        let is_closed = carrier.poll(cx).is_ready();
+        if carrier.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if is_closed {
+            return Poll::Ready(Err(DialError::NotHttp2));
+        }
+        if ticket.must_close() {
+            return Poll::Ready(Err(DialError::Closed));
+        }
+        if ticket.expired() {
+            return Poll::Ready(Err(DialError::TimedOut));
+        }
+        Poll::Pending
+    })
+    .await?;
+    Ok(carrier)
 }
 
 /// Errors of socket(2) and connect(2) that say something of this process or system alone.
@@ -150,6 +233,7 @@ async fn connect(
     address: SocketAddr,
     announce: Option<Announce>,
     secured: &Secure,
+    alpn: &[&[u8]],
 ) -> Result<(Stream, u64), DialError> {
     let mut stream = Stream::connect(address).await.map_err(|e| failed(&e))?;
     if let Some(announce) = announce {
@@ -159,7 +243,7 @@ async fn connect(
         // Never in clear what was to be secret.
         (Secure::Unusable, _) => Err(DialError::Handshake),
         (Secure::Tls(tls), Stream::Tcp(stream)) => {
-            let dialling = tls.dial(address, &[]).map_err(|_| DialError::NoResources)?;
+            let dialling = tls.dial(address, alpn).map_err(|_| DialError::NoResources)?;
             let secured = secure(stream, dialling.session).await.map_err(|e| match e.kind() {
                 io::ErrorKind::PermissionDenied => DialError::Certificate,
                 _ => DialError::Handshake,

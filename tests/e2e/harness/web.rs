@@ -52,9 +52,18 @@ impl Web {
 
     /// Requests and streams that endpoints have not finished.
     pub fn in_flight(&self) -> u64 {
+        self.sum("in_flight")
+    }
+
+    /// Requests and streams that endpoints were given, attempts counted each.
+    pub fn requests(&self) -> u64 {
+        self.sum("requests")
+    }
+
+    fn sum(&self, name: &str) -> u64 {
         let service = self.program.service("app");
         let endpoints = service["endpoints"].as_array().unwrap();
-        endpoints.iter().map(|endpoint| endpoint["in_flight"].as_u64().unwrap()).sum()
+        endpoints.iter().map(|endpoint| endpoint[name].as_u64().unwrap()).sum()
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use model::ListenerName;
 use model::spec::{
     AddressFamily, ContainerAddress, DiscoverSpec, DnsRecords, DnsSelector, DockerSelector,
     DockerSpec, FileSelector, HttpSelector, HttpSpec, LimitSpec, ListenerSpec, Protocol,
-    ProvidersSpec, ServerHttp2Spec, TimeoutSpec, UdpSpec,
+    ProvidersSpec, RegistrySelector, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
+use model::{ListenerName, ServiceName};
 
 use crate::address::parse_dns_server;
 use crate::fields::{Fields, scalar, wrong_kind};
@@ -100,7 +100,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
 }
 
 /// The keys of `discover`, one for each provider.
-const PROVIDERS: [&str; 4] = ["docker", "file", "http", "dns"];
+const PROVIDERS: [&str; 5] = ["docker", "file", "http", "dns", "registry"];
 
 /// Exactly one provider.
 pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
@@ -123,7 +123,21 @@ pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<Dis
     let file = file.map(|path| DiscoverSpec::File(FileSelector { path }));
     let dns = dns_selector(&fields, context).map(DiscoverSpec::Dns);
     let http = http_selector(&fields, context).map(DiscoverSpec::Http);
-    docker_selector(&fields, context).or(file).or(http).or(dns)
+    let registry = registry_selector(&fields, context);
+    docker_selector(&fields, context).or(file).or(http).or(dns).or(registry)
+}
+
+fn registry_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
+    let registry = fields.section("registry", &keys::DISCOVER_REGISTRY)?;
+    if !context.registry {
+        context.report.error_help(
+            registry.span,
+            "no registry is known to look in",
+            "add `registry: {}` to the file, or `registry: { url: http://HOST:9910 }`",
+        );
+    }
+    let service = registry.text("service").map(|(name, _)| ServiceName::new(name));
+    Some(DiscoverSpec::Registry(RegistrySelector { service }))
 }
 
 fn http_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<HttpSelector> {

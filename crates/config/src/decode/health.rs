@@ -19,6 +19,10 @@ pub(super) fn health(fields: &Fields<'_>, context: &Context<'_>) -> HealthSpec {
             spec.kind = HealthKind::Off;
             return spec;
         }
+        Some("grpc") => {
+            spec.kind = HealthKind::Grpc { service: String::new(), host: None };
+            return spec;
+        }
         Some(word @ ("http" | "https")) => {
             let message = format!("`health: {word}` does not say which path to ask for");
             let help = format!("write `health: {{ {word}: /healthz }}`");
@@ -71,7 +75,7 @@ fn kind(fields: &Fields<'_>, context: &Context<'_>) -> HealthKind {
     let headers = header::pairs(fields.map("headers"), &value_kind, context);
     let expect = expect(fields, context);
 
-    let mut kinds = fields.entries(&["tcp", "http", "https"]);
+    let mut kinds = fields.entries(&["tcp", "http", "https", "grpc"]);
     let (first, second) = (kinds.next(), kinds.next());
     if let (Some(first), Some(second)) = (first, second) {
         context.report.error_help(
@@ -81,6 +85,13 @@ fn kind(fields: &Fields<'_>, context: &Context<'_>) -> HealthKind {
         );
     }
     tcp(fields, context);
+    if let Some(service) = grpc(fields, context) {
+        for entry in fields.entries(&["method", "headers", "expect"]) {
+            let message = format!("`{}` has no meaning for a check by gRPC", entry.key);
+            context.report.error_help(entry.key_span, message, "remove it");
+        }
+        return HealthKind::Grpc { service, host };
+    }
     let path = fields.text("http").or_else(|| fields.text("https"));
     let Some((path, span)) = path else {
         if first.is_none_or(|first| &*first.key == "tcp") {
@@ -121,6 +132,24 @@ fn tcp(fields: &Fields<'_>, context: &Context<'_>) {
             "for no checks write `health: off`",
         );
     }
+}
+
+/// `grpc: true`, or which gRPC service is asked for.
+fn grpc(fields: &Fields<'_>, context: &Context<'_>) -> Option<String> {
+    let entry = fields.entry("grpc")?;
+    if let Value::Map(_) = entry.value.value {
+        let fields = fields.section("grpc", &keys::HEALTH_GRPC)?;
+        return Some(fields.text("service").map_or_else(String::new, |(name, _)| name.into()));
+    }
+    if scalar(&entry.value) == Some("true") {
+        return Some(String::new());
+    }
+    context.report.error_help(
+        entry.value.span,
+        format!("`grpc` must be `true` or `{{ service: NAME }}`, not {}", entry.value.describe()),
+        "for no checks write `health: off`",
+    );
+    None
 }
 
 fn expect(fields: &Fields<'_>, context: &Context<'_>) -> StatusSet {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use model::ServiceName;
 use model::spec::{
-    EndpointSource, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec, ServiceSpec,
+    EndpointProtocol, EndpointSource, PoolSpec, ProxyProtocolVersion, RetryCondition, RetrySpec,
+    ServiceSpec,
 };
 
 use crate::fields::{Fields, integer, scalar, wrong_kind};
@@ -33,7 +34,53 @@ pub(super) fn service(entry: &Entry, context: &Context<'_>) -> ServiceSpec {
         _ => None,
     };
     spec.tls = tls::of_service(&fields, context);
+    protocol(&fields, &mut spec, context);
     spec
+}
+
+/// What is spoken to the endpoints, and whether the rest of the service fits it.
+fn protocol(fields: &Fields<'_>, spec: &mut ServiceSpec, context: &Context<'_>) {
+    let (word, span) = fields.word("protocol").unwrap_or(("http", fields.key_span("protocol")));
+    spec.protocol = match word {
+        "h2c" => EndpointProtocol::H2c,
+        "h2" => EndpointProtocol::H2,
+        "auto" => EndpointProtocol::Auto,
+        _ => EndpointProtocol::Http1,
+    };
+    fields.bool("grpc_web", &mut spec.grpc_web);
+    let refuse = |span, message: &str, help: &str| context.report.error_help(span, message, help);
+    match (spec.protocol, spec.tls.is_some()) {
+        (EndpointProtocol::H2, false) => refuse(
+            span,
+            "`protocol: h2` is HTTP/2 over TLS, and the service has no `tls`",
+            "add `tls: true`, or write `protocol: h2c` for HTTP/2 in clear",
+        ),
+        (EndpointProtocol::Auto, false) => refuse(
+            span,
+            "`protocol: auto` is agreed on by TLS, and the service has no `tls`",
+            "add `tls: true`, or write `protocol: h2c` or `protocol: http`",
+        ),
+        (EndpointProtocol::H2c, true) => refuse(
+            span,
+            "`protocol: h2c` is HTTP/2 in clear, and the service has `tls`",
+            "write `protocol: h2`, or remove `tls`",
+        ),
+        _ => {}
+    }
+    if spec.protocol.may_be_http2() && spec.send_proxy_protocol.is_some() {
+        refuse(
+            fields.key_span("proxy_protocol"),
+            "`proxy_protocol` tells of one client for each connection, and a connection of HTTP/2 carries the requests of many",
+            "remove it: the client's address is in `X-Forwarded-For`",
+        );
+    }
+    if spec.grpc_web && !spec.protocol.may_be_http2() {
+        refuse(
+            fields.key_span("grpc_web"),
+            "`grpc_web` translates to gRPC, which needs endpoints that speak HTTP/2",
+            "add `protocol: h2c`, or remove `grpc_web`",
+        );
+    }
 }
 
 /// What a scenario has in common with a configuration.
@@ -125,6 +172,7 @@ fn retry_conditions(fields: &Fields<'_>, context: &Context<'_>) -> Option<Vec<Re
         let condition = match scalar(node) {
             Some("reset") => Some(RetryCondition::Reset),
             Some("first_byte_timeout") => Some(RetryCondition::FirstByteTimeout),
+            Some(text) if text.starts_with("grpc_") => grpc_status(item, text),
             Some(text) => item
                 .alternatives()
                 .iter()
@@ -141,6 +189,12 @@ fn retry_conditions(fields: &Fields<'_>, context: &Context<'_>) -> Option<Vec<Re
     Some(conditions)
 }
 
+fn grpc_status(kind: &Kind, text: &str) -> Option<RetryCondition> {
+    kind.alternatives().iter().find(|kind| matches!(kind, Kind::Word(word) if *word == text))?;
+    let name = text.strip_prefix("grpc_")?;
+    (0..=16).find(|code| model::grpc::name(*code) == Some(name)).map(RetryCondition::Grpc)
+}
+
 fn pool(fields: &Fields<'_>) -> PoolSpec {
     let mut spec = PoolSpec::default();
     if let Some(fields) = fields.section("pool", &keys::POOL) {
@@ -148,6 +202,10 @@ fn pool(fields: &Fields<'_>) -> PoolSpec {
         fields.duration("idle_timeout", &mut spec.idle_timeout);
         fields.duration("age_max", &mut spec.age_max);
         fields.integer_or_off("connections_max", &mut spec.connections_max);
+        fields.integer_or_off("requests_max", &mut spec.requests_max);
+        fields.integer("streams_max", &mut spec.streams_max);
+        fields.duration("ping_interval", &mut spec.ping_interval);
+        fields.duration("ping_timeout", &mut spec.ping_timeout);
     }
     spec
 }

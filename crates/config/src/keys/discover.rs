@@ -110,6 +110,12 @@ pub(crate) static DISCOVER: Section = Section {
             Means("not from the DNS"),
             "A name in the Domain Name System. See [discovery.md](discovery.md#dns).",
         ),
+        key(
+            "registry",
+            In(&DISCOVER_REGISTRY),
+            Means("not from a registry"),
+            "The instances that registered themselves; needs `registry`. See [registry.md](registry.md).",
+        ),
     ],
 };
 

@@ -9,8 +9,18 @@ const STATUS: Kind = Integer { min: 100, max: 599 };
 
 const STATUS_RANGE: Kind = text("a range of statuses", "200-299");
 
-const RETRY_CONDITION: Kind =
-    AnyOf(&[Word("reset"), Word("first_byte_timeout"), Integer { min: 400, max: 599 }]);
+const RETRY_CONDITION: Kind = AnyOf(&[
+    Word("reset"),
+    Word("first_byte_timeout"),
+    Word("grpc_aborted"),
+    Word("grpc_cancelled"),
+    Word("grpc_deadline_exceeded"),
+    Word("grpc_internal"),
+    Word("grpc_resource_exhausted"),
+    Word("grpc_unavailable"),
+    Word("grpc_unknown"),
+    Integer { min: 400, max: 599 },
+]);
 
 pub(crate) static SERVICE: Section = Section {
     name: "service",
@@ -33,7 +43,7 @@ pub(crate) static SERVICE: Section = Section {
         key("discover", In(&DISCOVER), Means("see `endpoints`"), "Endpoints that are found."),
         key(
             "health",
-            AnyOf(&[OFF, Word("tcp"), In(&HEALTH)]),
+            AnyOf(&[OFF, Word("tcp"), Word("grpc"), In(&HEALTH)]),
             Written("tcp"),
             "How endpoints are checked.",
         ),
@@ -98,6 +108,18 @@ pub(crate) static SERVICE: Section = Section {
             Written("false"),
             "Speak TLS to the endpoints. `true`: with the defaults.",
         ),
+        key(
+            "protocol",
+            AnyOf(&[Word("http"), Word("h2c"), Word("h2"), Word("auto")]),
+            Written("http"),
+            "What requests are sent to the endpoints in: HTTP/1.1, HTTP/2 in clear, HTTP/2 over TLS, or over TLS what the endpoint agrees on.",
+        ),
+        key(
+            "grpc_web",
+            Bool,
+            Written("false"),
+            "Translate gRPC-Web, as browsers speak it, to gRPC. Needs endpoints that speak HTTP/2.",
+        ),
     ],
 };
 
@@ -131,7 +153,7 @@ pub(crate) static ENDPOINT: Section = Section {
 
 pub(crate) static HEALTH: Section = Section {
     name: "health",
-    doc: "How endpoints are checked; at most one of `tcp`, `http` and `https`.",
+    doc: "How endpoints are checked; at most one of `tcp`, `http`, `https` and `grpc`.",
     example: "http: /healthz",
     keys: &[
         key(
@@ -151,6 +173,12 @@ pub(crate) static HEALTH: Section = Section {
             text("a path", "/healthz"),
             Means("see `tcp`"),
             "The same over TLS: as `tls` of the service says, or else with any certificate.",
+        ),
+        key(
+            "grpc",
+            AnyOf(&[Bool, In(&HEALTH_GRPC)]),
+            Means("see `tcp`"),
+            "The health protocol of gRPC says `SERVING`; with `tls` of the service over TLS.",
         ),
         key(
             "interval",
@@ -187,7 +215,7 @@ pub(crate) static HEALTH: Section = Section {
             "host",
             text("a host name", "shop.example.com"),
             Means("the endpoint's address"),
-            "HTTP: the `Host`.",
+            "HTTP: the `Host`; gRPC: the authority.",
         ),
         key("headers", MapOf("HEADER", &HEADER_VALUE), Written("{}"), "HTTP: further headers."),
         key(
@@ -223,6 +251,18 @@ pub(crate) static HEALTH_AGENT: Section = Section {
 pub(crate) static HEALTH_TCP: Section =
     Section { name: "health tcp", doc: "Has no keys of its own.", example: "", keys: &[] };
 
+pub(crate) static HEALTH_GRPC: Section = Section {
+    name: "health grpc",
+    doc: "What is asked for by `grpc.health.v1.Health/Check`.",
+    example: "service: shop.Orders",
+    keys: &[key(
+        "service",
+        scalar("a gRPC service", "shop.Orders"),
+        Means("the server as a whole"),
+        "The name of the gRPC service.",
+    )],
+};
+
 pub(crate) static RETRY: Section = Section {
     name: "retry",
     doc: "When a failed request is tried on another endpoint.",
@@ -256,7 +296,7 @@ pub(crate) static RETRY: Section = Section {
             "on",
             AnyOf(&[RETRY_CONDITION, ListOf(&RETRY_CONDITION)]),
             Written("[reset]"),
-            "What is retried for methods that are safe to repeat.",
+            "What is retried: for methods that are safe to repeat, but for the statuses of gRPC, which hold for all its calls that failed before a message came.",
         ),
         key(
             "non_idempotent",
@@ -290,6 +330,30 @@ pub(crate) static POOL: Section = Section {
             AnyOf(&[Integer { min: 1, max: 10_000_000 }, OFF]),
             Written("off"),
             "Connections per endpoint, all workers together; requests beyond it go to another endpoint, or get 503.",
+        ),
+        key(
+            "requests_max",
+            AnyOf(&[Integer { min: 1, max: 1_000_000_000 }, OFF]),
+            Written("off"),
+            "A connection is not used for more requests.",
+        ),
+        key(
+            "streams_max",
+            Integer { min: 1, max: 10_000 },
+            Written("100"),
+            "HTTP/2: requests at once on one connection, if the endpoint allows as many; then there is a further one.",
+        ),
+        key(
+            "ping_interval",
+            TIMEOUT,
+            Written("10s"),
+            "HTTP/2: a connection with requests on which nothing came for so long is asked for a sign of life.",
+        ),
+        key(
+            "ping_timeout",
+            TIMEOUT,
+            Written("5s"),
+            "HTTP/2: without that sign for so long, the connection is broken.",
         ),
     ],
 };

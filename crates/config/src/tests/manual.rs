@@ -151,6 +151,22 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      dns:\n        name: a\n        port: 1\n        @\n",
     ),
     (
+        "registry",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  data: off\n  @\n",
+    ),
+    (
+        "self-preservation",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  self_preservation:\n    @\n",
+    ),
+    (
+        "etcd",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'http://a:1' ]\n      @\n",
+    ),
+    (
+        "consul",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    consul:\n      @\n",
+    ),
+    (
         "admin",
         "admin:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
     ),

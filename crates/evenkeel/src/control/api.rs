@@ -7,8 +7,8 @@ use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, ScalingStatus,
-    ServiceStatus,
+    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
+    ScalingStatus, ServiceStatus,
 };
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
@@ -77,6 +77,10 @@ impl Control for Api {
         let mut status = state.discovery.status();
         status.extend(state.sources.status());
         status
+    }
+
+    fn registry(&self) -> Option<RegistryStatus> {
+        self.0.state().registry.status()
     }
 
     fn agent(&self) -> Option<AgentStatus> {

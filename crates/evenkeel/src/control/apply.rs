@@ -130,6 +130,7 @@ impl Change<'_> {
         let agent = self.prepare_agent()?;
         let names = self.prepare_name_server()?;
         self.set_access_log(self.new)?;
+        let registry_notes = self.supervisor.set_registry(self.old, self.new)?;
         self.add_services();
         let mut notes = if prove { self.prove_added().await } else { Vec::new() };
         if let Err(message) = self.set_listeners() {
@@ -137,8 +138,12 @@ impl Change<'_> {
             if let Err(message) = self.set_access_log(self.old) {
                 warn!("{message}");
             }
+            if let Err(message) = self.supervisor.set_registry(self.new, self.old) {
+                warn!("{message}");
+            }
             return Err(message);
         }
+        notes.extend(registry_notes);
         notes.extend(self.change_services().await);
         // Those that leave can no longer be asked for.
         self.finish_agent(agent);

@@ -13,6 +13,7 @@ pub(super) struct Overview<'a> {
     pub(super) spec: &'a Spec,
     pub(super) listeners: &'a [ListenerStatus],
     pub(super) admin: Option<SocketAddr>,
+    pub(super) registry: Option<SocketAddr>,
     /// How many endpoints of a service are healthy, of how many.
     pub(super) healthy: &'a dyn Fn(&ServiceName) -> (usize, usize),
 }
@@ -36,6 +37,10 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
     if let Some(admin) = overview.admin {
         let address = format!("http://{admin}");
         lines.push(["admin".into(), "http".into(), address, "admin API, /metrics".into()]);
+    }
+    if let Some(registry) = overview.registry {
+        let address = format!("http://{registry}");
+        lines.push(["registry".into(), "http".into(), address, "registry, /openapi.json".into()]);
     }
     if let Some(dns) = &overview.spec.dns {
         let names = format!("SERVICE.{}", dns.domain.trim_end_matches('.'));
@@ -125,6 +130,7 @@ services:
             spec: &spec,
             listeners: &[stream],
             admin: Some("127.0.0.1:9900".parse().unwrap()),
+            registry: None,
             healthy: &|name| if name.as_str() == "web" { (3, 3) } else { (0, 1) },
         };
         let plain = anstream::adapter::strip_str(&super::text(&overview)).to_string();

@@ -456,6 +456,8 @@ impl Connection {
             return Ok(Step::Event(Event::Response { stream: key, head, end }));
         }
         stream.head_received = true;
+        self.idle_frames.earn(REQUEST_EARNS);
+        self.resets.earn(1);
         let bodiless = stream.is_head || matches!(head.status, 204 | 304);
         if !(stream.is_connect && (200..300).contains(&head.status)) {
             stream.content_left = if bodiless { Some(0) } else { head.content_length };
@@ -499,7 +501,11 @@ impl Connection {
             return Err(Violation::IdleStream);
         }
         // "closed": after we reset it, frames that were under way are ignored; after the peer ended
-        // it, there is no reason for any.
+        // it, there is no reason for any. Towards endpoints nothing is counted: clients cancel as
+        // often as they like, and each time up to a window of bytes is under way.
+        if self.role == Role::Client {
+            return Ok(None);
+        }
         if self.recent.contains(&id) {
             self.waste()?;
             return Ok(None);

@@ -288,6 +288,31 @@ fn a_client_asks_as_often_as_it_may() {
 }
 
 #[test]
+fn a_client_that_cancels_much_minds_no_late_frames() {
+    let mut client = client();
+    let cancelled: Vec<StreamKey> = (0..2 * super::RECENT_MAX)
+        .map(|_| {
+            let key = ask(&mut client, true).unwrap();
+            client.forget(key);
+            key
+        })
+        .collect();
+    sent(&mut client);
+    // Far more than may be idle, and longer ago than is remembered.
+    for key in &cancelled {
+        let late = [
+            frame(kind::HEADERS, flag::END_HEADERS, key.id, b"\x88"),
+            frame(kind::DATA, flag::END_STREAM, key.id, b"late"),
+        ];
+        assert_eq!(feed(&mut client, &late.concat()), Ok(vec![]));
+    }
+    assert!(client.accepts_requests() && ask(&mut client, true).is_some());
+    // A server never sends on what nobody opened.
+    let idle = frame(kind::DATA, 0, 9999, b"x");
+    assert_eq!(feed(&mut client, &idle), Err(Violation::IdleStream));
+}
+
+#[test]
 fn what_a_client_takes_for_malformed() {
     let headers = |flags: u8, block: &[u8]| frame(kind::HEADERS, flags | 4, 1, block);
     let check = |is_head: bool, frames: &[Vec<u8>], expected: Option<ErrorCode>| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::spec::{HostPattern, Protocol, RouteSpec, ServiceSpec};
-use crate::{ListenerName, Weight};
+use crate::{ListenerName, ServiceName, Weight};
 
 /// Where a service's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub enum DiscoverSpec {
     File(FileSelector),
     Dns(DnsSelector),
     Http(HttpSelector),
+    Registry(RegistrySelector),
 }
 
 /// Endpoints are listed in files.
@@ -22,6 +23,13 @@ pub enum DiscoverSpec {
 pub struct FileSelector {
     /// A file, or a folder whose files name the endpoints together.
     pub path: PathBuf,
+}
+
+/// Instances that registered themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrySelector {
+    /// What they registered for. Default: the service's own name.
+    pub service: Option<ServiceName>,
 }
 
 /// Which containers serve a service. All that is given must hold; nothing given: those whose

@@ -70,6 +70,14 @@ pub enum HealthKind {
         /// Over TLS (the certificate is not verified: the check asks whether it works).
         tls: bool,
     },
+    /// The health protocol of gRPC (`grpc.health.v1.Health/Check`), over HTTP/2: with TLS as traffic
+    /// has it, else in clear.
+    Grpc {
+        /// The name of a gRPC service; empty: the server as a whole.
+        service: String,
+        /// Default: the endpoint's address.
+        host: Option<String>,
+    },
 }
 
 /// Status codes, as inclusive ranges.

@@ -51,6 +51,32 @@ pub struct ServiceSpec {
     pub send_proxy_protocol: Option<ProxyProtocolVersion>,
     /// Speak TLS to the endpoints. Default: plain.
     pub tls: Option<ClientTlsSpec>,
+    /// The version of HTTP that endpoints are spoken to in. Default HTTP/1.1.
+    pub protocol: EndpointProtocol,
+    /// Translate gRPC-Web to gRPC. Default false: it is passed on as it is.
+    pub grpc_web: bool,
+}
+
+/// The version of HTTP that a service's endpoints are spoken to in; with [`ServiceSpec::tls`] over
+/// TLS. Listeners of other protocols than HTTP do not mind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EndpointProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 in clear, with prior knowledge (RFC 9113 section 3.3).
+    H2c,
+    /// HTTP/2 over TLS; an endpoint that does not agree on it by ALPN cannot be used.
+    H2,
+    /// Over TLS, HTTP/2 where the endpoint agrees on it by ALPN, and HTTP/1.1 else.
+    Auto,
+}
+
+impl EndpointProtocol {
+    /// Can endpoints be spoken to in HTTP/2?
+    pub fn may_be_http2(self) -> bool {
+        self != EndpointProtocol::Http1
+    }
 }
 
 /// Where a service's endpoints come from.
@@ -118,6 +144,8 @@ pub enum RetryCondition {
     FirstByteTimeout,
     /// This status.
     Status(u16),
+    /// A gRPC response without a message, with this status: see [`crate::grpc`].
+    Grpc(u8),
 }
 
 /// Kept-alive connections to each endpoint.
@@ -133,6 +161,16 @@ pub struct PoolSpec {
     /// Connections per endpoint, all workers together, in use and idle; requests beyond it go to
     /// another endpoint, or 503. Default off.
     pub connections_max: Option<usize>,
+    /// Requests for which a connection is used, after which it ends in order. Default off.
+    pub requests_max: Option<u64>,
+    /// HTTP/2: streams open at once on a connection, if the endpoint allows as many; for more
+    /// requests there is a further connection. Default 100; 1 to 10,000.
+    pub streams_max: u32,
+    /// HTTP/2: a connection with open streams on which nothing was received for so long is asked
+    /// for a sign of life. Default 10 s.
+    pub ping_interval: Duration,
+    /// HTTP/2: without that sign for so long the connection is taken for broken. Default 5 s.
+    pub ping_timeout: Duration,
 }
 
 impl Default for PoolSpec {
@@ -142,6 +180,10 @@ impl Default for PoolSpec {
             idle_timeout: Duration::from_secs(30),
             age_max: Duration::from_secs(600),
             connections_max: None,
+            requests_max: None,
+            streams_max: 100,
+            ping_interval: Duration::from_secs(10),
+            ping_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -178,6 +220,8 @@ impl ServiceSpec {
             drain_grace: Duration::from_secs(30),
             send_proxy_protocol: None,
             tls: None,
+            protocol: EndpointProtocol::default(),
+            grpc_web: false,
         }
     }
 }

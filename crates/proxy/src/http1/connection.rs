@@ -10,15 +10,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use model::Instant;
+use model::{Instant, grpc};
 use route::{Normalised, normalise_path};
 use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
 
 use crate::arrival::{Arrival, Secured};
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
+use crate::http1::grpc::Call;
 use crate::http1::record::Record;
-use crate::http1::reply::{Reply, send};
+use crate::http1::reply::{GrpcStatus, Reply, send};
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
 use crate::http1::turn::Scratch;
@@ -67,7 +68,7 @@ pub(crate) struct Downstream {
     /// Was the current request's `Expect: 100-continue` answered?
     pub(crate) continued: bool,
     pub(crate) finished_at: Instant,
-    retirement: Retirement,
+    pub(crate) retirement: Retirement,
 }
 
 /// What is in force for a listener, with a look at whether that has changed.
@@ -140,10 +141,7 @@ impl Client {
         let (limits, timeouts) = (spec.limits.clone(), spec.timeouts.clone());
         // What was agreed on is spoken, even if it was turned off meanwhile.
         let bounds = spec.http2.unwrap_or_default();
-        let retirement = self.down.retirement;
-        Box::pin(async move {
-            http2::serve(self.down, retirement, bounds, &limits, &timeouts).await;
-        })
+        Box::pin(http2::serve(self.down, bounds, limits, timeouts))
     }
 
     async fn serve_and_close(mut self: Box<Self>) {
@@ -279,6 +277,7 @@ impl Downstream {
         self.continued = false;
         self.retirement.count();
         scratch.record.clear();
+        scratch.call = None;
         scratch.record.version = self.version(Version::Http11);
         scratch.record.bytes_in = self.inbound.len() as u64;
         let next = match self.read_head(scratch, state, started).await {
@@ -362,6 +361,7 @@ impl Downstream {
         started: Instant,
     ) -> Next {
         let spec = &state.spec;
+        scratch.call = Call::of(self.inbound.bytes(), &scratch.request);
         if self.door.worker.log.is_on() {
             scratch.record.note_head(self.inbound.bytes(), &scratch.request);
             scratch.record.version = self.version(scratch.request.version);
@@ -389,7 +389,8 @@ impl Downstream {
             state.table.find(&view).and_then(|index| state.routes.get(index))
         };
         let Some(route) = route else {
-            return self.answer(scratch, &Reply::status(404)).await;
+            let reply = Reply { grpc: grpc_status(scratch, 404, "no route"), ..Reply::status(404) };
+            return self.answer(scratch, &reply).await;
         };
         match &route.action {
             Action::Forward { split, targets } => {
@@ -507,7 +508,7 @@ impl Downstream {
             ..*reply
         };
         reply.write(&mut scratch.reply, self.hsts());
-        scratch.record.status = reply.status;
+        scratch.record.status = reply.sent_status();
         if !self.send(scratch).await {
             return Next::Reset;
         }
@@ -528,7 +529,8 @@ impl Downstream {
         error: &'static str,
     ) -> Next {
         scratch.record.error = Some(error);
-        self.answer(scratch, &Reply::status(status)).await
+        let reply = Reply { grpc: grpc_status(scratch, status, error), ..Reply::status(status) };
+        self.answer(scratch, &reply).await
     }
 
     /// The request is not acceptable: it is answered, and nothing after it is looked at.
@@ -539,9 +541,11 @@ impl Downstream {
         error: &'static str,
     ) -> Next {
         self.door.counters().malformed.add(1);
-        scratch.record.failed(status, error);
         let head_only = self.stream.is_head();
-        Reply { head_only, ..Reply::status(status) }.write(&mut scratch.reply, self.hsts());
+        let grpc = grpc_status(scratch, status, error);
+        let reply = Reply { head_only, grpc, ..Reply::status(status) };
+        scratch.record.failed(reply.sent_status(), error);
+        reply.write(&mut scratch.reply, self.hsts());
         if self.send(scratch).await { Next::Close } else { Next::Reset }
     }
 
@@ -613,6 +617,13 @@ impl Downstream {
         })
         .await;
     }
+}
+
+/// How a failure of ours is told to a gRPC client; None: it is told as to any other.
+fn grpc_status(scratch: &Scratch, status: u16, error: &'static str) -> Option<GrpcStatus<'static>> {
+    let call = scratch.call.as_ref()?;
+    let code = call.code.unwrap_or_else(|| grpc::of_http(status));
+    Some(GrpcStatus { content_type: call.content_type, code, message: error })
 }
 
 /// A request as routes see it.

@@ -7,11 +7,12 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use model::Instant;
 use model::spec::HeaderEdit;
+use model::{Instant, grpc};
 use service::Service;
 use wire::http1::{
-    Framing, HeadLimits, Progress, RequestKind, ResponseError, ResponseHead, Version,
+    Framing, HeadLimits, Header, HeaderKind, Progress, RequestKind, ResponseError, ResponseHead,
+    Version,
 };
 
 use crate::buffer::{BLOCK_BYTES, Buffer};
@@ -58,6 +59,8 @@ pub(crate) enum Fault {
     TotalTimeout,
     /// A status that the service wants tried elsewhere, and has counted as a retry.
     Status(u16),
+    /// The same, of gRPC.
+    GrpcStatus(u8),
     ClientGone,
     /// The client stopped in the middle of its body, or of taking the response.
     ClientStalled,
@@ -83,6 +86,8 @@ pub(crate) struct Terms<'a> {
     /// Statuses to give back as [`Fault::Status`] if the service's budget has a retry left; empty
     /// when no attempt is left.
     pub(crate) retry_status: &'a [u16],
+    /// The same of gRPC statuses, as [`Fault::GrpcStatus`].
+    pub(crate) retry_grpc: &'a [u8],
     pub(crate) service: &'a Service,
     pub(crate) first_byte: Duration,
     pub(crate) idle: Duration,
@@ -331,6 +336,11 @@ impl Exchange<'_> {
             self.progress.hints = Hints::of(self.from_up.bytes(), self.response);
             return Err(Fault::Status(status));
         }
+        if let Some(code) = self.grpc_status()
+            && self.terms.service.admit_retry(now)
+        {
+            return Err(Fault::GrpcStatus(code));
+        }
         self.progress.answered_at = Some(now);
         self.ticket.set_deadline((now + self.terms.idle).min(self.terms.total_at));
         let persistence = self.persistence(upgraded);
@@ -359,6 +369,22 @@ impl Exchange<'_> {
             Pump::message(&self.response.framing, offset)
         };
         Ok(Download::Body(pump))
+    }
+
+    /// The status of a call that ended before a message came, if it is to be tried elsewhere.
+    fn grpc_status(&self) -> Option<u8> {
+        let is_empty = matches!(self.response.framing, Framing::None | Framing::Length(0));
+        if self.terms.retry_grpc.is_empty() || !is_empty {
+            return None;
+        }
+        let bytes = self.from_up.bytes();
+        let is_status = |header: &&Header| {
+            header.kind == HeaderKind::Other
+                && header.name.of(bytes).eq_ignore_ascii_case(b"grpc-status")
+        };
+        let header = self.response.headers.iter().find(is_status)?;
+        let code = grpc::parse(header.value.of(bytes))?;
+        self.terms.retry_grpc.contains(&code).then_some(code)
     }
 
     fn handle_informational(&mut self) -> Result<Download, Fault> {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use model::spec::RetryCondition;
-use model::{Instant, Outcome, Report};
+use model::{Instant, Outcome, Report, grpc};
 use service::{Acquired, EndpointHandle, Pick, Request, Session, Settings};
 use smallvec::SmallVec;
 use wire::http1::{RequestHead, RequestKind};
 
 use crate::buffer::Buffer;
+use crate::dialling::{Wanted, connection};
 use crate::http1::connection::{Downstream, Next};
 use crate::http1::exchange::{End, Exchange, Fault, State, Terms};
+use crate::http1::grpc::set_timeout;
 use crate::http1::hedge::Lane;
 use crate::http1::hints::Hints;
 use crate::http1::record::Record;
@@ -22,7 +24,7 @@ use crate::pump::Pump;
 use crate::queue::{self, Refusal};
 use crate::relay::{RelayEnd, relay};
 use crate::session;
-use crate::upstream::{Announce, DialError, Secure, Upstream, dial};
+use crate::upstream::{Announce, DialError, Upstream};
 
 /// What one attempt led to.
 enum Attempt {
@@ -43,6 +45,8 @@ pub(super) struct Forward<'a> {
     pub(super) target: &'a Target,
     pub(super) settings: Arc<Settings>,
     started: Instant,
+    /// When the client, if it is one of gRPC, waits no longer; [`Instant::FAR_FUTURE`]: never.
+    deadline: Instant,
     /// What a hash policy goes by.
     pub(super) key: Option<u64>,
     /// How early its turn comes if it must wait.
@@ -100,6 +104,7 @@ pub(crate) async fn forward(
         client: down.client,
         local: down.local,
     });
+    let deadline = scratch.call.as_ref().and_then(|call| call.timeout);
     let mut forward = Forward {
         attempts_left: settings.retry.attempts,
         down,
@@ -108,6 +113,7 @@ pub(crate) async fn forward(
         target,
         settings,
         started,
+        deadline: deadline.map_or(Instant::FAR_FUTURE, |timeout| started + timeout),
         key,
         priority,
         session,
@@ -166,10 +172,10 @@ impl Forward<'_> {
                 Attempt::Again { status, error } => {
                     last = Some((status, error));
                     if self.total_at() <= self.now() {
-                        return self.down.fail(scratch, 504, "total time-out").await;
+                        return self.fail(scratch, 504, "total time-out").await;
                     }
                     if self.attempts_left == 0 {
-                        return self.down.fail(scratch, status, error).await;
+                        return self.fail(scratch, status, error).await;
                     }
                     self.attempts_left -= 1;
                     self.upload.restart();
@@ -217,17 +223,34 @@ impl Forward<'_> {
                 scratch.record.failed(0, refusal.reason());
                 Next::Reset
             }
-            (Refusal::Closed, _) => self.down.fail(scratch, 503, refusal.reason()).await,
-            (Refusal::TotalTimeout, _) => self.down.fail(scratch, 504, refusal.reason()).await,
-            (_, Some((status, error))) => self.down.fail(scratch, status, error).await,
-            (_, None) => self.down.fail(scratch, 503, refusal.reason()).await,
+            (Refusal::Closed, _) => self.fail(scratch, 503, refusal.reason()).await,
+            (Refusal::TotalTimeout, _) => self.fail(scratch, 504, refusal.reason()).await,
+            (_, Some((status, error))) => self.fail(scratch, status, error).await,
+            (Refusal::Full(_), None) => {
+                if let Some(call) = &mut scratch.call {
+                    call.code = Some(grpc::RESOURCE_EXHAUSTED);
+                }
+                self.fail(scratch, 503, refusal.reason()).await
+            }
+            (_, None) => self.fail(scratch, 503, refusal.reason()).await,
         }
     }
 
+    async fn fail(&mut self, scratch: &mut Scratch, status: u16, error: &'static str) -> Next {
+        let is_late = status == 504 && self.total_at() <= self.now();
+        if let Some(call) = &mut scratch.call
+            && is_late
+        {
+            call.code = Some(grpc::DEADLINE_EXCEEDED);
+        }
+        self.down.fail(scratch, status, error).await
+    }
+
+    /// When the request must be done with, as configuration says, or the client.
     pub(super) fn total_at(&self) -> Instant {
         match self.settings.total_timeout {
-            Some(total) => self.started + total,
-            None => Instant::FAR_FUTURE,
+            Some(total) => (self.started + total).min(self.deadline),
+            None => self.deadline,
         }
     }
 
@@ -242,6 +265,10 @@ impl Forward<'_> {
             Ok(connection) => connection,
             Err(e) => return self.dial_failed(scratch, pick, &endpoint, &e),
         };
+        if self.deadline != Instant::FAR_FUTURE {
+            // What is left of it after queues, connects and attempts before.
+            set_timeout(&mut scratch.outbound, self.total_at().since(self.now()));
+        }
         let from_up = Buffer::new(&self.down.door.worker.blocks);
         let pick = Some(pick);
         let mut lane =
@@ -266,7 +293,11 @@ impl Forward<'_> {
         let latency = state.answered_at.map(|at| at.since(lane.began));
         match end {
             End::Complete { keep_upstream, keep_downstream } => {
-                let outcome = status_outcome(scratch.response.status);
+                // Where a call of gRPC failed only its trailers tell.
+                let outcome = match lane.upstream.grpc_status() {
+                    Some(code) if grpc::is_failure(code) => Outcome::ServerError,
+                    _ => status_outcome(scratch.response.status),
+                };
                 let now = self.now();
                 let Hints { utilization, retry_after } = state.hints;
                 let report = Report::new(now, outcome).after(latency);
@@ -314,6 +345,13 @@ impl Forward<'_> {
             }
             End::Failed(fault) => {
                 let committed = bytes_out > 0 || state.is_interim_cut();
+                if !committed
+                    && let Fault::UpstreamClosed = fault
+                    && lane.upstream.is_refused()
+                    && self.upload.can_restart()
+                {
+                    return self.refused_there(lane);
+                }
                 self.failed(scratch, lane.pick, &endpoint, fault, lane.reused, &state, committed)
                     .await
             }
@@ -328,28 +366,19 @@ impl Forward<'_> {
         request: &RequestHead,
         now: Instant,
     ) -> Result<(Upstream, bool), DialError> {
-        let worker = &self.down.door.worker;
-        let secure = self.target.secure.load();
-        if !self.fresh_only
-            && self.announce.is_none()
-            && let Some(upstream) =
-                worker.pools.checkout(endpoint, now, !request.idempotent, secure.terms())
-        {
-            return Ok((upstream, true));
-        }
-        let settings = &self.settings;
-        let upstream = dial(
-            worker,
-            &self.down.ticket,
+        let bytes = self.down.inbound.bytes();
+        let upgrade = request_head::upgrade(bytes, request);
+        let wanted = Wanted {
             endpoint,
-            settings.connect_timeout.min(self.total_at().since(now)),
-            settings.pool.connections_max,
-            settings.pool.age_max,
-            self.announce,
-            Secure::clone(&secure),
-        )
-        .await?;
-        Ok((upstream, false))
+            settings: &self.settings,
+            secure: &self.target.secure.load(),
+            announce: self.announce,
+            once: !request.idempotent,
+            fresh_only: self.fresh_only,
+            upgrade: upgrade.map(|protocol| protocol.eq_ignore_ascii_case(b"websocket")),
+            timeout: self.settings.connect_timeout.min(self.total_at().since(now)),
+        };
+        connection(&self.down.door.worker, &self.down.ticket, &wanted, now).await
     }
 
     async fn exchange(
@@ -365,6 +394,20 @@ impl Forward<'_> {
             true => self.settings.retry.on.iter().filter_map(retry_status).collect(),
             false => SmallVec::new(),
         };
+        let retry_grpc: SmallVec<[u8; 4]> = match can_retry && scratch.call.is_some() {
+            true => self.settings.retry.on.iter().filter_map(retry_grpc).collect(),
+            false => SmallVec::new(),
+        };
+        let timeouts = &self.state.spec.timeouts;
+        let (mut first_byte, mut idle) = (self.settings.first_byte_timeout, timeouts.idle);
+        if scratch.call.is_some() {
+            // A call is a stream of messages that come when they come, and may have a deadline of
+            // its own.
+            idle = timeouts.stream_idle;
+            if self.deadline != Instant::FAR_FUTURE {
+                first_byte = idle;
+            }
+        }
         scratch.reply.clear();
         let keeping = self.settings.sessions().map(|sessions| Keeping {
             service: &self.target.service,
@@ -388,9 +431,10 @@ impl Forward<'_> {
                 response_edits: &self.route.response_headers,
                 keeping,
                 retry_status: &retry_status,
+                retry_grpc: &retry_grpc,
                 service: &self.target.service,
-                first_byte: self.settings.first_byte_timeout,
-                idle: self.state.spec.timeouts.idle,
+                first_byte,
+                idle,
                 total_at,
             },
             down: &mut self.down.stream,
@@ -430,9 +474,31 @@ impl Forward<'_> {
             }
             DialError::Full | DialError::NoResources | DialError::Closed => 503,
             DialError::TimedOut => 504,
-            DialError::Failed(_) | DialError::Handshake | DialError::Certificate => 502,
+            DialError::Failed(_)
+            | DialError::Handshake
+            | DialError::Certificate
+            | DialError::NotHttp2 => 502,
         };
         Attempt::Again { status, error: e.reason() }
+    }
+
+    /// The endpoint did not process the request for certain (RFC 9113 section 8.7), so that it is
+    /// safe to make it again, whatever it is. As with a connect that failed, the retry counts against
+    /// the attempts, and not against the budget.
+    fn refused_there(&mut self, lane: Lane) -> Attempt {
+        let Lane { pick, endpoint, upstream, .. } = lane;
+        let error = "refused by endpoint";
+        if upstream.is_over() && !self.fresh_only && !endpoint.is_leaving() {
+            // It ends its connection in order, as it may at any time: this says nothing about it,
+            // and costs no attempt.
+            self.fresh_only = true;
+            self.attempts_left += 1;
+            self.kept = pick;
+            return Attempt::Again { status: 503, error };
+        }
+        self.tried.push(endpoint.key);
+        // Dropped, the pick is reported as abandoned: it has room for others, perhaps later.
+        Attempt::Again { status: 503, error }
     }
 
     /// May the request be processed twice without harm, or does the configuration say so?
@@ -452,9 +518,16 @@ impl Forward<'_> {
         committed: bool,
     ) -> Attempt {
         let stale = reused && !state.response_begun && matches!(fault, Fault::UpstreamClosed);
-        let (outcome, status, error) = verdict(&fault, stale);
+        let (mut outcome, status, error) = verdict(&fault, stale);
+        if matches!(fault, Fault::TotalTimeout) && self.total_at() == self.deadline {
+            // How long the client wants to wait says nothing about the endpoint.
+            outcome = Outcome::Abandoned;
+        }
         let untouched = self.upload.written() == 0;
-        let safe = untouched || self.is_repeatable(&scratch.request);
+        // Calls of gRPC are all POST; whose statuses are worth another attempt configuration says.
+        let safe = untouched
+            || self.is_repeatable(&scratch.request)
+            || matches!(fault, Fault::GrpcStatus(_));
         if stale && !committed && safe && self.upload.can_restart() && !self.fresh_only {
             // The endpoint closed an idle connection, as it may: this says nothing about it, and
             // costs no attempt. Dropped, the pick is reported as abandoned.
@@ -476,13 +549,16 @@ impl Forward<'_> {
             // The endpoint's grace is over; the client's connection goes on.
             Fault::Closed if !self.down.ticket.is_closing() => on.contains(&RetryCondition::Reset),
             Fault::FirstByteTimeout => on.contains(&RetryCondition::FirstByteTimeout),
-            Fault::Status(_) => true,
+            Fault::Status(_) | Fault::GrpcStatus(_) => true,
             _ => false,
         };
         if !committed && (wanted || stale) && safe && self.upload.can_restart() {
-            let admitted = matches!(fault, Fault::Status(_))
+            let admitted = matches!(fault, Fault::Status(_) | Fault::GrpcStatus(_))
                 || (self.attempts_left > 0 && self.target.service.admit_retry(self.now()));
             if admitted {
+                if let (Fault::GrpcStatus(code), Some(call)) = (&fault, &mut scratch.call) {
+                    call.code = Some(*code);
+                }
                 self.tried.push(endpoint.key);
                 return Attempt::Again { status, error };
             }
@@ -490,6 +566,15 @@ impl Forward<'_> {
         if committed {
             scratch.record.error = Some(error);
             scratch.record.status = 0;
+            let code = match fault {
+                Fault::TotalTimeout => grpc::DEADLINE_EXCEEDED,
+                _ => grpc::UNAVAILABLE,
+            };
+            // Browsers, which speak gRPC-Web, see no trailers.
+            let is_grpc = scratch.call.is_some_and(|call| call.content_type == "application/grpc");
+            if is_grpc && self.down.stream.end_call(code, error) {
+                return Attempt::Over(Next::Gone);
+            }
             return Attempt::Over(Next::Reset);
         }
         let next = match fault {
@@ -504,7 +589,7 @@ impl Forward<'_> {
                 // Unless what was sent is kept, the buffer no longer begins with this request, and
                 // where the next one begins is not known.
                 scratch.request.keep_alive &= self.upload.can_restart();
-                self.down.fail(scratch, status, error).await
+                self.fail(scratch, status, error).await
             }
         };
         Attempt::Over(next)
@@ -518,7 +603,8 @@ pub(super) fn dial_outcome(e: &DialError) -> Outcome {
         DialError::TimedOut
         | DialError::Failed(_)
         | DialError::Handshake
-        | DialError::Certificate => Outcome::ConnectFailed,
+        | DialError::Certificate
+        | DialError::NotHttp2 => Outcome::ConnectFailed,
     }
 }
 
@@ -529,6 +615,13 @@ pub(super) fn status_outcome(status: u16) -> Outcome {
 fn retry_status(condition: &RetryCondition) -> Option<u16> {
     match condition {
         RetryCondition::Status(status) => Some(*status),
+        _ => None,
+    }
+}
+
+fn retry_grpc(condition: &RetryCondition) -> Option<u8> {
+    match condition {
+        RetryCondition::Grpc(code) => Some(*code),
         _ => None,
     }
 }
@@ -545,6 +638,10 @@ pub(super) fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str
         Fault::UpstreamStalled => (Outcome::TimedOut, 504, "endpoint stalled"),
         Fault::TotalTimeout => (Outcome::TimedOut, 504, "total time-out"),
         Fault::Status(status) => (status_outcome(*status), *status, "status"),
+        Fault::GrpcStatus(code) => match grpc::is_failure(*code) {
+            true => (Outcome::ServerError, 503, "grpc-status"),
+            false => (Outcome::Success, 503, "grpc-status"),
+        },
         Fault::ClientGone => (Outcome::Abandoned, 0, "client gone"),
         Fault::ClientStalled => (Outcome::Abandoned, 408, "client stalled"),
         Fault::MalformedBody => (Outcome::Abandoned, 400, "malformed body"),

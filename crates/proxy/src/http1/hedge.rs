@@ -25,6 +25,7 @@ use wire::http1::RequestHead;
 
 use crate::buffer::{BLOCK_BYTES, Buffer};
 use crate::clock::Clock;
+use crate::dialling::{Wanted, connection};
 use crate::http1::exchange::{Fault, upload_fault};
 use crate::http1::forward::{Forward, dial_outcome, status_outcome, verdict};
 use crate::http1::reply::send;
@@ -32,7 +33,7 @@ use crate::http1::request_head;
 use crate::http1::turn::Scratch;
 use crate::pump::PumpError;
 use crate::tracked::Ticket;
-use crate::upstream::{Announce, Secure, Upstream, dial};
+use crate::upstream::{Announce, Secure, Upstream};
 use crate::worker::Worker;
 
 /// An attempt that has its connection.
@@ -448,24 +449,19 @@ impl Attempt {
         })
         .await;
         ticket.set_endpoint(endpoint.key, endpoint.close_at());
-        // The kernel is asked: a stale connection would be a hedge for nothing.
-        let idle = match self.announce {
-            None => worker.pools.checkout(endpoint, now, true, self.secure.terms()),
-            Some(_) => None,
+        let wanted = Wanted {
+            endpoint,
+            settings,
+            secure: &self.secure,
+            announce: self.announce,
+            // The kernel is asked: a stale connection would be a hedge for nothing.
+            once: true,
+            fresh_only: false,
+            upgrade: None,
+            timeout: settings.connect_timeout.min(total_at.since(now)),
         };
-        let reused = idle.is_some();
-        let mut upstream = match idle {
-            Some(upstream) => upstream,
-            None => {
-                let timeout = settings.connect_timeout.min(total_at.since(now));
-                let pool = &settings.pool;
-                let (most, age) = (pool.connections_max, pool.age_max);
-                let secure = self.secure.clone();
-                dial(worker, ticket, endpoint, timeout, most, age, self.announce, secure)
-                    .await
-                    .map_err(|e| dial_outcome(&e))?
-            }
-        };
+        let dialled = connection(worker, ticket, &wanted, now).await;
+        let (mut upstream, reused) = dialled.map_err(|e| dial_outcome(&e))?;
         let deadline = worker.clock.now() + settings.first_byte_timeout;
         ticket.set_deadline(deadline.min(*total_at));
         let lost = |e: &io::Error| match e.kind() {

@@ -21,6 +21,17 @@ pub(crate) struct Reply<'a> {
     pub(crate) head_only: bool,
     /// The client speaks HTTP/1.0 and wants the connection kept.
     pub(crate) keep_alive_http10: bool,
+    /// In place of the status and the body: what a gRPC client is told.
+    pub(crate) grpc: Option<GrpcStatus<'a>>,
+}
+
+/// A response without a message (`Trailers-Only`), which tells only how the call ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GrpcStatus<'a> {
+    pub(crate) content_type: &'a str,
+    pub(crate) code: u8,
+    /// ASCII without `%`, so that nothing is to be encoded.
+    pub(crate) message: &'a str,
 }
 
 impl<'a> Reply<'a> {
@@ -39,21 +50,29 @@ impl<'a> Reply<'a> {
             close: true,
             head_only: false,
             keep_alive_http10: false,
+            grpc: None,
         }
+    }
+
+    /// The status on the line.
+    pub(crate) fn sent_status(&self) -> u16 {
+        // "Trailers-Only" is HTTP 200 like any other response of gRPC.
+        if self.grpc.is_some() { 200 } else { self.status }
     }
 
     /// Replaces what is in `out`. `hsts`: the value of `Strict-Transport-Security`.
     pub(crate) fn write(&self, out: &mut Vec<u8>, hsts: Option<&str>) {
-        let reason = reason(self.status);
-        let named = format!("{} {reason}\n", self.status);
-        let has_body = !matches!(self.status, 100..=199 | 204 | 304);
+        let status = self.sent_status();
+        let reason = reason(status);
+        let named = format!("{status} {reason}\n");
+        let has_body = !matches!(status, 100..=199 | 204 | 304) && self.grpc.is_none();
         let body = if self.body.is_empty() && self.header.is_none_or(|(n, _)| n != "location") {
             named.as_bytes()
         } else {
             self.body
         };
         out.clear();
-        out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", self.status).as_bytes());
+        out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
         out.extend_from_slice(format!("date: {}\r\n", http_date(unix_millis() / 1000)).as_bytes());
         if has_body {
             let entity = format!(
@@ -62,6 +81,13 @@ impl<'a> Reply<'a> {
                 body.len()
             );
             out.extend_from_slice(entity.as_bytes());
+        }
+        if let Some(GrpcStatus { content_type, code, message }) = self.grpc {
+            let told = format!(
+                "content-type: {content_type}\r\ncontent-length: 0\r\n\
+                 grpc-status: {code}\r\ngrpc-message: {message}\r\n"
+            );
+            out.extend_from_slice(told.as_bytes());
         }
         if let Some((name, value)) = self.header {
             out.extend_from_slice(name.as_bytes());
@@ -159,5 +185,14 @@ mod tests {
         Reply { close: false, ..Reply::status(204) }.write(&mut out, None);
         let text = String::from_utf8(out).unwrap();
         assert!(!text.contains("content-length") && text.ends_with("\r\n\r\n"), "{text}");
+        let grpc =
+            Some(GrpcStatus { content_type: "application/grpc", code: 14, message: "no endpoint" });
+        let mut out = Vec::new();
+        Reply { close: false, grpc, ..Reply::status(503) }.write(&mut out, None);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        let told = "content-type: application/grpc\r\ncontent-length: 0\r\n\
+                    grpc-status: 14\r\ngrpc-message: no endpoint\r\n";
+        assert!(text.contains(told) && text.ends_with("\r\n\r\n"), "{text}");
     }
 }

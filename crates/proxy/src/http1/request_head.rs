@@ -7,7 +7,9 @@ use model::spec::{HeaderEdit, HttpSpec};
 use tls::Identity;
 use wire::http1::{Framing, Header, HeaderKind, RequestHead, TargetForm};
 
+use crate::http1::lines::Lines;
 use crate::http1::session::write_cookie;
+use crate::http2::names_trailers;
 use crate::listener::Route;
 
 /// Whom the request came from.
@@ -76,6 +78,9 @@ pub(crate) fn write(
     if let Some(protocol) = upgrade(bytes, head) {
         out.extend_from_slice(b"Connection: upgrade\r\n");
         line(out, b"Upgrade", protocol);
+    } else if seen.te {
+        // RFC 9110 section 10.1.4: it says so of each hop, and it is true of ours.
+        out.extend_from_slice(b"TE: trailers\r\nConnection: TE\r\n");
     }
     if let Some(identity) = sender.identity {
         out.extend_from_slice(&identity.header_lines);
@@ -119,6 +124,8 @@ struct Seen {
     proto: bool,
     host: bool,
     request_id: bool,
+    /// Trailers are welcome.
+    te: bool,
 }
 
 fn copy_headers(
@@ -131,9 +138,11 @@ fn copy_headers(
     rewritten: Option<&str>,
 ) -> Seen {
     let mut seen = Seen::default();
+    let mut lines = Lines::new(bytes);
     let replaces = spec.x_forwarded || spec.forwarded;
     for header in &head.headers {
         if header.hop_by_hop {
+            seen.te |= header.kind == HeaderKind::Te && names_trailers(header.value.of(bytes));
             continue;
         }
         match header.kind {
@@ -178,11 +187,13 @@ fn copy_headers(
         }
         match rewritten {
             Some(cookie) if header.kind == HeaderKind::Cookie => {
+                lines.flush(out);
                 write_cookie(out, name, header.value.of(bytes), cookie.as_bytes());
             }
-            _ => line(out, name, header.value.of(bytes)),
+            _ => lines.pass(out, header),
         }
     }
+    lines.flush(out);
     seen
 }
 

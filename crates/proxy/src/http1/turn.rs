@@ -14,6 +14,7 @@ use std::task::Poll;
 use wire::http1::{RequestHead, ResponseHead};
 
 use crate::http1::connection::{Client, Next};
+use crate::http1::grpc::Call;
 use crate::http1::record::Record;
 
 /// Turns that a worker keeps for the next taker: some KiB each.
@@ -33,6 +34,8 @@ pub(crate) struct Scratch {
     /// The path after the route's rewrite.
     pub(crate) rewritten: Vec<u8>,
     pub(crate) record: Record,
+    /// The request, if it is gRPC.
+    pub(crate) call: Option<Call>,
 }
 
 /// One machine that serves requests, one client at a time.

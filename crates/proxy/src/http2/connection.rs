@@ -16,7 +16,6 @@ use super::websocket_key::websocket_key;
 use crate::buffer::BLOCK_BYTES;
 use crate::http1::{self, Downstream, Record};
 use crate::io::Stream;
-use crate::retirement::Retirement;
 
 /// The time that the bounds of floods are for.
 const REFILL_EVERY: Duration = Duration::from_secs(10);
@@ -28,17 +27,15 @@ const DRAIN_WAIT: Duration = Duration::from_secs(1);
 /// Serves a connection whose first bytes are in `down.inbound`: the preface of HTTP/2.
 pub(crate) async fn serve(
     down: Downstream,
-    retirement: Retirement,
     bounds: ServerHttp2Spec,
-    limits: &LimitSpec,
-    timeouts: &TimeoutSpec,
+    limits: LimitSpec,
+    timeouts: TimeoutSpec,
 ) {
-    let connection = Connection::server(config(&bounds, limits));
+    let connection = Connection::server(config(&bounds, &limits));
     let now = down.door.worker.clock.now();
     let mut connection = Http2 {
         shared: Shared::new(connection),
         down,
-        retirement,
         refill_at: now + REFILL_EVERY,
         moved_at: now,
         rested_at: now,
@@ -84,7 +81,6 @@ fn config(bounds: &ServerHttp2Spec, limits: &LimitSpec) -> Config {
 struct Http2 {
     shared: Rc<Shared>,
     down: Downstream,
-    retirement: Retirement,
     refill_at: Instant,
     /// When bytes were last sent or received.
     moved_at: Instant,
@@ -175,7 +171,7 @@ impl Http2 {
 
     /// Does the listener close, or has the connection done its share?
     fn is_to_end(&self) -> bool {
-        self.down.ticket.is_closing() || self.retirement.is_due(|| self.now())
+        self.down.ticket.is_closing() || self.down.retirement.is_due(|| self.now())
     }
 
     fn drain(&mut self) {
@@ -203,7 +199,7 @@ impl Http2 {
             (None, None) => Instant::FAR_FUTURE,
         };
         let end = match self.draining {
-            Draining::No => self.retirement.at,
+            Draining::No => self.down.retirement.at,
             Draining::Announced(until) => until,
             Draining::Final => Instant::FAR_FUTURE,
         };
@@ -359,7 +355,7 @@ impl Http2 {
         match event {
             Event::Request { stream, head, end } => {
                 self.was_used = true;
-                self.retirement.count();
+                self.down.retirement.count();
                 let connection = self.shared.connection.borrow();
                 if connection.fields().is_over() {
                     let record = Record::of_fields(connection.fields());

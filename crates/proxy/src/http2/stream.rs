@@ -1,13 +1,16 @@
-//! One stream of a client's connection, as a connection of HTTP/1.1 that carries one request.
+//! One stream of a client's connection, as a connection of HTTP/1.1 that carries one request; and
+//! what a connection and its streams share, on either side.
 
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use http2::{Connection, ErrorCode, RequestHead, StreamKey, http1};
+use http2::{Connection, ErrorCode, Fields, RequestHead, StreamKey, http1};
+use model::grpc;
 use wire::http1::ResponseHead;
 
+use super::grpc_web::{self, Form};
 use super::response::Response;
 
 /// What a stream keeps to read the next piece of its body into, in bytes: a DATA frame as most
@@ -25,19 +28,37 @@ pub(super) struct Shared {
     parsed: RefCell<ResponseHead>,
 }
 
+/// What was asked of an endpoint, as far as it decides how the answer is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) is_head: bool,
+    /// It opens a tunnel (RFC 8441).
+    pub(super) is_tunnel: bool,
+    /// What a WebSocket client of HTTP/1.1 waits for.
+    pub(super) accept: Option<[u8; 28]>,
+    /// The client speaks gRPC-Web, and the endpoint gRPC.
+    pub(super) web: Option<Form>,
+}
+
 /// What was received for one stream.
 #[derive(Debug)]
 struct Leg {
     key: StreamKey,
-    /// The request as HTTP/1.1: its head, then its body.
+    /// The message as HTTP/1.1: its head, then its body.
     inbound: Vec<u8>,
     read: usize,
     /// Bytes of DATA among what is in `inbound` or was read from it since it was last empty: the
-    /// client may send as many again once it is.
+    /// peer may send as many again once it is.
     held: usize,
     body: Framing,
     ended: bool,
     broken: bool,
+    /// Of a request to an endpoint: it was not processed, and can be made again elsewhere.
+    refused: bool,
+    /// Towards endpoints.
+    asked: Option<Asked>,
+    /// What the endpoint's `grpc-status` said.
+    grpc_status: Option<u8>,
     waker: Option<Waker>,
 }
 
@@ -60,7 +81,7 @@ impl Shared {
     }
 
     /// Wakes the connection's task, to send what a stream made.
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
         }
@@ -82,33 +103,14 @@ impl Shared {
         let (_, method) = fields.get(head.method);
         let is_tunnel = head.protocol.is_some();
         let response = Response::new(method == b"HEAD", head.is_connect, is_tunnel);
-        let leg = Leg {
-            key,
-            inbound,
-            read: 0,
-            held: 0,
-            body: if is_plain { Framing::Plain } else { Framing::Chunked },
-            ended: end,
-            broken: false,
-            waker: None,
-        };
-        self.insert(leg);
+        let body = if is_plain { Framing::Plain } else { Framing::Chunked };
+        self.insert(Leg { inbound, body, ended: end, ..Leg::new(key) });
         StreamEnd { shared: self.clone(), key, response, reset: false }
     }
 
     /// A request whose fields are not all there: it is only answered.
     pub(super) fn open_refused(self: &Rc<Self>, key: StreamKey, is_head: bool) -> StreamEnd {
-        let leg = Leg {
-            key,
-            inbound: Vec::new(),
-            read: 0,
-            held: 0,
-            body: Framing::Plain,
-            ended: true,
-            broken: false,
-            waker: None,
-        };
-        self.insert(leg);
+        self.insert(Leg { ended: true, ..Leg::new(key) });
         let response = Response::new(is_head, false, false);
         StreamEnd { shared: self.clone(), key, response, reset: false }
     }
@@ -122,6 +124,56 @@ impl Shared {
         legs[slot] = Some(leg);
     }
 
+    /// A request was sent to an endpoint.
+    pub(super) fn ask(&self, key: StreamKey, asked: Asked, cx: &Context<'_>) {
+        let mut leg = Leg { asked: Some(asked), ..Leg::new(key) };
+        leg.attach(cx);
+        self.insert(leg);
+    }
+
+    /// Nobody reads what comes for the stream any more.
+    pub(super) fn remove(&self, key: StreamKey) {
+        if let Some(leg) = self.legs.borrow_mut().get_mut(key.slot as usize)
+            && leg.as_ref().is_some_and(|leg| leg.key == key)
+        {
+            *leg = None;
+        }
+    }
+
+    /// An endpoint answered: the fields of its head are those of the connection.
+    pub(super) fn answered(&self, key: StreamKey, head: &http2::ResponseHead, end: bool) {
+        let connection = self.connection.borrow();
+        let fields = connection.fields();
+        self.with(key, |leg| {
+            let asked = leg.asked.as_ref();
+            let is_success = (200..300).contains(&head.status);
+            if asked.is_some_and(|asked| asked.is_tunnel) && is_success {
+                let accept = asked.and_then(|asked| asked.accept);
+                let accept = accept.as_ref().map(<[u8; 28]>::as_slice);
+                http1::write_upgraded(fields, head, b"websocket", accept, &mut leg.inbound);
+            } else {
+                let web = asked.and_then(|asked| asked.web).filter(|_| !head.is_informational());
+                let of = fields.iter().find(|(name, _)| *name == b"content-type");
+                let replaced = web.zip(of).map(|(form, (_, of))| grpc_web::response_type(form, of));
+                let is_head = asked.is_some_and(|asked| asked.is_head);
+                let is_chunked = http1::write_response(
+                    fields,
+                    head,
+                    end,
+                    is_head,
+                    replaced.as_deref(),
+                    &mut leg.inbound,
+                );
+                leg.body = if is_chunked { Framing::Chunked } else { Framing::Plain };
+            }
+            if end {
+                leg.grpc_status = grpc_status(fields);
+            }
+            leg.ended |= end;
+            leg.wake();
+        });
+    }
+
     fn with<T>(&self, key: StreamKey, change: impl FnOnce(&mut Leg) -> T) -> Option<T> {
         let mut legs = self.legs.borrow_mut();
         let leg = legs.get_mut(key.slot as usize)?.as_mut().filter(|leg| leg.key == key)?;
@@ -131,16 +183,8 @@ impl Shared {
     /// Bytes of a body were received; `end`: the last ones.
     pub(super) fn data(&self, key: StreamKey, bytes: &[u8], end: bool) {
         self.with(key, |leg| {
-            if !bytes.is_empty() {
-                leg.held += bytes.len();
-                if leg.body == Framing::Chunked {
-                    http1::write_chunk_size(bytes.len(), &mut leg.inbound);
-                }
-                leg.inbound.extend_from_slice(bytes);
-                if leg.body == Framing::Chunked {
-                    leg.inbound.extend_from_slice(b"\r\n");
-                }
-            }
+            leg.held += bytes.len();
+            leg.put(bytes);
             if end {
                 if leg.body == Framing::Chunked {
                     http1::write_last_chunk(None, &mut leg.inbound);
@@ -155,15 +199,109 @@ impl Shared {
     pub(super) fn trailers(&self, key: StreamKey) {
         let connection = self.connection.borrow();
         self.with(key, |leg| {
+            leg.grpc_status = grpc_status(connection.fields());
             if leg.body == Framing::Chunked {
-                http1::write_last_chunk(Some(connection.fields()), &mut leg.inbound);
+                let mut fields = Some(connection.fields());
+                if leg.asked.as_ref().is_some_and(|asked| asked.web.is_some()) {
+                    leg.put(&grpc_web::trailers(connection.fields()));
+                    fields = None;
+                }
+                http1::write_last_chunk(fields, &mut leg.inbound);
             }
             leg.ended = true;
             leg.wake();
         });
     }
 
-    /// The client wants no more of it.
+    /// The endpoint did not process the request.
+    pub(super) fn refused(&self, key: StreamKey) {
+        self.with(key, |leg| leg.refused |= leg.inbound.is_empty() && leg.read == 0);
+        self.broke(key);
+    }
+
+    /// The endpoint processes no request above this number.
+    pub(super) fn refused_above(&self, last: u32) {
+        for leg in self.legs.borrow_mut().iter_mut().flatten() {
+            if leg.key.id > last {
+                leg.refused = true;
+                leg.broken = true;
+                leg.wake();
+            }
+        }
+    }
+
+    pub(super) fn grpc_status(&self, key: StreamKey) -> Option<u8> {
+        self.with(key, |leg| leg.grpc_status).flatten()
+    }
+
+    pub(super) fn is_refused(&self, key: StreamKey) -> bool {
+        self.with(key, |leg| leg.refused).unwrap_or(false)
+    }
+
+    pub(super) fn is_broken(&self, key: StreamKey, cx: &Context<'_>) -> bool {
+        let is_broken = self.with(key, |leg| {
+            leg.attach(cx);
+            leg.broken
+        });
+        is_broken.unwrap_or(true)
+    }
+
+    /// Reads into `into`; 0: nothing is to come. `is_over`: see [`StreamEnd::is_over`].
+    pub(super) fn poll_read(
+        &self,
+        key: StreamKey,
+        cx: &Context<'_>,
+        into: &mut [u8],
+        is_over: Option<bool>,
+    ) -> Poll<io::Result<usize>> {
+        let mut consumed = 0;
+        let result = self.with(key, |leg| {
+            let waiting = &leg.inbound[leg.read..];
+            if waiting.is_empty() {
+                return leg.poll_end(cx, is_over);
+            }
+            let count = waiting.len().min(into.len());
+            into[..count].copy_from_slice(&waiting[..count]);
+            leg.read += count;
+            if leg.read == leg.inbound.len() {
+                leg.empty();
+                consumed = std::mem::take(&mut leg.held);
+            }
+            Poll::Ready(Ok(count))
+        });
+        if consumed > 0 {
+            self.connection.borrow_mut().consume(key, consumed);
+            // The peer may be waiting for what that tells it.
+            if self.connection.borrow().has_output() {
+                self.wake();
+            }
+        }
+        result.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
+    }
+
+    pub(super) fn poll_readable(
+        &self,
+        key: StreamKey,
+        cx: &Context<'_>,
+        is_over: Option<bool>,
+    ) -> Poll<io::Result<()>> {
+        let result = self.with(key, |leg| match leg.inbound.len() > leg.read {
+            true => Poll::Ready(Ok(())),
+            false => leg.poll_end(cx, is_over).map_ok(|_| ()),
+        });
+        result.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
+    }
+
+    /// See [`crate::io::Stream::poll_room`].
+    pub(super) fn poll_room(&self, key: StreamKey, cx: &Context<'_>) -> Poll<()> {
+        // The end is for whoever writes.
+        if self.is_broken(key, cx) || self.connection.borrow_mut().poll_data_room(key) {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// The peer wants no more of it.
     pub(super) fn broke(&self, key: StreamKey) {
         self.with(key, |leg| {
             leg.broken = true;
@@ -197,7 +335,47 @@ impl Shared {
     }
 }
 
+fn grpc_status(fields: &Fields) -> Option<u8> {
+    let (_, value) = fields.iter().find(|(name, _)| *name == b"grpc-status")?;
+    grpc::parse(value)
+}
+
 impl Leg {
+    fn new(key: StreamKey) -> Self {
+        Self {
+            key,
+            inbound: Vec::new(),
+            read: 0,
+            held: 0,
+            body: Framing::Plain,
+            ended: false,
+            broken: false,
+            refused: false,
+            asked: None,
+            grpc_status: None,
+            waker: None,
+        }
+    }
+
+    /// Bytes of the body, as the reader is to have them.
+    fn put(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let web = self.asked.as_ref().and_then(|asked| asked.web).unwrap_or(Form::Binary);
+        if self.body == Framing::Plain {
+            self.inbound.extend_from_slice(bytes);
+            return;
+        }
+        let length = match web {
+            Form::Binary => bytes.len(),
+            Form::Text => bytes.len().div_ceil(3) * 4,
+        };
+        http1::write_chunk_size(length, &mut self.inbound);
+        grpc_web::encode(web, bytes, &mut self.inbound);
+        self.inbound.extend_from_slice(b"\r\n");
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
@@ -224,18 +402,7 @@ pub(crate) struct StreamEnd {
 impl StreamEnd {
     /// See [`crate::io::Stream::poll_room`].
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_broken = self.shared.with(self.key, |leg| {
-            leg.attach(cx);
-            leg.broken
-        });
-        // The end is for whoever writes.
-        if is_broken.unwrap_or(true) {
-            return Poll::Ready(());
-        }
-        match self.shared.connection.borrow_mut().poll_data_room(self.key) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+        self.shared.poll_room(self.key, cx)
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -267,39 +434,11 @@ impl StreamEnd {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let mut consumed = 0;
-        let is_over = self.is_over();
-        let result = self.shared.with(self.key, |leg| {
-            let waiting = &leg.inbound[leg.read..];
-            if waiting.is_empty() {
-                return leg.poll_end(cx, is_over);
-            }
-            let count = waiting.len().min(into.len());
-            into[..count].copy_from_slice(&waiting[..count]);
-            leg.read += count;
-            if leg.read == leg.inbound.len() {
-                leg.empty();
-                consumed = std::mem::take(&mut leg.held);
-            }
-            Poll::Ready(Ok(count))
-        });
-        if consumed > 0 {
-            self.shared.connection.borrow_mut().consume(self.key, consumed);
-            // The client may be waiting for what that tells it.
-            if self.shared.connection.borrow().has_output() {
-                self.shared.wake();
-            }
-        }
-        result.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
+        self.shared.poll_read(self.key, cx, into, self.is_over())
     }
 
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_over = self.is_over();
-        let result = self.shared.with(self.key, |leg| match leg.inbound.len() > leg.read {
-            true => Poll::Ready(Ok(())),
-            false => leg.poll_end(cx, is_over).map_ok(|_| ()),
-        });
-        result.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
+        self.shared.poll_readable(self.key, cx, self.is_over())
     }
 
     pub(crate) fn poll_write(
@@ -308,11 +447,7 @@ impl StreamEnd {
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let is_broken = self.shared.with(self.key, |leg| {
-            leg.attach(cx);
-            leg.broken
-        });
-        if is_broken.unwrap_or(true) {
+        if self.shared.is_broken(self.key, cx) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         let taken = {
@@ -350,6 +485,16 @@ impl StreamEnd {
         Poll::Ready(Ok(()))
     }
 
+    /// Ends a call of gRPC whose response has begun, with a status of ours in the trailers. False:
+    /// it has ended already, or not begun.
+    pub(crate) fn end_call(&mut self, code: u8, message: &str) -> bool {
+        let mut connection = self.shared.connection.borrow_mut();
+        let ended = self.response.end_call(&mut connection, self.key, code, message);
+        drop(connection);
+        self.shared.wake();
+        ended
+    }
+
     /// The client must not take what it got for the whole.
     pub(crate) fn reset_on_close(&mut self) {
         self.reset = true;
@@ -382,9 +527,7 @@ impl Leg {
 
 impl Drop for StreamEnd {
     fn drop(&mut self) {
-        if let Some(leg) = self.shared.legs.borrow_mut().get_mut(self.key.slot as usize) {
-            *leg = None;
-        }
+        self.shared.remove(self.key);
         let mut connection = self.shared.connection.borrow_mut();
         if self.reset || !self.response.is_done() {
             connection.reset(self.key, ErrorCode::INTERNAL_ERROR);

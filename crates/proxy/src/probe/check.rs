@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use model::spec::{HealthKind, HealthSpec, StatusSet};
+use model::spec::{EndpointProtocol, HealthKind, HealthSpec, StatusSet};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use wire::http1::{
     TrailerLimits,
 };
 
+use super::multiplexed::{self, Question};
 use crate::io::TlsStream;
 use crate::upstream::{Secure, secure};
 
@@ -42,8 +43,13 @@ pub(super) enum Verdict {
 }
 
 /// Checks the endpoint whose traffic goes to `address`.
-/// `secure`: what is spoken to it.
-pub(super) async fn run(spec: &HealthSpec, address: SocketAddr, secure: &Secure) -> Verdict {
+/// `secure` and `protocol`: what is spoken to it.
+pub(super) async fn run(
+    spec: &HealthSpec,
+    address: SocketAddr,
+    secure: &Secure,
+    protocol: EndpointProtocol,
+) -> Verdict {
     let target = spec.target(address);
     let result = match &spec.kind {
         HealthKind::Off => return Verdict::Passed,
@@ -53,11 +59,15 @@ pub(super) async fn run(spec: &HealthSpec, address: SocketAddr, secure: &Secure)
                 (Secure::Plain, _) | (_, Some(_)) => Over::Clear,
                 (secure, None) => Over::Service(secure),
             };
-            let opened = timeout(spec.timeout, Connection::open(target, over)).await;
+            let opened =
+                timeout(spec.timeout, Connection::open(target, over, alpn(protocol))).await;
             opened.map(|opened| opened.map(Connection::close))
         }
         HealthKind::Http { path, method, host, headers, expect, tls } => {
             let host = host.clone().unwrap_or_else(|| target.to_string());
+            // Another port may speak anything: what most do is HTTP/1.1.
+            let protocol = if spec.port.is_some() { EndpointProtocol::Http1 } else { protocol };
+            let question = Question { method, path, authority: &host, headers };
             let request = request(method, path, &host, headers);
             let kind = RequestKind { is_head: method == "HEAD", is_connect: false };
             let mut answer = Answer::default();
@@ -66,15 +76,38 @@ pub(super) async fn run(spec: &HealthSpec, address: SocketAddr, secure: &Secure)
                 (true, Secure::Plain) => Over::AnyCertificate(&host),
                 (true, secure) => Over::Service(secure),
             };
-            let asked = ask(&mut answer, target, over, &request, kind, expect);
+            let asked = async {
+                let mut stream = Connection::open(target, over, alpn(protocol)).await?;
+                if stream.is_http2(protocol) {
+                    let status = multiplexed::ask(&mut stream, &question).await?;
+                    stream.close();
+                    return judge(status, expect).map(|()| None);
+                }
+                ask(&mut answer, stream, &request, kind, expect).await.map(Some)
+            };
             match timeout(spec.timeout, asked).await {
-                Ok(Ok(stream)) => {
+                Ok(Ok(Some(stream))) => {
                     drain(answer, stream).await;
                     Ok(Ok(()))
                 }
+                Ok(Ok(None)) => Ok(Ok(())),
                 Ok(Err(e)) => Ok(Err(e)),
                 Err(e) => Err(e),
             }
+        }
+        HealthKind::Grpc { service, host } => {
+            let host = host.clone().unwrap_or_else(|| target.to_string());
+            let over = match secure {
+                Secure::Plain => Over::Clear,
+                secure => Over::Service(secure),
+            };
+            let asked = async {
+                let mut stream = Connection::open(target, over, &[tls::ALPN_HTTP2]).await?;
+                multiplexed::ask_grpc(&mut stream, &host, service, spec.timeout).await?;
+                stream.close();
+                Ok(())
+            };
+            timeout(spec.timeout, asked).await
         }
     };
     match result {
@@ -93,6 +126,9 @@ pub(super) enum CheckError {
     Tls(io::Error),
     Ended,
     NotHttp(&'static str),
+    NotGrpc(String),
+    /// What the health protocol of gRPC says.
+    NotServing(&'static str),
     Status {
         status: u16,
         expected: String,
@@ -105,6 +141,8 @@ impl std::fmt::Display for CheckError {
             CheckError::NotRun(e) | CheckError::Io(e) => f.write_str(&describe(e)),
             CheckError::Tls(e) => write!(f, "TLS handshake: {}", describe(e)),
             CheckError::Ended => f.write_str("connection closed before an answer"),
+            CheckError::NotGrpc(reason) => write!(f, "not a good gRPC answer: {reason}"),
+            CheckError::NotServing(status) => write!(f, "it says {status}"),
             CheckError::NotHttp(reason) => write!(f, "not an HTTP answer: {reason}"),
             CheckError::Status { status, expected } => {
                 write!(f, "status {status}, expected {expected}")
@@ -149,23 +187,36 @@ enum Over<'a> {
     AnyCertificate(&'a str),
 }
 
+/// What is offered to speak over TLS.
+fn alpn(protocol: EndpointProtocol) -> &'static [&'static [u8]] {
+    match protocol {
+        EndpointProtocol::H2 => &[tls::ALPN_HTTP2],
+        EndpointProtocol::Auto => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
+        EndpointProtocol::Http1 | EndpointProtocol::H2c => &[],
+    }
+}
+
 /// A connection to check, in clear or over TLS.
-enum Connection {
+pub(super) enum Connection {
     Clear(TcpStream),
     Secured(Box<TlsStream>),
 }
 
 impl Connection {
-    async fn open(target: SocketAddr, over: Over<'_>) -> Result<Connection, CheckError> {
+    async fn open(
+        target: SocketAddr,
+        over: Over<'_>,
+        alpn: &[&[u8]],
+    ) -> Result<Connection, CheckError> {
         let socket = connect(target).await?;
         let unusable = || CheckError::Tls(io::Error::other("no usable settings"));
         let dialling = match over {
             Over::Clear => return Ok(Connection::Clear(socket)),
-            Over::Service(Secure::Tls(client)) => client.dial(target, &[]),
+            Over::Service(Secure::Tls(client)) => client.dial(target, alpn),
             Over::Service(_) => return Err(unusable()),
             Over::AnyCertificate(host) => {
                 let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-                tls::Client::unverified(name).map_err(|_| unusable())?.dial(target, &[])
+                tls::Client::unverified(name).map_err(|_| unusable())?.dial(target, alpn)
             }
         };
         let dialling = dialling.map_err(|e| CheckError::Tls(io::Error::other(e)))?;
@@ -173,7 +224,23 @@ impl Connection {
         secured.map(|stream| Connection::Secured(Box::new(stream))).map_err(CheckError::Tls)
     }
 
-    async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+    /// Is HTTP/2 spoken on it?
+    fn is_http2(&self, protocol: EndpointProtocol) -> bool {
+        match self {
+            Connection::Clear(_) => protocol == EndpointProtocol::H2c,
+            Connection::Secured(stream) => stream.alpn() == Some(tls::ALPN_HTTP2),
+        }
+    }
+
+    /// Of HTTP/2's requests.
+    pub(super) fn scheme(&self) -> &'static str {
+        match self {
+            Connection::Clear(_) => "http",
+            Connection::Secured(_) => "https",
+        }
+    }
+
+    pub(super) async fn send(&mut self, request: &[u8]) -> io::Result<()> {
         let mut sent = 0;
         while sent < request.len() {
             match poll_fn(|cx| self.poll_write(cx, &request[sent..])).await? {
@@ -184,7 +251,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    pub(super) async fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let held = bytes.len();
         bytes.resize(held + READ_BYTES, 0);
         let read = poll_fn(|cx| self.poll_read(cx, &mut bytes[held..])).await;
@@ -257,13 +324,11 @@ struct Answer {
 /// Sends the request and reads the head of the answer.
 async fn ask(
     answer: &mut Answer,
-    target: SocketAddr,
-    over: Over<'_>,
+    mut stream: Connection,
     request: &[u8],
     kind: RequestKind,
     expect: &StatusSet,
 ) -> Result<Connection, CheckError> {
-    let mut stream = Connection::open(target, over).await?;
     // An endpoint may answer and close before it has read all: the answer decides.
     let sent = stream.send(request).await;
     let mut interim = 0;
@@ -288,11 +353,13 @@ async fn ask(
             Err(e) => return Err(CheckError::Io(sent.err().unwrap_or(e))),
         }
     }
-    let status = answer.head.status;
-    if expect.contains(status) {
-        Ok(stream)
-    } else {
-        Err(CheckError::Status { status, expected: ranges(expect) })
+    judge(answer.head.status, expect).map(|()| stream)
+}
+
+fn judge(status: u16, expect: &StatusSet) -> Result<(), CheckError> {
+    match expect.contains(status) {
+        true => Ok(()),
+        false => Err(CheckError::Status { status, expected: ranges(expect) }),
     }
 }
 
@@ -427,7 +494,7 @@ mod tests {
                 stream.write_all(answer).await.unwrap();
                 String::from_utf8(request).unwrap()
             };
-            tokio::join!(run(spec, address, &Secure::Plain), endpoint)
+            tokio::join!(run(spec, address, &Secure::Plain, EndpointProtocol::Http1), endpoint)
         })
     }
 
@@ -473,8 +540,10 @@ mod tests {
                 // Cut off by the check at some point.
                 let _ = stream.write_all(&answer).await;
             };
-            let (verdict, ()) =
-                tokio::join!(async { run(&http("GET"), address, &Secure::Plain).await }, endpoint);
+            let (verdict, ()) = tokio::join!(
+                async { run(&http("GET"), address, &Secure::Plain, EndpointProtocol::Http1).await },
+                endpoint
+            );
             assert!(
                 matches!(&verdict, Verdict::Failed(r) if r.starts_with("not an HTTP")),
                 "{verdict:?}"
@@ -522,7 +591,10 @@ mod tests {
                 stream.flush().await.unwrap();
                 String::from_utf8(request).unwrap()
             };
-            let (verdict, request) = tokio::join!(run(&spec, address, &Secure::Plain), endpoint);
+            let (verdict, request) = tokio::join!(
+                run(&spec, address, &Secure::Plain, EndpointProtocol::Http1),
+                endpoint
+            );
             assert!(matches!(verdict, Verdict::Passed), "{verdict:?}");
             assert!(request.starts_with("GET /healthz HTTP/1.1\r\nHost: app.example\r\n"));
 
@@ -531,7 +603,8 @@ mod tests {
                 stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
                 let _ = stream.read_buf(&mut Vec::new()).await;
             };
-            let (verdict, ()) = tokio::join!(run(&spec, address, &Secure::Plain), plain);
+            let (verdict, ()) =
+                tokio::join!(run(&spec, address, &Secure::Plain, EndpointProtocol::Http1), plain);
             let said = format!("{verdict:?}");
             assert!(said.contains("TLS handshake"), "{said}");
         });
@@ -543,16 +616,19 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let tcp = HealthSpec::default();
-            assert!(matches!(run(&tcp, address, &Secure::Plain).await, Verdict::Passed));
+            assert!(matches!(
+                run(&tcp, address, &Secure::Plain, EndpointProtocol::Http1).await,
+                Verdict::Passed
+            ));
             // Accepted by the kernel, answered by nobody.
             let silent = HealthSpec { timeout: Duration::from_millis(250), ..http("GET") };
-            match run(&silent, address, &Secure::Plain).await {
+            match run(&silent, address, &Secure::Plain, EndpointProtocol::Http1).await {
                 Verdict::Failed(reason) => assert_eq!(reason, "no answer within 250ms"),
                 other => panic!("{other:?}"),
             }
             drop(listener);
             for spec in [tcp, http("GET")] {
-                match run(&spec, address, &Secure::Plain).await {
+                match run(&spec, address, &Secure::Plain, EndpointProtocol::Http1).await {
                     Verdict::Failed(reason) => assert_eq!(reason, "connection refused"),
                     other => panic!("{other:?}"),
                 }
