@@ -407,3 +407,55 @@ fn websockets_answer_before_and_after_every_change() {
         until("no connection", || example.in_flight() == [0, 0, 0]);
     }
 }
+
+/// `examples/dns`
+#[test]
+fn dns_tells_who_serves_and_is_believed() {
+    let names = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let example = Example::start_with("examples/dns", 8080, "web", |text| {
+        text.replace("127.0.0.1:5353", &names.to_string())
+    });
+    let ports = |service: &str| {
+        let service = example.program.service(service);
+        let port = |endpoint: &Value| {
+            let address: SocketAddr = endpoint["address"].as_str()?.parse().ok()?;
+            (endpoint["state"] == "healthy").then_some(address.port())
+        };
+        let mut ports: Vec<u16> =
+            service["endpoints"].as_array().unwrap().iter().filter_map(port).collect();
+        ports.sort_unstable();
+        ports
+    };
+    let same = |count: usize| {
+        until(&format!("{count} found by their names"), || {
+            ports("web").len() == count && ports("found") == ports("web")
+        });
+    };
+    same(3);
+    let mut said: Vec<String> =
+        (0..3).map(|_| Client::get(example.address, "/found/").text()).collect();
+    said.sort();
+    assert_eq!(said.concat(), "web-1 GET /found/\nweb-2 GET /found/\nweb-3 GET /found/\n");
+
+    if find("dig").is_some() {
+        let dig = |name: &str, kind: &str| {
+            let mut dig = Command::new("dig");
+            dig.args(["+short", "-p", &names.port().to_string(), "@127.0.0.1", name, kind]);
+            String::from_utf8(dig.output().unwrap().stdout).unwrap()
+        };
+        assert_eq!(dig("web.evenkeel.internal", "A"), "127.0.0.1\n");
+        let services = dig("_http._tcp.web.evenkeel.internal", "SRV");
+        let mut told: Vec<u16> =
+            services.lines().map(|line| line.split(' ').nth(2).unwrap().parse().unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, ports("web"), "{services}");
+    }
+    let beside = Beside::start(example.address, "/found/");
+    example.scale(5);
+    same(5);
+    beside.goes_on();
+    example.scale(2);
+    same(2);
+    let answered = beside.assert_unharmed();
+    eprintln!("found by DNS, scaled 3-5-2: {answered} requests, 0 failed");
+}

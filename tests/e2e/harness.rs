@@ -7,6 +7,7 @@ pub mod consul_fake;
 pub mod engine;
 pub mod etcd;
 pub mod measure;
+pub mod names;
 pub mod open_loop;
 pub mod pebble;
 pub mod peer;

@@ -10,6 +10,7 @@ mod affinity;
 mod agent;
 mod bind;
 mod discover;
+mod dns;
 mod endpoint;
 mod failures;
 mod header;
@@ -92,6 +93,7 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
     spec.providers = discover::providers(&fields, &context);
     spec.registry = registry::registry(&fields, &context);
     spec.agent = agent::agent(&fields, &context);
+    spec.dns = dns::dns(&fields, &context);
     spec.access_log = access_log(&fields, report);
     let mut workers = 0;
     fields.integer("workers", &mut workers);

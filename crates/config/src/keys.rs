@@ -4,6 +4,7 @@
 mod affinity;
 mod agent;
 mod discover;
+mod dns;
 mod failures;
 mod hedge;
 mod listener;
@@ -18,7 +19,10 @@ pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, AFFINITY_STORE, TABLE_TTL_MAX,
 };
 pub(crate) use agent::{AGENT, LARS, LARS_KEY};
-pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DISCOVER_LARS, DOCKER, PROVIDERS};
+pub(crate) use discover::{
+    DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DISCOVER_HTTP, DISCOVER_LARS, DOCKER, PROVIDERS,
+};
+pub(crate) use dns::DNS;
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
@@ -129,6 +133,7 @@ pub(crate) static FILE: Section = Section {
             Means("nothing is discovered"),
             "Where endpoints, and services and routes by label, are discovered.",
         ),
+        key("dns", In(&DNS), Means("no name server"), "Tells over the DNS who serves."),
         key(
             "registry",
             In(&REGISTRY),

@@ -9,7 +9,7 @@ use crate::tree::{self, Node, Value};
 const REDACTED: &str = "REDACTED";
 
 /// The text with the secrets of each service's sessions, the key of each account at a CA, and each token
-/// of the registry and the agent replaced wherever it stands, in comments too. If one is written in a
+/// of the registry, the agent and a source replaced wherever it stands, in comments too. If one is written in a
 /// way that cannot be replaced (with escapes, over several lines), or the text cannot be read, nothing
 /// but a comment.
 pub fn redacted(text: &str) -> String {
@@ -31,6 +31,7 @@ pub fn redacted(text: &str) -> String {
         for (section, key) in [("cookie", "secret"), ("store", "secret"), ("store", "password")] {
             keep(affinity.and_then(|node| child(node, section)), key);
         }
+        keep(below(&service.value, &["discover", "http"]), "token");
     }
     for listener in entries(child(&root, "listeners")) {
         keep(below(&listener.value, &["tls", "acme", "eab"]), "hmac_key");

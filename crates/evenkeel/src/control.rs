@@ -16,6 +16,7 @@ mod discovered;
 mod file_watch;
 mod files;
 mod merge;
+mod name_server;
 mod overview;
 mod registry;
 mod replicas;
@@ -36,6 +37,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ::agent::Agent;
 use acme::Acme;
 use config::Source;
+use discovery::names::NameServer;
 use model::ServiceName;
 use model::spec::Spec;
 use model::status::ScalingStatus;
@@ -211,6 +213,7 @@ struct State {
     registry: registry::RegistryInUse,
     admin: Option<AdminServer>,
     agent: Option<Agent>,
+    name_server: Option<NameServer>,
     /// The first configuration is in force.
     begun: bool,
     /// What an autoscaler has told, and what we decided ourselves, the oldest first.

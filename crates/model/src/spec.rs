@@ -5,6 +5,7 @@
 mod affinity;
 mod agent;
 mod discover;
+mod dns;
 mod health;
 mod hedge;
 mod key;
@@ -26,9 +27,11 @@ use std::path::PathBuf;
 pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionStoreSpec, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    LarsSelector, ProvidersSpec, RegistrySelector,
+    AddressFamily, ContainerAddress, DeclaredSpec, DiscoverSpec, DnsRecords, DnsSelector,
+    DockerSelector, DockerSpec, FileSelector, HttpSelector, LarsSelector, ProvidersSpec,
+    RegistrySelector,
 };
+pub use dns::DnsServerSpec;
 pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
@@ -79,6 +82,8 @@ pub struct Spec {
     pub registry: Option<RegistrySpec>,
     /// Whom callers ask on the side of the client.
     pub agent: Option<AgentSpec>,
+    /// Tells over the DNS who serves.
+    pub dns: Option<DnsServerSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

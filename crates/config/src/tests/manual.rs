@@ -147,6 +147,18 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
     ),
     (
+        "discover http",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      http:\n        url: http://a\n        @\n",
+    ),
+    (
+        "dns",
+        "dns:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "discover dns",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      dns:\n        name: a\n        port: 1\n        @\n",
+    ),
+    (
         "registry",
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  data: off\n  @\n",
     ),

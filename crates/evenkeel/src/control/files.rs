@@ -55,8 +55,10 @@ fn place(spec: &mut Spec, directory: &Path) {
         tls.ca.iter_mut().for_each(from_here);
     }
     for service in spec.services.values_mut() {
-        if let EndpointSource::Discover(DiscoverSpec::File(file)) = &mut service.source {
-            from_here(&mut file.path);
+        match &mut service.source {
+            EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),
+            EndpointSource::Discover(DiscoverSpec::Dns(dns)) => from_here(&mut dns.resolv_conf),
+            _ => {}
         }
     }
 }

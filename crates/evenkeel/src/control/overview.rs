@@ -50,6 +50,10 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
         let address = format!("http://{registry}");
         lines.push(["registry".into(), "http".into(), address, "registry, /openapi.json".into()]);
     }
+    if let Some(dns) = &overview.spec.dns {
+        let names = format!("SERVICE.{}", dns.domain.trim_end_matches('.'));
+        lines.push(["dns".into(), "dns".into(), dns.bind.to_string(), names]);
+    }
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let (name_width, protocol_width, address_width) = (width(0), width(1), width(2));
     let lines: Vec<String> = lines

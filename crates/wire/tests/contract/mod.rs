@@ -8,6 +8,7 @@
 use model::{AgentReply, AgentStanding};
 use wire::agent_reply;
 use wire::client_hello;
+use wire::dns::{self, Data, MESSAGE_BYTES_MAX, Message, Section, Writer};
 use wire::grpc_health::{self, ServingStatus};
 use wire::http1::{
     ChunkError, ChunkStep, ChunkedDecoder, Framing, HeadLimits, Header, HeaderKind, Progress,
@@ -623,4 +624,33 @@ pub(crate) fn resp(data: &[u8]) {
             part => assert_eq!(part, whole, "a part says another thing"),
         }
     }
+}
+
+/// A message of the DNS that is understood is understood the same when it is written anew.
+pub(crate) fn dns_message(data: &[u8]) {
+    let whole = dns::decode(data);
+    for prefix in prefixes(data) {
+        if let (Ok(part), Ok(whole)) = (dns::decode(prefix), &whole) {
+            assert_eq!(part, *whole, "bytes after the last record count");
+        }
+    }
+    let Ok(mut message) = whole else { return };
+    assert!(message.edns.is_some() || message.header.code <= 15);
+    let Message { header, question, answers, authorities, additionals, edns } = &mut message;
+    let mut writer = Writer::new(*header, question.as_ref(), MESSAGE_BYTES_MAX);
+    if let Some(edns) = *edns {
+        writer.edns(edns);
+    }
+    let sections = [
+        (Section::Answer, answers),
+        (Section::Authority, authorities),
+        (Section::Additional, additionals),
+    ];
+    for (section, records) in sections {
+        records.retain(|record| !matches!(record.data, Data::Other(_)));
+        if !records.iter().all(|record| writer.record(section, record)) {
+            return; // names that were compressed far behind the first 16 KiB
+        }
+    }
+    assert_eq!(dns::decode(&writer.finish()), Ok(message));
 }
