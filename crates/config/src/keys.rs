@@ -18,7 +18,7 @@ pub(crate) use affinity::{
     AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
 };
 pub(crate) use agent::{AGENT, LARS, LARS_KEY};
-pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DOCKER, PROVIDERS};
+pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DISCOVER_LARS, DOCKER, PROVIDERS};
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{

@@ -366,6 +366,7 @@ impl Supervisor {
             listeners: &self.proxy.listeners(),
             admin: state.admin.as_ref().map(AdminServer::address),
             registry: state.registry.address(),
+            agent: state.agent.as_ref().map(Agent::status),
             healthy: &|name| {
                 let running = state.services.get(name);
                 running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))

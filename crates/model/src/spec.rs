@@ -27,7 +27,7 @@ pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    ProvidersSpec, RegistrySelector,
+    LarsSelector, ProvidersSpec, RegistrySelector,
 };
 pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};

@@ -13,6 +13,7 @@ pub enum DiscoverSpec {
     Docker(DockerSelector),
     File(FileSelector),
     Registry(RegistrySelector),
+    Lars(LarsSelector),
 }
 
 /// Endpoints are listed in files.
@@ -27,6 +28,15 @@ pub struct FileSelector {
 pub struct RegistrySelector {
     /// What they registered for. Default: the service's own name.
     pub service: Option<ServiceName>,
+}
+
+/// A route service of Lars is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LarsSelector {
+    pub address: std::net::SocketAddr,
+    /// The key whose hosts serve.
+    pub modid: i32,
+    pub cmdid: i32,
 }
 
 /// Which containers serve a service. All that is given must hold; nothing given: those whose
