@@ -38,8 +38,10 @@ mod e2e {
     mod proxy_protocol;
     mod queues;
     mod readme;
+    mod registry;
     mod routes;
     mod runner;
+    mod shared_sessions;
     mod simulate;
     mod slow_replica;
     mod smuggling;

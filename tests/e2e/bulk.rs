@@ -1,6 +1,6 @@
 //! Large transfers: every byte arrives once and in order, and the program's memory stays flat.
 //!
-//! Above 256 KiB, streams and bodies with a length move inside the kernel (splice(2)); chunked ones
+//! Large bodies with a length, and streams, move inside the kernel (splice(2)); chunked ones
 //! are always copied. Both ways are taken here, in both directions.
 
 use std::io::{self, Read, Write};

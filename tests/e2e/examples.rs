@@ -295,6 +295,55 @@ fn the_clients_of_mosquitto_speak_through_the_balancer() {
     until("the three sessions, and no other", || example.in_flight().iter().sum::<u64>() == 3);
 }
 
+/// `examples/agent`
+#[test]
+fn callers_of_the_agent_lose_a_replica_and_no_call() {
+    if find("python3").is_none() {
+        return;
+    }
+    let example = Example::start_with("examples/agent", 9901, "web", |text| {
+        let ports = ["8888", "8889", "8890", "7778", "7779"];
+        ports.iter().fold(text.to_owned(), |text, port| {
+            assert!(text.contains(port), "the ports of Lars are written down");
+            text.replace(port, &free_port().to_string())
+        })
+    });
+    let python = root("clients/python");
+    let start = |calls: &str| {
+        let mut command = Command::new("python3");
+        command.arg(example.program.folder.join("client.py"));
+        command.args([&example.address.to_string(), calls]).env("PYTHONPATH", &python);
+        Interactive::start(command.env("PYTHONDONTWRITEBYTECODE", "1"))
+    };
+    let said = start("30").finish();
+    assert_eq!(said.len(), 31);
+    assert_eq!(said[30], "0 of 30 failed");
+    for replica in ["web-1", "web-2", "web-3"] {
+        let answers =
+            said.iter().filter(|line| line.starts_with(&format!("{replica}: {replica} ")));
+        assert_eq!(answers.count(), 10, "in turn: {said:?}");
+    }
+    // A replica is killed: its callers go elsewhere, and it is picked again once it is well.
+    let client = start("400");
+    client.line();
+    let killed = example.program.endpoint("web", "web-2")["address"].as_str().unwrap().to_owned();
+    let (_, port) = killed.rsplit_once(':').unwrap();
+    signal(pid_with_env(&format!("PORT={port}")).unwrap(), "KILL");
+    assert_eq!(client.finish().last().unwrap(), "0 of 400 failed");
+    example.wait_replicas(3);
+    assert_eq!(start("30").finish().last().unwrap(), "0 of 30 failed");
+    let counts = example.program.api("/v1/agent")["agent"]["counts"].clone();
+    assert_eq!((&counts[0]["outstanding"], &counts[1]["wire"]), (&0.into(), &"lars".into()));
+    // Hung, it is missed by nobody who has asked before.
+    let client = start("2000");
+    client.line();
+    example.program.signal("STOP");
+    let said = client.finish();
+    example.program.signal("CONT");
+    assert_eq!(said.last().unwrap(), "0 of 2000 failed");
+    assert!(said.iter().any(|line| line.contains(", last known: ")), "{said:?}");
+}
+
 /// `examples/grpc`
 #[test]
 fn calls_of_one_channel_go_to_all_replicas() {

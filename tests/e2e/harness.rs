@@ -3,7 +3,9 @@
 pub mod balancer;
 pub mod beside;
 pub mod client;
+pub mod consul_fake;
 pub mod engine;
+pub mod etcd;
 pub mod measure;
 pub mod open_loop;
 pub mod pebble;
@@ -11,6 +13,7 @@ pub mod peer;
 pub mod pki;
 pub mod program;
 pub mod recorded_engine;
+pub mod registrar;
 pub mod replica;
 pub mod secure;
 pub mod site;

@@ -4,9 +4,11 @@
 mod client;
 #[path = "../../crates/http2/tests/conformance/mod.rs"]
 mod conformance;
+mod drain;
 mod endpoints;
 mod messages;
 mod origin;
+mod programs;
 mod rfc9113;
 mod servers;
 mod settings;

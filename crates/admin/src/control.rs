@@ -3,7 +3,7 @@ use std::pin::Pin;
 
 use model::status::{
     AgentStatus, CertificateStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics,
-    ScalingStatus, ServiceStatus,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -20,6 +20,8 @@ pub trait Control: Send + Sync + 'static {
     fn certificates(&self) -> Vec<CertificateStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
+    /// The registry that this process is, if it is one.
+    fn registry(&self) -> Option<RegistryStatus>;
     /// The client-side agent; `None`: there is none.
     fn agent(&self) -> Option<AgentStatus>;
     /// What an autoscaler has told, the oldest first; a bounded number.

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use model::status::{
     AcmeStatus, AgentCounts, AgentStatus, CertificateStatus, ContainerUsage, DemandStatus,
     DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, HeldStatus, ListenerMetrics,
-    ListenerStatus, Metrics, QueueStatus, ScalingStatus, ServiceMetrics, ServiceStatus,
-    SessionStatus,
+    ListenerStatus, Metrics, QueueStatus, RegistryStatus, ScalingStatus, ServiceMetrics,
+    ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -33,7 +33,7 @@ impl FakeControl {
             unavailable: 2,
             panic: true,
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
-            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
+            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4, store: None }),
             queue: QueueStatus::default(),
             asleep: false,
         };
@@ -141,6 +141,15 @@ impl Control for FakeControl {
             }],
             ..DiscoveryStatus::default()
         }]
+    }
+    fn registry(&self) -> Option<RegistryStatus> {
+        Some(RegistryStatus {
+            store: "local".into(),
+            connected: true,
+            instances: 3,
+            preserving_ms: Some(7),
+            ..RegistryStatus::default()
+        })
     }
     fn agent(&self) -> Option<AgentStatus> {
         let lars = AgentCounts {

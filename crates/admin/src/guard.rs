@@ -26,18 +26,29 @@ pub fn admit(
     headers: &HeaderMap,
     token: Option<&str>,
 ) -> Result<(), Answer> {
-    let host = host(uri, headers)?;
-    match token {
-        Some(token) => authenticate(headers, token)?,
-        None if !is_local_name(host_without_port(host)) => {
-            return Err(Answer::error(
-                StatusCode::FORBIDDEN,
-                "without a token this answers only to an IP address or to localhost: set a \
-                 `token` to use it by name",
-            ));
-        }
-        None => {}
+    refuse_foreign_names(uri, headers, token.is_some())?;
+    if let Some(token) = token {
+        authenticate(headers, |sent| is_same_secret(sent, token.as_bytes()))?;
     }
+    refuse_web_pages(method, uri, headers)
+}
+
+/// Without a token, only who asks by an IP address or by localhost gets an answer.
+pub fn refuse_foreign_names(uri: &Uri, headers: &HeaderMap, has_token: bool) -> Result<(), Answer> {
+    let host = host(uri, headers)?;
+    if !has_token && !is_local_name(host_without_port(host)) {
+        return Err(Answer::error(
+            StatusCode::FORBIDDEN,
+            "without a token this answers only to an IP address or to localhost: set a \
+             `token` to use it by name",
+        ));
+    }
+    Ok(())
+}
+
+/// What another origin's page made a browser send is refused.
+pub fn refuse_web_pages(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Answer> {
+    let host = host(uri, headers)?;
     if let Some(origin) = headers.get(ORIGIN) {
         let same = origin
             .to_str()
@@ -62,7 +73,11 @@ pub fn admit(
     Ok(())
 }
 
-fn authenticate(headers: &HeaderMap, token: &str) -> Result<(), Answer> {
+/// Whether the token of `Authorization: Bearer TOKEN` is one that `is_right` knows.
+pub fn authenticate(
+    headers: &HeaderMap,
+    is_right: impl FnOnce(&[u8]) -> bool,
+) -> Result<(), Answer> {
     let Some(value) = headers.get(AUTHORIZATION) else {
         return Err(Answer::unauthorized("write `Authorization: Bearer TOKEN`"));
     };
@@ -71,15 +86,11 @@ fn authenticate(headers: &HeaderMap, token: &str) -> Result<(), Answer> {
         Some((scheme, sent)) if scheme.eq_ignore_ascii_case(b"bearer ") => sent.trim_ascii(),
         _ => return Err(Answer::unauthorized("write `Authorization: Bearer TOKEN`")),
     };
-    if is_same_secret(sent, token.as_bytes()) {
-        Ok(())
-    } else {
-        Err(Answer::unauthorized("this is not the token"))
-    }
+    if is_right(sent) { Ok(()) } else { Err(Answer::unauthorized("this is not the token")) }
 }
 
 /// Takes as long for a nearly right secret as for a wrong one; only the length of `sent` shows.
-fn is_same_secret(sent: &[u8], secret: &[u8]) -> bool {
+pub fn is_same_secret(sent: &[u8], secret: &[u8]) -> bool {
     if secret.is_empty() {
         return false;
     }

@@ -17,8 +17,8 @@ mod process;
 mod routes;
 mod server;
 
-pub use answer::Answer;
+pub use answer::{Answer, AnswerBody};
 pub use control::{BoxFuture, Control, ControlError};
-pub use guard::admit;
-pub use routes::read_body;
-pub use server::{Door, Site, serve, serve_site};
+pub use guard::{admit, authenticate, is_same_secret, refuse_foreign_names, refuse_web_pages};
+pub use routes::{names, read_body};
+pub use server::{Door, Peer, Site, serve, serve_site};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use model::status::{
     AgentCounts, CertificateStatus, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
-    ListenerMetrics, Metrics, ServiceStatus, SessionStatus,
+    ListenerMetrics, Metrics, RegistryStatus, ServiceStatus, SessionStatus, SessionStoreStatus,
 };
 
 use crate::Control;
@@ -36,6 +36,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     endpoints(&mut out, &services);
     certificates(&mut out, &control.certificates());
     discovery(&mut out, &control.discovery());
+    registry(&mut out, control.registry().as_ref());
     agent(&mut out, &control.agent().map(|agent| agent.counts).unwrap_or_default());
     process_values(&mut out, &process::read());
     out.finish()
@@ -213,6 +214,42 @@ fn sessions(out: &mut Text, services: &[ServiceStatus]) {
             }
         }
     }
+    session_stores(out, services);
+}
+
+/// Of services that share their sessions with other balancers.
+fn session_stores(out: &mut Text, services: &[ServiceStatus]) {
+    let stores = || {
+        let store = |s: &'_ ServiceStatus| s.sessions.as_ref()?.store.clone();
+        services.iter().filter_map(move |service| Some((&service.name, store(service)?)))
+    };
+    let name = "evenkeel_service_session_store_up";
+    out.family(name, Kind::Gauge, "Whether the store of shared sessions is connected.");
+    for (service, store) in stores() {
+        out.sample(&[("service", service)], u64::from(store.connected));
+    }
+    let name = "evenkeel_service_session_store_lookups_total";
+    out.family(
+        name,
+        Kind::Counter,
+        "Sessions that were looked up in the store, by what came of it.",
+    );
+    for (service, store) in stores() {
+        let SessionStoreStatus { hits, misses, failures, skipped, .. } = store;
+        for (result, count) in
+            [("hit", hits), ("miss", misses), ("failure", failures), ("skipped", skipped)]
+        {
+            out.sample(&[("service", service), ("result", result)], count);
+        }
+    }
+    let name = "evenkeel_service_session_store_writes_total";
+    out.family(name, Kind::Counter, "Sessions that the store was told of, by what came of it.");
+    for (service, store) in stores() {
+        let SessionStoreStatus { told, untold, adopted, .. } = store;
+        for (result, count) in [("told", told), ("untold", untold), ("adopted", adopted)] {
+            out.sample(&[("service", service), ("result", result)], count);
+        }
+    }
 }
 
 fn queues(out: &mut Text, services: &[ServiceStatus]) {
@@ -341,6 +378,64 @@ fn endpoints(out: &mut Text, services: &[ServiceStatus]) {
         "Endpoints that are not listed here because there are too many.",
     );
     out.sample(&[], all.saturating_sub(ENDPOINTS_MAX));
+}
+
+fn registry(out: &mut Text, registry: Option<&RegistryStatus>) {
+    let Some(registry) = registry else { return };
+    type Value = fn(&RegistryStatus) -> u64;
+    let families: [(&str, Kind, &str, Value); 13] = [
+        ("evenkeel_registry_connected", Kind::Gauge, "1 if its store answers, else 0.", |r| {
+            u64::from(r.connected)
+        }),
+        ("evenkeel_registry_services", Kind::Gauge, "Services with an instance.", |r| {
+            r.services as u64
+        }),
+        ("evenkeel_registry_instances", Kind::Gauge, "Instances registered.", |r| {
+            r.instances as u64
+        }),
+        (
+            "evenkeel_registry_instances_late",
+            Kind::Gauge,
+            "Of them, not heard of for half of their TTL.",
+            |r| r.late as u64,
+        ),
+        (
+            "evenkeel_registry_instances_restored",
+            Kind::Gauge,
+            "Of them, known from before a restart and not heard of since.",
+            |r| r.restored as u64,
+        ),
+        (
+            "evenkeel_registry_preserving",
+            Kind::Gauge,
+            "1 while most instances are silent and none is removed for it.",
+            |r| u64::from(r.preserving_ms.is_some()),
+        ),
+        ("evenkeel_registry_watchers", Kind::Gauge, "Requests that wait for a change.", |r| {
+            r.watchers as u64
+        }),
+        ("evenkeel_registry_preservations_total", Kind::Counter, "How often that began.", |r| {
+            r.preservations
+        }),
+        ("evenkeel_registry_registrations_total", Kind::Counter, "Registrations taken.", |r| {
+            r.registrations
+        }),
+        ("evenkeel_registry_heartbeats_total", Kind::Counter, "Heartbeats.", |r| r.heartbeats),
+        ("evenkeel_registry_deregistrations_total", Kind::Counter, "Instances that left.", |r| {
+            r.deregistrations
+        }),
+        (
+            "evenkeel_registry_expirations_total",
+            Kind::Counter,
+            "Instances removed for their silence.",
+            |r| r.expirations,
+        ),
+        ("evenkeel_registry_refused_total", Kind::Counter, "Requests refused.", |r| r.refused),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        out.sample(&[], value(registry));
+    }
 }
 
 /// A certificate is told by the first of its names, which is the domain of those by ACME.

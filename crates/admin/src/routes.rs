@@ -9,6 +9,7 @@ mod discovery;
 mod listeners;
 mod metrics;
 mod probes;
+mod registry;
 mod services;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::GET,   path: "/v1/certificates",                     run: AtOnce(certificates::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/agent",                            run: AtOnce(agent::show) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/registry",                         run: AtOnce(registry::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/autoscale",                        run: AtOnce(autoscale::list) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/autoscale",                        run: AtOnce(autoscale::note) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/demand",                           run: Later(demand::show) },
@@ -150,7 +152,7 @@ pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Vec<u8>, Answ
 }
 
 /// What stands for each `{}` of `pattern` if `path` fits it.
-fn names(pattern: &str, path: &str) -> Option<Vec<String>> {
+pub fn names(pattern: &str, path: &str) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut segments = path.split('/');
     for expected in pattern.split('/') {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,16 @@ pub trait Door: Send + Sync {
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     fn enter(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// The address at the other end, where it has one.
+    fn peer(_: &Self::Stream) -> Option<IpAddr> {
+        None
+    }
 }
+
+/// Among the extensions of each request that comes from an address: from which.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 impl Door for TcpListener {
     type Stream = TcpStream;
@@ -59,6 +69,10 @@ impl Door for TcpListener {
         let (stream, _) = self.accept().await?;
         let _ = stream.set_nodelay(true);
         Ok(stream)
+    }
+
+    fn peer(stream: &TcpStream) -> Option<IpAddr> {
+        stream.peer_addr().ok().map(|peer| peer.ip())
     }
 }
 
@@ -77,7 +91,7 @@ pub async fn serve(listener: TcpListener, token: Option<String>, control: Arc<dy
 }
 
 /// As [`serve`], anything, to so many connections at once.
-pub async fn serve_site(door: impl Door, site: Arc<impl Site>, connections_max: usize) {
+pub async fn serve_site<D: Door>(door: D, site: Arc<impl Site>, connections_max: usize) {
     let permits = Arc::new(Semaphore::new(connections_max));
     // Dropped together with this future, which is how connections learn of its end.
     let (_serving, ended) = watch::channel(());
@@ -92,8 +106,9 @@ pub async fn serve_site(door: impl Door, site: Arc<impl Site>, connections_max: 
             }
         };
         let (site, ended) = (Arc::clone(&site), ended.clone());
+        let peer = D::peer(&stream);
         tokio::spawn(async move {
-            serve_connection(stream, site, ended).await;
+            serve_connection(stream, peer, site, ended).await;
             drop(permit);
         });
     }
@@ -101,10 +116,14 @@ pub async fn serve_site(door: impl Door, site: Arc<impl Site>, connections_max: 
 
 async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Option<IpAddr>,
     site: Arc<impl Site>,
     mut ended: watch::Receiver<()>,
 ) {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
         let site = Arc::clone(&site);
         async move { Ok::<_, Infallible>(site.answer(request).await.into_response()) }
     });

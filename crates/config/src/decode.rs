@@ -19,6 +19,7 @@ mod listener;
 mod pattern;
 mod policy;
 mod queue;
+mod registry;
 mod route;
 mod run;
 mod scenario;
@@ -56,6 +57,8 @@ struct Context<'a> {
     binds: Binds,
     /// Containers are discovered: services and routes may come by their labels.
     discovers: bool,
+    /// There is a registry, in this process or another.
+    registry: bool,
     /// Regular expressions read so far.
     expressions: Cell<usize>,
     /// Where certificates are wanted that need a listener in clear.
@@ -80,12 +83,14 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         vocabulary,
         services: defined(services),
         binds: Binds::default(),
-        discovers: discovers(root),
+        discovers: has_key(root, "providers"),
+        registry: has_key(root, "registry"),
         expressions: Cell::new(0),
         http01: RefCell::default(),
     };
     let mut spec = Spec { admin: admin(&fields, &context), ..Spec::default() };
     spec.providers = discover::providers(&fields, &context);
+    spec.registry = registry::registry(&fields, &context);
     spec.agent = agent::agent(&fields, &context);
     spec.access_log = access_log(&fields, report);
     let mut workers = 0;
@@ -111,6 +116,7 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         None if is_map
             && !fields.has("listeners")
             && !context.discovers
+            && !context.registry
             && !fields.has("agent") =>
         {
             report.error_help(
@@ -166,9 +172,9 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
 }
 
 /// Known before the sections are read, for they depend on it.
-fn discovers(root: &Node) -> bool {
+fn has_key(root: &Node, key: &str) -> bool {
     matches!(&root.value, Value::Map(entries)
-        if entries.iter().any(|entry| &*entry.key == "providers"))
+        if entries.iter().any(|entry| &*entry.key == key))
 }
 
 fn defined<'a>(entries: &'a [Entry]) -> BTreeMap<&'a str, DefinedService> {

@@ -30,6 +30,7 @@ pub struct Difference {
     pub workers: bool,
     pub stop_grace: bool,
     pub providers: bool,
+    pub registry: bool,
     pub agent: bool,
 }
 
@@ -38,7 +39,7 @@ impl Difference {
         self.listeners.is_empty()
             && self.services.is_empty()
             && !(self.admin || self.access_log || self.workers || self.stop_grace)
-            && !(self.providers || self.agent)
+            && !(self.providers || self.registry || self.agent)
     }
 }
 
@@ -51,6 +52,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         workers: old.workers != new.workers,
         stop_grace: old.stop_grace != new.stop_grace,
         providers: old.providers != new.providers,
+        registry: old.registry != new.registry,
         agent: old.agent != new.agent,
     }
 }
@@ -87,6 +89,7 @@ impl fmt::Display for Difference {
             ("workers", self.workers),
             ("stop_grace", self.stop_grace),
             ("providers", self.providers),
+            ("registry", self.registry),
             ("agent", self.agent),
         ] {
             if differs {

@@ -8,22 +8,27 @@ mod failures;
 mod hedge;
 mod listener;
 mod queue;
+mod registry;
 mod route;
 pub(crate) mod scenario;
 mod service;
 mod tls;
 
 pub(crate) use affinity::{
-    AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
+    AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, AFFINITY_STORE, TABLE_TTL_MAX,
 };
 pub(crate) use agent::{AGENT, LARS, LARS_KEY};
-pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DOCKER, PROVIDERS};
+pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DISCOVER_LARS, DOCKER, PROVIDERS};
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
     ACCEPT_PROXY_PROTOCOL, FORWARDING, LIMITS, LISTENER, LISTENER_HTTP2, LISTENER_TIMEOUTS, UDP,
 };
 pub(crate) use queue::{CONCURRENCY, LEARNT, QUEUE, QUEUE_KIND, SERVICE_LIMITS, WAKE};
+pub(crate) use registry::{
+    CONSUL, DISCOVER_REGISTRY, ETCD, REGISTRY, REGISTRY_STORE, SELF_PRESERVATION, SERVICE_TOKEN,
+    TOKEN_FILE,
+};
 pub(crate) use route::{HEADER_EDITS, REDIRECT, RESPOND, REWRITE, ROUTE};
 pub(crate) use service::{
     ENDPOINT, HEALTH, HEALTH_AGENT, HEALTH_GRPC, HEALTH_TCP, POOL, RETRY, RUN, SERVICE,
@@ -108,7 +113,7 @@ pub(crate) static FILE: Section = Section {
             "listeners",
             MapOf("LISTENER", &In(&LISTENER)),
             Means(
-                "required, unless there is an `agent`; with `providers`, an HTTP listener `web` on port 8080",
+                "required, unless there is a `registry` or an `agent`; with `providers`, an HTTP listener `web` on port 8080",
             ),
             "The addresses that accept, by name.",
         ),
@@ -123,6 +128,12 @@ pub(crate) static FILE: Section = Section {
             In(&PROVIDERS),
             Means("nothing is discovered"),
             "Where endpoints, and services and routes by label, are discovered.",
+        ),
+        key(
+            "registry",
+            In(&REGISTRY),
+            Means("instances cannot register themselves"),
+            "Where instances register themselves.",
         ),
         key(
             "agent",

@@ -9,24 +9,25 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// How long to wait before the next attempt: 100 ms, doubled each time up to 5 s, each with up to
 /// a half more by chance, so that many balancers do not all come at once.
-pub(crate) struct Backoff {
+pub struct Backoff {
     next: Duration,
     rng: Rng,
 }
 
 impl Backoff {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self { next: FIRST, rng: Rng::from_seed(seed) }
     }
 
-    pub(crate) fn wait(&mut self) -> Duration {
+    /// How long to wait now.
+    pub fn wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(LONGEST);
         wait.mul_f64(1.0 + self.rng.unit() / 2.0)
     }
 
     /// It worked: the next failure begins anew.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = FIRST;
     }
 }

@@ -20,6 +20,7 @@ pub mod providers;
 pub mod sources;
 pub mod watcher;
 
+pub use backoff::Backoff;
 pub use container::{Container, Health, Phase, Port, Published, Transport, Usage};
 pub use message::{LINE_BYTES_MAX, Message};
 pub use picture::{Changes, Declared, LeftOut, Listed, Picture, ReadLabels, Summary, Way};

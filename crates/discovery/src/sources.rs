@@ -5,6 +5,7 @@
 //! whenever that changes. What becomes of it is not its affair.
 
 pub mod file;
+pub mod lars;
 
 use std::pin::Pin;
 
@@ -97,7 +98,7 @@ impl Teller {
     }
 }
 
-pub static SOURCES: &[Provider] = &[file::PROVIDER];
+pub static SOURCES: &[Provider] = &[file::PROVIDER, lars::PROVIDER];
 
 /// Who finds the endpoints that this entry describes: the provider's name and the source. `None`:
 /// a watcher does ([`crate::providers`]).

@@ -17,6 +17,7 @@ mod file_watch;
 mod files;
 mod merge;
 mod overview;
+mod registry;
 mod replicas;
 mod running;
 mod signals;
@@ -207,6 +208,7 @@ struct State {
     discovery: Discovery,
     sources: Sources,
     services: BTreeMap<ServiceName, Running>,
+    registry: registry::RegistryInUse,
     admin: Option<AdminServer>,
     agent: Option<Agent>,
     /// The first configuration is in force.
@@ -370,6 +372,8 @@ impl Supervisor {
             spec: &state.spec,
             listeners: &self.proxy.listeners(),
             admin: state.admin.as_ref().map(AdminServer::address),
+            registry: state.registry.address(),
+            agent: state.agent.as_ref().map(Agent::status),
             healthy: &|name| {
                 let running = state.services.get(name);
                 running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))
@@ -429,6 +433,9 @@ impl Supervisor {
         for stopped in leaving {
             let _ = stopped.await;
         }
+        // Writes what it has not yet written.
+        let registry = std::mem::take(&mut self.state().registry);
+        drop(registry);
         // Until here callers could report, which replicas that drain wait for.
         drop(agent);
         if begun {

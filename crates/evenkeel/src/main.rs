@@ -12,6 +12,7 @@ mod echo;
 mod failure;
 mod log;
 mod output;
+mod register;
 mod stack;
 mod table;
 mod verbs;

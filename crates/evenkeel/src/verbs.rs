@@ -12,6 +12,7 @@ mod proxy;
 mod ps;
 mod pull;
 mod push;
+mod register;
 mod run;
 mod scale;
 mod schema;
@@ -37,6 +38,7 @@ static VERBS: &[Entry] = &[
     entry::<scale::Scale>(),
     entry::<drain::Drain>(),
     entry::<undrain::Undrain>(),
+    entry::<register::Register>(),
     entry::<up::Up>(),
     entry::<ps::Ps>(),
     entry::<logs::Logs>(),

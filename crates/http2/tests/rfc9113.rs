@@ -135,6 +135,37 @@ fn every_case_holds_however_the_bytes_arrive() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// h2spec has 146 cases.
+#[test]
+fn the_list_has_all_cases_of_h2spec() {
+    let cases = cases();
+    let mut count = 0;
+    for (group, names) in conformance::h2spec::H2SPEC {
+        for (number, name) in (1..).zip(*names) {
+            let is_there = cases.iter().any(|case| case.name == *name);
+            assert!(is_there, "{group}/{number}: {name}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 146);
+}
+
+/// "8.1" or "10.5", of RFC 9113, or "RFC 7541 5.2".
+#[test]
+fn every_case_names_its_section() {
+    for case in cases() {
+        let first = case.section.split(", ").next().unwrap_or_default();
+        let section = first
+            .strip_prefix("RFC ")
+            .map_or(Some(first), |rest| rest.split_once(' ').map(|(_, section)| section));
+        let is_section = section.is_some_and(|section| {
+            section.starts_with(|c: char| c.is_ascii_digit())
+                && section.chars().all(|c| c.is_ascii_digit() || c == '.')
+        });
+        assert!(is_section, "{}: {}", case.section, case.name);
+    }
+}
+
 #[test]
 fn no_two_cases_have_the_same_name() {
     let mut names: Vec<_> = cases().iter().map(|case| (case.section, case.name)).collect();

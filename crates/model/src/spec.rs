@@ -11,6 +11,7 @@ mod key;
 mod listener;
 mod outlier;
 mod queue;
+mod registry;
 mod route;
 mod run;
 pub mod scenario;
@@ -22,11 +23,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionStoreSpec, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
     ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    ProvidersSpec,
+    LarsSelector, ProvidersSpec, RegistrySelector,
 };
 pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
@@ -39,6 +40,10 @@ pub use outlier::OutlierSpec;
 pub use queue::{
     ConcurrencySpec, PRIORITY_DEFAULT, PRIORITY_MAX, QueuePer, QueueSpec, ServiceLimitSpec,
     WakeSpec,
+};
+pub use registry::{
+    EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec, RemoteRegistrySpec,
+    SecretSpec,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
@@ -70,6 +75,8 @@ pub struct Spec {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
+    /// Where instances register themselves. Default: nowhere.
+    pub registry: Option<RegistrySpec>,
     /// Whom callers ask on the side of the client.
     pub agent: Option<AgentSpec>,
 }

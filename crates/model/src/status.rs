@@ -133,7 +133,7 @@ pub struct EjectionCounts {
 }
 
 /// The table of a service's sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
     /// Remembered now, about.
     pub entries: usize,
@@ -141,6 +141,32 @@ pub struct SessionStatus {
     pub max: usize,
     /// Forgotten before their time, for want of room.
     pub evictions: u64,
+    /// Set when other balancers share them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub store: Option<SessionStoreStatus>,
+}
+
+/// How a service's sessions are shared with other balancers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStoreStatus {
+    pub connected: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Look-ups of sessions that nobody here knew, and that the store knew.
+    pub hits: u64,
+    /// That it did not know either.
+    pub misses: u64,
+    /// That it did not answer in time, or with an error.
+    pub failures: u64,
+    /// That were not made, as it was not connected or too many were under way.
+    pub skipped: u64,
+    /// Sessions that were told to it.
+    pub told: u64,
+    /// That could not be told.
+    pub untold: u64,
+    /// Sessions that turned out to be elsewhere, where another balancer had begun them.
+    pub adopted: u64,
 }
 
 /// Who waits for an endpoint with room, who waited, and who was turned away.
@@ -431,4 +457,41 @@ pub struct Metrics {
     /// Lines dropped because the log could not take them.
     pub access_log_dropped: u64,
     pub workers: usize,
+}
+
+/// A registry that this process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryStatus {
+    /// `local`, `etcd` or `consul`.
+    pub store: String,
+    /// What is registered survives a restart.
+    pub durable: bool,
+    /// The store answers; a local one always does.
+    pub connected: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Another one after each change of what is listed.
+    pub version: u64,
+    pub services: usize,
+    pub instances: usize,
+    /// Of them, those that were not heard of for half of their TTL.
+    pub late: usize,
+    /// Of them, those known from before a restart and not heard of since.
+    pub restored: usize,
+    /// For how long nobody was removed for silence, because most are silent; absent: silence is
+    /// believed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub preserving_ms: Option<u64>,
+    /// How often that began.
+    pub preservations: u64,
+    /// Requests that wait for a change.
+    pub watchers: usize,
+    pub registrations: u64,
+    pub heartbeats: u64,
+    pub deregistrations: u64,
+    /// Instances removed for their silence.
+    pub expirations: u64,
+    /// Requests that were refused, for want of a token or room, or because they were wrong.
+    pub refused: u64,
 }

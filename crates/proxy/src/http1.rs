@@ -13,6 +13,7 @@ mod forward;
 mod grpc;
 mod hedge;
 pub(crate) mod hints;
+mod lines;
 mod record;
 mod reply;
 mod request_head;

@@ -27,6 +27,8 @@ impl Counter {
 #[repr(align(128))]
 pub(crate) struct ListenerShard {
     pub(crate) open: Counter,
+    /// Connections that other workers handed to this one, and that it has not taken in yet.
+    handed: AtomicU64,
     pub(crate) connections: Counter,
     pub(crate) refused: Counter,
     pub(crate) malformed: Counter,
@@ -38,6 +40,21 @@ pub(crate) struct ListenerShard {
 }
 
 impl ListenerShard {
+    /// Connections that its worker has, or is about to have.
+    pub(crate) fn load(&self) -> u64 {
+        self.open.value() + self.handed.load(Relaxed)
+    }
+
+    /// Another worker hands one over.
+    pub(crate) fn hand(&self) {
+        self.handed.fetch_add(1, Relaxed);
+    }
+
+    /// What was handed over is taken in.
+    pub(crate) fn take_in(&self) {
+        self.handed.fetch_sub(1, Relaxed);
+    }
+
     /// `status` 0: ended by a reset.
     pub(crate) fn response(&self, status: u16) {
         self.responses[usize::from(status / 100).min(5)].add(1);

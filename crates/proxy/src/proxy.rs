@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use model::spec::{AccessLogSpec, ClientTlsSpec, ListenerSpec, Protocol};
-use model::status::{CertificateStatus, ListenerMetrics, ListenerStatus, Metrics};
+use model::status::{
+    CertificateStatus, ListenerMetrics, ListenerStatus, Metrics, SessionStoreStatus,
+};
 use model::{Instant, ListenerName, ServiceName};
 use service::{Events, Service};
 use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
@@ -23,6 +25,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{self, Bound, Listener, ListenerState, Target};
 use crate::metrics::{shards, sum_latencies};
 use crate::probe::{self, ProbeEvent, question};
+use crate::session_store::SessionStore;
 use crate::upstream::Secure;
 use crate::worker::{self, Command, WorkerHandle};
 
@@ -99,16 +102,19 @@ impl Proxy {
         let clock = Clock::start();
         let (access_log, logs) = AccessLog::start(options.access_log.clone(), count)?;
         let pins = pins(count);
+        let workers: Arc<OnceLock<Vec<WorkerHandle>>> = Arc::default();
         let mut handles = Vec::with_capacity(count);
         let mut threads = Vec::with_capacity(count);
         for (index, log) in logs.into_iter().enumerate() {
             let seed = options.seed.wrapping_add(index as u64);
             let core = pins.get(index).copied();
-            let (handle, thread) = worker::start(index, clock, seed, log, core)?;
+            let (handle, thread) =
+                worker::start(index, clock, seed, log, core, Arc::downgrade(&workers))?;
             handles.push(handle);
             threads.push(thread);
         }
-        let workers = Arc::new(OnceLock::from(handles));
+        // Nothing is listened to yet, so nobody has looked.
+        let _ = workers.set(handles);
         let (probes, events) = unbounded_channel();
         let (questions, asked) = channel(question::QUESTIONS_MAX);
         let lifecycle = Arc::new(Lifecycle::new(workers.clone(), probes.clone(), questions));
@@ -183,7 +189,13 @@ impl Proxy {
     pub fn watch(&self, service: Arc<Service>) {
         let latencies = shards(self.workers().len());
         let secure = ArcSwap::from_pointee(secure(&service));
-        let target = Arc::new(Target { service: service.clone(), latencies, secure });
+        let target = Arc::new(Target {
+            service: service.clone(),
+            latencies,
+            secure,
+            store: ArcSwapOption::empty(),
+        });
+        self.set_store(&target);
         self.change_targets(|targets| {
             targets.insert(service.name().clone(), target.clone());
         });
@@ -209,6 +221,25 @@ impl Proxy {
         if !same {
             target.secure.store(Arc::new(secure(service)));
         }
+        self.set_store(&target);
+    }
+
+    /// Sessions are shared as the specification says now.
+    fn set_store(&self, target: &Target) {
+        let service = &target.service;
+        if target.store.load().as_ref().is_some_and(|store| store.is_of(service)) {
+            return;
+        }
+        let store = SessionStore::start(service, self.inner.clock);
+        self.inner.lifecycle.set_store(service.name(), store.clone());
+        target.store.store(store);
+    }
+
+    /// How the service's sessions are shared with other balancers, if they are.
+    pub fn session_store(&self, name: &ServiceName) -> Option<SessionStoreStatus> {
+        let target = self.table().targets.get(name).cloned()?;
+        let store = target.store.load();
+        Some(store.as_ref()?.status())
     }
 
     /// Every file of certificates, keys and CAs that is in use, as it was before it was read.
@@ -274,6 +305,7 @@ impl Proxy {
         self.change_targets(|targets| {
             targets.remove(name);
         });
+        self.inner.lifecycle.set_store(name, None);
         let _ = self.inner.probes.send(ProbeEvent::Forget(name.clone()));
     }
 
@@ -541,3 +573,6 @@ fn pins(workers: usize) -> Vec<usize> {
         (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
     if cores.len() == workers { cores } else { Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;

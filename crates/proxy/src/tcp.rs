@@ -91,6 +91,9 @@ async fn join(
     let announce = settings.send_proxy_protocol.map(|version| Announce { version, client, local });
     let key = settings.key().map(|_| route::source_key(client.ip()));
     let session = session::of_client(&settings, client.ip());
+    if session.is_some() && target.store.load().is_some() {
+        Box::pin(session::ask_store(target, session, worker.clock)).await;
+    }
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     for _ in 0..=settings.retry.attempts {
         let now = worker.clock.now();

@@ -4,8 +4,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Accept on this socket from now on.
     Listen(Arc<Listener>, Bound),
+    /// Serve this connection, which a busier worker accepted.
+    Adopt(Arc<Listener>, std::net::TcpStream, SocketAddr),
     /// Accept no more; what is open ends by `close_at`.
     Unlisten { listener: u32, close_at: Instant },
     /// The endpoint gets nothing new, and what uses it ends by its `close_at`; or, if it has
@@ -66,6 +69,8 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) log: LogShard,
     pub(crate) turns: Turns,
+    /// All workers, by their indices; gone when the data plane is.
+    pub(crate) siblings: Weak<OnceLock<Vec<WorkerHandle>>>,
 }
 
 /// Starts worker `index`. Its thread ends after [`Command::Stop`].
@@ -75,6 +80,7 @@ pub(crate) fn start(
     seed: u64,
     log: LogShard,
     core: Option<usize>,
+    siblings: Weak<OnceLock<Vec<WorkerHandle>>>,
 ) -> io::Result<(WorkerHandle, JoinHandle<()>)> {
     let (commands, inbox) = unbounded_channel();
     let runtime_error = std::sync::mpsc::sync_channel(1);
@@ -101,6 +107,7 @@ pub(crate) fn start(
                     pools: Pools::default(),
                     log,
                     turns: Turns::default(),
+                    siblings,
                 });
                 runtime.block_on(run(worker, inbox));
             }
@@ -128,9 +135,10 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut tick_count: u32 = 0;
     let mut stop_at = None;
+    let mut inbox_open = true;
     loop {
         let command = tokio::select! {
-            command = inbox.recv(), if stop_at.is_none() => command,
+            command = inbox.recv(), if inbox_open => command,
             _ = ticks.tick() => {
                 tick_count = tick_count.wrapping_add(1);
                 let now = worker.clock.now();
@@ -145,6 +153,11 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                 {
                     // One more turn, so that who was just accepted is counted.
                     tokio::time::sleep(Duration::from_millis(1)).await;
+                    while let Ok(command) = inbox.try_recv() {
+                        if let Command::Adopt(listener, stream, peer) = command {
+                            listener::adopt(&worker, listener, stream, peer);
+                        }
+                    }
                     if worker.tracked.is_empty() || stop_at + LAST_WORDS <= now {
                         worker.log.flush();
                         return;
@@ -158,6 +171,9 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                 let (stop, stopped) = oneshot::channel();
                 accepting.insert(listener.id, stop);
                 listener::accept(worker.clone(), listener, bound, stopped);
+            }
+            Some(Command::Adopt(listener, stream, peer)) => {
+                listener::adopt(&worker, listener, stream, peer);
             }
             Some(Command::Unlisten { listener, close_at }) => {
                 accepting.remove(&listener);
@@ -180,7 +196,8 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                 ticks.reset_immediately();
             }
             // The proxy was dropped without a stop: end at once.
-            None => return,
+            None if stop_at.is_none() => return,
+            None => inbox_open = false,
         }
     }
 }

@@ -174,6 +174,13 @@ impl Connection {
     /// The next request with its body; `None` at the end.
     pub fn request(&mut self) -> Option<Seen> {
         let mut seen = self.head()?;
+        seen.body = self.body_of(&seen)?;
+        Some(seen)
+    }
+
+    /// The body of the request whose head was read.
+    pub fn body_of(&mut self, seen: &Seen) -> Option<Vec<u8>> {
+        let mut body = Vec::new();
         if seen.header("transfer-encoding").is_some() {
             loop {
                 let line = self.line()?;
@@ -182,14 +189,14 @@ impl Connection {
                     while !self.line()?.is_empty() {}
                     break;
                 }
-                seen.body.extend(self.take(size)?);
+                body.extend(self.take(size)?);
                 self.take(2)?;
             }
         } else if let Some(length) = seen.header("content-length") {
             let length = length.parse().ok()?;
-            seen.body = self.take(length)?;
+            body = self.take(length)?;
         }
-        Some(seen)
+        Some(body)
     }
 
     pub fn head(&mut self) -> Option<Seen> {

@@ -41,6 +41,15 @@ impl Answer {
     }
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Answered(u16),
+    /// The server did nothing about it, and says so: it can be asked again.
+    NotProcessed,
+    Lost,
+}
+
 /// What a client speaks over.
 trait Duplex: Read + Write {}
 
@@ -70,16 +79,45 @@ impl Client {
         Self::over_tls(TcpStream::connect(address).unwrap(), secure, CONFIG)
     }
 
+    /// The same, if somebody listens.
+    pub(super) fn try_connect_tls(address: SocketAddr, secure: &Secure) -> Option<Client> {
+        let socket = TcpStream::connect(address).ok()?;
+        let mut stream = secure.over(socket.try_clone().ok()?);
+        // A listener that closes takes no handshake any more.
+        stream.conn.complete_io(&mut stream.sock).ok()?;
+        let mut client = Self::made(Box::new(stream), socket, CONFIG);
+        client.flush();
+        client.try_turn_until(|client| client.connection.has_settings()).then_some(client)
+    }
+
+    fn try_turn_until(&mut self, mut done: impl FnMut(&mut Client) -> bool) -> bool {
+        let mut buffer = [0; 16 * 1024];
+        while !done(self) {
+            match self.stream.read(&mut buffer) {
+                Ok(count) if count > 0 => self.receive(&buffer[..count]),
+                _ => return false,
+            }
+        }
+        true
+    }
+
     pub(super) fn over_tls(socket: TcpStream, secure: &Secure, config: Config) -> Client {
         let stream = secure.over(socket.try_clone().unwrap());
         Self::over(Box::new(stream), socket, config)
     }
 
     fn over(stream: Box<dyn Duplex>, socket: TcpStream, config: Config) -> Client {
+        let mut client = Self::made(stream, socket, config);
+        client.flush();
+        client.turn_until(|client| client.connection.has_settings());
+        client
+    }
+
+    fn made(stream: Box<dyn Duplex>, socket: TcpStream, config: Config) -> Client {
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let connection = Connection::client(config);
         let answers = HashMap::new();
-        let mut client = Client {
+        Client {
             stream,
             socket,
             connection,
@@ -88,10 +126,7 @@ impl Client {
             told_to_go: false,
             last_streams: Vec::new(),
             pings: 0,
-        };
-        client.flush();
-        client.turn_until(|client| client.connection.has_settings());
-        client
+        }
     }
 
     pub(super) fn request(
@@ -187,6 +222,33 @@ impl Client {
         self.connection.forget(key);
         self.flush();
         self.answers.remove(&key.id).expect("it was asked")
+    }
+
+    /// Waits for what becomes of a request whose connection may end before.
+    pub(super) fn outcome(&mut self, key: StreamKey) -> Outcome {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let answer = &self.answers[&key.id];
+            let is_left_out = self.last_streams.iter().any(|last| *last < key.id);
+            let outcome = match (answer.ended, answer.reset) {
+                (true, _) => Some(Outcome::Answered(answer.status)),
+                (_, Some(ErrorCode::REFUSED_STREAM)) => Some(Outcome::NotProcessed),
+                (_, Some(_)) => Some(Outcome::Lost),
+                // RFC 9113 section 6.8: such streams "were not or will not be processed".
+                (false, None) if is_left_out => Some(Outcome::NotProcessed),
+                (false, None) => None,
+            };
+            if let Some(outcome) = outcome {
+                self.connection.forget(key);
+                self.answers.remove(&key.id);
+                self.flush();
+                return outcome;
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(count) if count > 0 => self.receive(&buffer[..count]),
+                _ => return Outcome::Lost,
+            }
+        }
     }
 
     /// Waits for so many bytes of the body, and takes them.

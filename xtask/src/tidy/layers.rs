@@ -20,6 +20,8 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("acme",      &["model", "tls"]),
     ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
+    ("registry",  &["model"]),
+    ("registrar", &["model", "config", "registry", "admin", "discovery"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
@@ -27,7 +29,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
     ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "acme", "proxy", "discovery", "runner", "compose", "admin", "agent", "agent-client", "sim"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "acme", "proxy", "discovery", "registry", "registrar", "runner", "compose", "admin", "agent", "agent-client", "sim"]),
     ("xtask",     &[]),
 ];
 

@@ -7,8 +7,9 @@ use super::Finding;
 use crate::source::Source;
 use crate::tree::Tree;
 
-static BELOW_THE_SHELL: &[&str] =
-    &["model", "config", "route", "balance", "health", "service", "sim", "wire", "http2"];
+static BELOW_THE_SHELL: &[&str] = &[
+    "model", "config", "route", "balance", "health", "service", "sim", "wire", "http2", "registry",
+];
 
 #[rustfmt::skip]
 static FORBIDDEN: &[(&str, &str)] = &[

@@ -52,6 +52,8 @@ fn counters_gauges_and_the_histogram_are_written() {
         "evenkeel_agent_refused_total{wire=\"lars\",reason=\"overloaded\"} 4",
         "evenkeel_agent_unreported_total{wire=\"lars\",reason=\"expired\"} 1",
         "evenkeel_agent_ignored_total{wire=\"lars\",reason=\"malformed\"} 5",
+        "evenkeel_registry_instances 3",
+        "evenkeel_registry_preserving 1",
         "evenkeel_metrics_endpoints_omitted 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");

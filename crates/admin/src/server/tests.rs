@@ -92,6 +92,7 @@ async fn every_path_answers() {
     .await;
     check("GET /v1/discovery", "", 200, "/discovery/0/containers", json!(3)).await;
     check("GET /v1/agent", "", 200, "/agent/counts/0/picks", json!(10)).await;
+    check("GET /v1/registry", "", 200, "/registry/preserving_ms", json!(7)).await;
     check("GET /v1/autoscale", "", 200, "/autoscale", json!([])).await;
     let scaling = json!({ "service": "web", "from": 1, "to": 3, "reason": "9.0 in flight each" });
     check("POST /v1/autoscale", &scaling.to_string(), 200, "/unix_ms", json!(7)).await;

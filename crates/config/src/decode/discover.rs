@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use model::ListenerName;
 use model::spec::{
-    ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec, LimitSpec,
-    ListenerSpec, Protocol, ProvidersSpec, ServerHttp2Spec, TimeoutSpec, UdpSpec,
+    ContainerAddress, DiscoverSpec, DockerSelector, DockerSpec, FileSelector, HttpSpec,
+    LarsSelector, LimitSpec, ListenerSpec, Protocol, ProvidersSpec, RegistrySelector,
+    ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
+use model::{ListenerName, ServiceName};
 
+use crate::address::parse_endpoint_address;
 use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
 use crate::suggest;
@@ -97,7 +99,7 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
 }
 
 /// The keys of `discover`, one for each provider.
-const PROVIDERS: [&str; 2] = ["docker", "file"];
+const PROVIDERS: [&str; 4] = ["docker", "file", "lars", "registry"];
 
 /// Exactly one provider.
 pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
@@ -118,7 +120,31 @@ pub(super) fn discover(fields: &Fields<'_>, context: &Context<'_>) -> Option<Dis
     }
     let file = fields.text("file").and_then(|path| path_of("file", path, context.report));
     let file = file.map(|path| DiscoverSpec::File(FileSelector { path }));
-    docker_selector(&fields, context).or(file)
+    let lars = lars_selector(&fields);
+    let registry = registry_selector(&fields, context);
+    docker_selector(&fields, context).or(file).or(lars).or(registry)
+}
+
+fn registry_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {
+    let registry = fields.section("registry", &keys::DISCOVER_REGISTRY)?;
+    if !context.registry {
+        context.report.error_help(
+            registry.span,
+            "no registry is known to look in",
+            "add `registry: {}` to the file, or `registry: { url: http://HOST:9910 }`",
+        );
+    }
+    let service = registry.text("service").map(|(name, _)| ServiceName::new(name));
+    Some(DiscoverSpec::Registry(RegistrySelector { service }))
+}
+
+fn lars_selector(fields: &Fields<'_>) -> Option<DiscoverSpec> {
+    let fields = fields.section("lars", &keys::DISCOVER_LARS)?;
+    let (mut modid, mut cmdid) = (0, 0);
+    fields.integer("modid", &mut modid);
+    fields.integer("cmdid", &mut cmdid);
+    let (address, _) = fields.parsed("address", parse_endpoint_address)?;
+    Some(DiscoverSpec::Lars(LarsSelector { address, modid, cmdid }))
 }
 
 fn docker_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<DiscoverSpec> {

@@ -27,6 +27,7 @@ pub(crate) fn scenario(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary
         vocabulary,
         services: BTreeMap::new(),
         discovers: false,
+        registry: false,
         binds: Binds::default(),
         expressions: Cell::new(0),
         http01: RefCell::default(),

@@ -97,6 +97,39 @@ pub(crate) static DISCOVER: Section = Section {
             Means("not from files"),
             "A file that lists them, or a folder of such files. See [discovery.md](discovery.md#files).",
         ),
+        key(
+            "registry",
+            In(&DISCOVER_REGISTRY),
+            Means("not from a registry"),
+            "The instances that registered themselves; needs `registry`. See [registry.md](registry.md).",
+        ),
+        key("lars", In(&DISCOVER_LARS), Means("not from Lars"), "A route service of Lars."),
+    ],
+};
+
+pub(crate) static DISCOVER_LARS: Section = Section {
+    name: "discover lars",
+    doc: "The hosts of a key, from a route service of Lars. See [agent.md](agent.md#lars).",
+    example: "address: 127.0.0.1:7778, modid: 1, cmdid: 1",
+    keys: &[
+        key(
+            "address",
+            scalar("an address", "127.0.0.1:7778"),
+            Required,
+            "Where the route service is.",
+        ),
+        key(
+            "modid",
+            Integer { min: 0, max: i32::MAX as u64 },
+            Required,
+            "The number of the module.",
+        ),
+        key(
+            "cmdid",
+            Integer { min: 0, max: i32::MAX as u64 },
+            Required,
+            "The number of the command.",
+        ),
     ],
 };
 

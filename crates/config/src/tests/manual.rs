@@ -67,6 +67,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      cookie:\n        name: K\n        @\n",
     ),
     (
+        "affinity store",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source: true\n      store:\n        redis: redis://a\n        secret: 0123456789abcdef\n        @\n",
+    ),
+    (
         "outlier",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    outlier:\n      @\n",
     ),
@@ -141,6 +145,22 @@ const PLACES: &[(&str, &str)] = &[
     (
         "docker provider",
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
+    ),
+    (
+        "registry",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  data: off\n  @\n",
+    ),
+    (
+        "self-preservation",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  self_preservation:\n    @\n",
+    ),
+    (
+        "etcd",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'http://a:1' ]\n      @\n",
+    ),
+    (
+        "consul",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    consul:\n      @\n",
     ),
     (
         "admin",

@@ -8,7 +8,7 @@ use config::suggest::help;
 use model::spec::EndpointSource;
 use model::status::{
     AgentStatus, CertificateStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics,
-    ScalingStatus, ServiceStatus,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
@@ -59,13 +59,13 @@ fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlErr
 
 impl Control for Api {
     fn services(&self) -> Vec<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.values().map(|running| running.status(now)).collect()
+        let state = self.0.state();
+        state.services.values().map(|running| running.status(&self.0.proxy)).collect()
     }
 
     fn service(&self, name: &str) -> Option<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.get(name).map(|running| running.status(now))
+        let state = self.0.state();
+        state.services.get(name).map(|running| running.status(&self.0.proxy))
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {
@@ -81,6 +81,10 @@ impl Control for Api {
         let mut status = state.discovery.status();
         status.extend(state.sources.status());
         status
+    }
+
+    fn registry(&self) -> Option<RegistryStatus> {
+        self.0.state().registry.status()
     }
 
     fn agent(&self) -> Option<AgentStatus> {

@@ -127,6 +127,7 @@ impl Change<'_> {
         let admin = self.prepare_admin()?;
         let agent = self.prepare_agent()?;
         self.set_access_log(self.new)?;
+        let registry_notes = self.supervisor.set_registry(self.old, self.new)?;
         self.add_services();
         let mut notes = if prove { self.prove_added().await } else { Vec::new() };
         // With what is in the store, before a client comes who asks for it.
@@ -138,8 +139,12 @@ impl Change<'_> {
             if let Err(message) = self.set_access_log(self.old) {
                 warn!("{message}");
             }
+            if let Err(message) = self.supervisor.set_registry(self.new, self.old) {
+                warn!("{message}");
+            }
             return Err(message);
         }
+        notes.extend(registry_notes);
         self.supervisor.acme.set(certificates::wanted(self.new)).await;
         notes.extend(self.change_services().await);
         // Those that leave can no longer be asked for.

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::registry::is_checked;
 use super::{State, Supervisor, seed};
 
 /// What one source has told and is not taken yet; beyond it the source waits.
@@ -28,6 +29,8 @@ pub(super) struct Sources {
 
 struct Followed {
     spec: DiscoverSpec,
+    /// The service checks health.
+    checked: bool,
     provider: &'static str,
     /// Where it asks.
     place: String,
@@ -95,13 +98,24 @@ impl Supervisor {
             EndpointSource::Discover(spec) => Some(spec),
             EndpointSource::Static(_) | EndpointSource::Run(_) => None,
         };
-        let sources = &mut state.sources;
-        if sources.followed.get(service).map(|followed| &followed.spec) == wanted {
+        let checked = is_checked(state, service);
+        let followed = state.sources.followed.get(service);
+        if followed.map(|followed| &followed.spec) == wanted
+            && followed.is_none_or(|followed| followed.checked == checked)
+        {
             return;
         }
-        sources.followed.remove(service);
+        state.sources.followed.remove(service);
         let Some(spec) = wanted else { return };
-        let Some((provider, source)) = sources::open(spec) else { return };
+        let opened = match spec {
+            DiscoverSpec::Registry(selector) => {
+                let source = Self::open_registered(state, service, selector, checked);
+                source.map(|source| (registrar::source::NAME, source))
+            }
+            spec => sources::open(spec),
+        };
+        let Some((provider, source)) = opened else { return };
+        let sources = &mut state.sources;
         let place = source.place();
         sources.serial += 1;
         let serial = sources.serial;
@@ -112,8 +126,9 @@ impl Supervisor {
         let task = tokio::spawn(async move {
             tokio::join!(follow, take_all(supervisor, serial, told));
         });
+        let spec = spec.clone();
         let followed =
-            Followed { spec: spec.clone(), provider, place, serial, known: None, lost: None, task };
+            Followed { spec, checked, provider, place, serial, known: None, lost: None, task };
         sources.followed.insert(service.clone(), followed);
     }
 

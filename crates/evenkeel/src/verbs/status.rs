@@ -2,7 +2,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::status::{
     AgentStatus, CertificateStatus, DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus,
-    ScalingStatus, ServiceStatus,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ impl Verb for Status {
         let services = client.get("/v1/services")?;
         let listeners = client.get("/v1/listeners")?;
         let discovery = client.get("/v1/discovery")?;
+        let registry = client.get("/v1/registry")?;
         let autoscale = client.get("/v1/autoscale")?;
         let certificates = client.get("/v1/certificates")?;
         let agent = client.get("/v1/agent")?;
@@ -39,6 +40,7 @@ impl Verb for Status {
                 "listeners": listeners["listeners"],
                 "services": services["services"],
                 "discovery": discovery["discovery"],
+                "registry": registry["registry"],
                 "autoscale": autoscale["autoscale"],
                 "certificates": certificates["certificates"],
                 "agent": agent["agent"],
@@ -47,6 +49,7 @@ impl Verb for Status {
         let listeners: Vec<ListenerStatus> = read(listeners, "listeners")?;
         let services: Vec<ServiceStatus> = read(services, "services")?;
         let discovery: Vec<DiscoveryStatus> = read(discovery, "discovery")?;
+        let registry: Option<RegistryStatus> = read(registry, "registry")?;
         let autoscale: Vec<ScalingStatus> = read(autoscale, "autoscale")?;
         let certificates: Vec<CertificateStatus> = read(certificates, "certificates")?;
         let agent: Option<AgentStatus> = read(agent, "agent")?;
@@ -59,6 +62,7 @@ impl Verb for Status {
             discovery_table(&discovery),
             usage_table(&discovery),
             left_out_table(&discovery),
+            registry_table(registry.as_ref()),
             scaling_table(&autoscale, now),
             agent.as_ref().and_then(agent_table),
         ];
@@ -218,6 +222,30 @@ fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {
         Row { cells, colour: Some((3, colour)) }
     });
     table::render(["DISCOVERY", "SOURCE", "ENGINE", "STATE", "CONTAINERS", "ENDPOINTS"], rows)
+}
+
+fn registry_table(registry: Option<&RegistryStatus>) -> Option<String> {
+    let registry = registry?;
+    let (state, colour) = match (&registry.reason, registry.preserving_ms) {
+        (Some(reason), _) => (format!("store lost: {reason}"), crate::output::RED),
+        (None, Some(ms)) => {
+            (format!("self-preservation for {} s", ms / 1000), crate::output::YELLOW)
+        }
+        (None, None) => ("in order".to_owned(), crate::output::GREEN),
+    };
+    let cells = [
+        registry.store.clone(),
+        state,
+        registry.services.to_string(),
+        registry.instances.to_string(),
+        registry.late.to_string(),
+        registry.restored.to_string(),
+        registry.watchers.to_string(),
+    ];
+    table::render(
+        ["REGISTRY", "STATE", "SERVICES", "INSTANCES", "LATE", "RESTORED", "WATCHERS"],
+        [Row { cells, colour: Some((1, colour)) }].into_iter(),
+    )
 }
 
 /// Where callers ask which endpoint to use, and what came of it.

@@ -1,6 +1,8 @@
 //! The list itself.
 
-use super::Expect::{Closed, ConnectionError, Data, Nothing, Pong, Response, Status, StreamError};
+use super::Expect::{
+    Acknowledged, Closed, ConnectionError, Data, Nothing, Pong, Response, Status, StreamError,
+};
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE, PRIORITY,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WHOLE, WINDOW_UPDATE, WITH_PRIORITY, block, data, field,
@@ -34,6 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(settings_frames());
     cases.extend(windows());
     cases.extend(continuations());
+    cases.extend(representations());
     cases.extend(well_formed());
     cases.extend(malformed());
     cases.extend(floods());
@@ -131,6 +134,18 @@ fn field_compression() -> Vec<Case> {
             "4.3",
             "an index that no table has",
             &[with(&[0xff, 0x7f])],
+            ConnectionError(COMPRESSION),
+        ),
+        case(
+            "4.3, RFC 7541 2.3.3",
+            "a name of an index that no table has",
+            &[with(&[0x7f, 0x7f, 1, b'x'])],
+            ConnectionError(COMPRESSION),
+        ),
+        case(
+            "4.3, RFC 7541 5.2",
+            "padding of a Huffman string longer than seven bits",
+            &[with(&[0, 1, b'x', 0x82, 0x1f, 0xff])],
             ConnectionError(COMPRESSION),
         ),
         case("4.3", "index 0", &[with(&[0x80])], ConnectionError(COMPRESSION)),
@@ -232,6 +247,37 @@ fn stream_states() -> Vec<Case> {
         ),
         case(
             "5.1",
+            "RST_STREAM on a half-closed stream",
+            &[settings(&[(4, 0)]), get(1), reset(1), get(3), window(3, 5)],
+            Response(3),
+        ),
+        case(
+            "5.1",
+            "PRIORITY on a half-closed stream",
+            &[settings(&[(4, 0)]), get(1), frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 7]), window(1, 5)],
+            Response(1),
+        ),
+        case(
+            "5.1",
+            "CONTINUATION on a half-closed stream",
+            &[settings(&[(4, 0)]), get(1), frame(CONTINUATION, END_HEADERS, 1, &field("a", "b"))],
+            ConnectionError(ANY),
+        ),
+        case("5.1", "DATA on a closed stream", &[get(1), data(1, b"x")], Closed(1)),
+        case(
+            "5.1",
+            "CONTINUATION on a closed stream",
+            &[get(1), frame(CONTINUATION, END_HEADERS, 1, &field("a", "b"))],
+            ConnectionError(ANY),
+        ),
+        case(
+            "5.1",
+            "CONTINUATION after RST_STREAM",
+            &[post(1, &[]), reset(1), frame(CONTINUATION, END_HEADERS, 1, &field("a", "b"))],
+            ConnectionError(ANY),
+        ),
+        case(
+            "5.1",
             "DATA after RST_STREAM",
             &[post(1, &[]), reset(1), data(1, b"x")],
             ConnectionError(CLOSED),
@@ -281,6 +327,37 @@ fn stream_states() -> Vec<Case> {
                 1,
                 &[&[0x80, 0, 0, 0, 15], &request("GET", &[])[..]].concat(),
             )],
+            Response(1),
+        ),
+        // RFC 7540 section 5.3.1 made these stream errors; RFC 9113 section 5.3.2 has no priorities
+        // of streams any more, and what is said of them is read over.
+        case(
+            "5.3.2",
+            "HEADERS that depend on their own stream",
+            &[frame(
+                HEADERS,
+                WHOLE | WITH_PRIORITY,
+                1,
+                &[&[0, 0, 0, 1, 15], &request("GET", &[])[..]].concat(),
+            )],
+            Response(1),
+        ),
+        case(
+            "5.3.2",
+            "PRIORITY that depends on its own stream",
+            &[frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 15]), get(1)],
+            Response(1),
+        ),
+        case(
+            "5.3.2",
+            "PRIORITY of every kind, and a lower stream after it",
+            &[
+                frame(PRIORITY, 0, 5, &[0, 0, 0, 0, 0]),
+                frame(PRIORITY, 0, 5, &[0, 0, 0, 0, 255]),
+                frame(PRIORITY, 0, 3, &[0, 0, 0, 5, 15]),
+                frame(PRIORITY, 0, 3, &[0x80, 0, 0, 5, 15]),
+                get(1),
+            ],
             Response(1),
         ),
         case(
@@ -447,6 +524,12 @@ fn small_frames() -> Vec<Case> {
         ),
         case("6.8", "GOAWAY of 7 bytes", &[frame(GOAWAY, 0, 0, &[0; 7])], ConnectionError(SIZE)),
         case(
+            "6.8, 7",
+            "GOAWAY with an unknown code",
+            &[frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 0xff]), get(1)],
+            Response(1),
+        ),
+        case(
             "6.8",
             "what was asked before GOAWAY is answered",
             &[get(1), frame(GOAWAY, 0, 0, &[0; 8])],
@@ -510,6 +593,12 @@ fn settings_frames() -> Vec<Case> {
         case("6.5.2", "MAX_CONCURRENT_STREAMS of 0", &[settings(&[(3, 0)]), get(1)], Response(1)),
         case(
             "6.5.3",
+            "SETTINGS are acknowledged, each",
+            &[settings(&[(3, 100)]), settings(&[])],
+            Acknowledged(3),
+        ),
+        case(
+            "6.5.3",
             "the last of two values counts",
             &[settings(&[(4, 0), (4, 2)]), get(1)],
             Data(1, 2),
@@ -539,6 +628,7 @@ fn windows() -> Vec<Case> {
     // More than the stream's window of 256 KiB, in frames of 16 KiB.
     let flood = repeated(17, |_| data(1, &[0; 16_384]));
     vec![
+        case("6.9.1", "a window of 1", &[settings(&[(4, 1)]), get(1)], Data(1, 1)),
         case("6.9", "a window of 0", &[settings(&[(4, 0)]), get(1)], Data(1, 0)),
         case(
             "6.9",
@@ -629,6 +719,12 @@ fn continuations() -> Vec<Case> {
             Response(1),
         ),
         case("6.10", "DATA in between", &[start(), data(1, b"x")], ConnectionError(PROTOCOL)),
+        case(
+            "6.10",
+            "PRIORITY in between",
+            &[start(), frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])],
+            ConnectionError(PROTOCOL),
+        ),
         case("6.10", "another HEADERS in between", &[start(), get(3)], ConnectionError(PROTOCOL)),
         case(
             "6.10",
@@ -652,10 +748,66 @@ fn continuations() -> Vec<Case> {
         ),
         case(
             "6.10",
+            "CONTINUATION after the last CONTINUATION",
+            &[post_in_two(), frame(CONTINUATION, END_HEADERS, 1, &field("a", "b"))],
+            ConnectionError(PROTOCOL),
+        ),
+        case(
+            "6.10",
+            "CONTINUATION after DATA",
+            &[post(1, &[]), data(1, b"x"), frame(CONTINUATION, END_HEADERS, 1, &field("a", "b"))],
+            ConnectionError(PROTOCOL),
+        ),
+        case(
+            "6.10",
             "CONTINUATION after the end of the block",
             &[post(1, &[]), frame(CONTINUATION, END_HEADERS, 1, &field("a", "b"))],
             ConnectionError(PROTOCOL),
         ),
+    ]
+}
+
+/// A request in HEADERS and CONTINUATION, whose body is still to come.
+fn post_in_two() -> Vec<u8> {
+    let head = request("POST", &[]);
+    let (first, rest) = head.split_at(10);
+    [frame(HEADERS, 0, 1, first), frame(CONTINUATION, END_HEADERS, 1, rest)].concat()
+}
+
+/// Every way to write a field (RFC 7541 section 6), with the examples of its appendix C.
+fn representations() -> Vec<Case> {
+    const HUFFMAN: u8 = 0x80;
+    let no_cache = [0xa8, 0xeb, 0x10, 0x64, 0x9c, 0xbf];
+    let key = [0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xa9, 0x7d, 0x7f];
+    let value = [0x25, 0xa8, 0x49, 0xe9, 0x5b, 0xb8, 0xe8, 0xb4, 0xbf];
+    let plain = |text: &[u8]| [&[text.len() as u8], text].concat();
+    let coded = |text: &[u8]| [&[HUFFMAN | text.len() as u8], text].concat();
+    // The index of `cache-control` in the static table is 24.
+    let (indexing, without, never) =
+        ([0x58].as_slice(), [0x0f, 9].as_slice(), [0x1f, 9].as_slice());
+    let check = |section, name, field: Vec<u8>| {
+        let block = [&request("GET", &[])[..], &field].concat();
+        case(section, name, &[frame(HEADERS, WHOLE, 1, &block)], Response(1))
+    };
+    let known = |start: &[u8], value: Vec<u8>| [start, &value].concat();
+    let new = |start: u8, name: Vec<u8>, value: Vec<u8>| [vec![start], name, value].concat();
+    let (one, two, three, four) =
+        ("RFC 7541 6.1", "RFC 7541 6.2.1", "RFC 7541 6.2.2", "RFC 7541 6.2.3");
+    // `accept-encoding: gzip, deflate`.
+    vec![
+        check(one, "an indexed field", vec![0x90]),
+        check(two, "indexing, a known name", known(indexing, plain(b"no-cache"))),
+        check(two, "indexing, a known name, Huffman", known(indexing, coded(&no_cache))),
+        check(two, "indexing, a new name", new(0x40, plain(b"custom-key"), plain(b"value"))),
+        check(two, "indexing, a new name, Huffman", new(0x40, coded(&key), coded(&value))),
+        check(three, "no indexing, a known name", known(without, plain(b"no-cache"))),
+        check(three, "no indexing, a known name, Huffman", known(without, coded(&no_cache))),
+        check(three, "no indexing, a new name", new(0, plain(b"custom-key"), plain(b"value"))),
+        check(three, "no indexing, a new name, Huffman", new(0, coded(&key), coded(&value))),
+        check(four, "never indexed, a known name", known(never, plain(b"no-cache"))),
+        check(four, "never indexed, a known name, Huffman", known(never, coded(&no_cache))),
+        check(four, "never indexed, a new name", new(0x10, plain(b"custom-key"), plain(b"value"))),
+        check(four, "never indexed, a new name, Huffman", new(0x10, coded(&key), coded(&value))),
     ]
 }
 
@@ -682,7 +834,7 @@ fn well_formed() -> Vec<Case> {
             &[post(1, &[]), get(3), get(5), last_data(1, b"x")],
             Response(1),
         ),
-        case("8.1", "HEAD", &[whole(&request("OPTIONS", &[]))], Response(1)),
+        case("8.1", "OPTIONS", &[whole(&request("OPTIONS", &[]))], Response(1)),
         case(
             "8.2.3",
             "cookies in several fields",
@@ -756,7 +908,9 @@ fn malformed() -> Vec<Case> {
         with("8.3", "an unknown pseudo-header field", &[(":x", "y")]),
         with("8.3", ":status in a request", &[(":status", "200")]),
         with("8.3", "a pseudo-header field after a field", &[("x", "y"), (":path", "/b")]),
-        with("8.3", "a pseudo-header field twice", &[(":path", "/")]),
+        with("8.3", ":path twice", &[(":path", "/")]),
+        with("8.3", ":method twice", &[(":method", "GET")]),
+        with("8.3", ":scheme twice", &[(":scheme", "http")]),
         check("8.3.1", "no :method", &[s, p, a]),
         check("8.3.1", "no :scheme", &[m, p, a]),
         check("8.3.1", "no :path", &[m, s, a]),

@@ -7,8 +7,10 @@
 
 mod cases;
 mod frames;
+pub(crate) mod h2spec;
 
 pub(crate) use cases::cases;
+use frames::SETTINGS;
 pub(crate) use frames::{DATA, Frame, GOAWAY, HEADERS, PING, RST_STREAM, frame, parse};
 
 /// One thing that a client may do.
@@ -39,6 +41,8 @@ pub(crate) enum Expect {
     ConnectionError(&'static [u32]),
     /// Answer a ping with these bytes.
     Pong([u8; 8]),
+    /// Acknowledge so many SETTINGS frames.
+    Acknowledged(usize),
     /// Go on as if nothing had happened: a ping that follows is answered.
     Nothing,
 }
@@ -120,6 +124,10 @@ pub(crate) fn judge(expect: &Expect, frames: &[Frame]) -> Result<(), String> {
             let pong =
                 frames.iter().any(|f| f.kind == PING && f.flags == 1 && f.payload == payload);
             if pong { Ok(()) } else { Err("no PING with the acknowledgement".into()) }
+        }
+        Expect::Acknowledged(count) => {
+            let found = frames.iter().filter(|f| f.kind == SETTINGS && f.flags == 1).count();
+            if found == *count { Ok(()) } else { Err(format!("{found} acknowledgements")) }
         }
         Expect::Nothing => match frames.iter().find(|frame| frame.kind == RST_STREAM) {
             None => Ok(()),

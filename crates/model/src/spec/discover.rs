@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::spec::{HostPattern, Protocol, RouteSpec, ServiceSpec};
-use crate::{ListenerName, Weight};
+use crate::{ListenerName, ServiceName, Weight};
 
 /// Where a service's endpoints are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoverSpec {
     Docker(DockerSelector),
     File(FileSelector),
+    Registry(RegistrySelector),
+    Lars(LarsSelector),
 }
 
 /// Endpoints are listed in files.
@@ -19,6 +21,22 @@ pub enum DiscoverSpec {
 pub struct FileSelector {
     /// A file, or a folder whose files name the endpoints together.
     pub path: PathBuf,
+}
+
+/// Instances that registered themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrySelector {
+    /// What they registered for. Default: the service's own name.
+    pub service: Option<ServiceName>,
+}
+
+/// A route service of Lars is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LarsSelector {
+    pub address: std::net::SocketAddr,
+    /// The key whose hosts serve.
+    pub modid: i32,
+    pub cmdid: i32,
 }
 
 /// Which containers serve a service. All that is given must hold; nothing given: those whose

@@ -7,6 +7,7 @@ use model::spec::{HeaderEdit, HttpSpec};
 use tls::Identity;
 use wire::http1::{Framing, Header, HeaderKind, RequestHead, TargetForm};
 
+use crate::http1::lines::Lines;
 use crate::http1::session::write_cookie;
 use crate::http2::names_trailers;
 use crate::listener::Route;
@@ -137,6 +138,7 @@ fn copy_headers(
     rewritten: Option<&str>,
 ) -> Seen {
     let mut seen = Seen::default();
+    let mut lines = Lines::new(bytes);
     let replaces = spec.x_forwarded || spec.forwarded;
     for header in &head.headers {
         if header.hop_by_hop {
@@ -185,11 +187,13 @@ fn copy_headers(
         }
         match rewritten {
             Some(cookie) if header.kind == HeaderKind::Cookie => {
+                lines.flush(out);
                 write_cookie(out, name, header.value.of(bytes), cookie.as_bytes());
             }
-            _ => line(out, name, header.value.of(bytes)),
+            _ => lines.pass(out, header),
         }
     }
+    lines.flush(out);
     seen
 }
 

@@ -4,6 +4,7 @@ use model::spec::HeaderEdit;
 use wire::http1::{Framing, Header, HeaderKind, ResponseHead, Version};
 
 use crate::http1::hints::Hints;
+use crate::http1::lines::Lines;
 use crate::http1::request_head::{is_edited, line, write_edits};
 use crate::http1::session::Keeping;
 
@@ -31,6 +32,7 @@ pub(crate) fn write(
 ) -> Hints {
     let mut hints = Hints::default();
     status_line(out, bytes, head);
+    let mut lines = Lines::new(bytes);
     for header in &head.headers {
         hints.note(bytes, head, header);
         if !passes(header, head.status) {
@@ -42,11 +44,13 @@ pub(crate) fn write(
         }
         match keeping {
             Some(keeping) if header.kind == HeaderKind::SetCookie => {
+                lines.flush(out);
                 keeping.write_set_cookie(out, name, header.value.of(bytes), head.status);
             }
-            _ => line(out, name, header.value.of(bytes)),
+            _ => lines.pass(out, header),
         }
     }
+    lines.flush(out);
     if head.framing == Framing::Chunked && client == Version::Http11 {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

@@ -1,0 +1,335 @@
+//! etcd's version 3 API through its JSON gateway (etcd documentation, "gRPC gateway"): keys and
+//! values in base64, 64-bit numbers as text.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::BodyExt;
+use hyper::Method;
+use registry::Instance;
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+use tokio::time::interval;
+
+use super::{Event, PATIENCE, TOMBSTONE, Value, parse_key, parse_value};
+use crate::client::{Ask, Authority, Client};
+
+/// Where etcd listens for clients.
+const PORT: u16 = 2379;
+/// How often the member that is watched is asked whether it is there: a partition sends no sign.
+const PING: Duration = Duration::from_secs(1);
+/// Of one message of a watch. etcd sends up to 1.5 MiB of keys and values in one, by its default.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+pub(crate) struct Etcd {
+    members: Vec<Client>,
+    prefix: String,
+}
+
+impl Etcd {
+    pub(crate) fn new(endpoints: &[String], prefix: &str) -> Result<Self, String> {
+        let member = |text: &String| Authority::parse(text, PORT).map(Client::new);
+        let members = endpoints.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+        if members.is_empty() {
+            return Err("`etcd.endpoints` is empty".into());
+        }
+        Ok(Self { members, prefix: prefix.to_owned() })
+    }
+
+    /// Of the first member that answers.
+    async fn ask(&self, path: &str, body: &Json) -> Result<Json, String> {
+        let mut last = String::new();
+        for member in &self.members {
+            match ask(member, path, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
+    }
+
+    pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
+        // Text, numbers, and maps with text as keys: this cannot fail.
+        let value = serde_json::to_vec(instance).unwrap_or_default();
+        self.put_value(&instance.service, &instance.id, &value, instance.ttl()).await
+    }
+
+    pub(crate) async fn leave(&self, service: &str, id: &str) -> Result<(), String> {
+        // Long enough for every balancer to see it, if it is not away for longer than this.
+        const SEEN_WITHIN: Duration = Duration::from_secs(60);
+        self.put_value(service, id, TOMBSTONE.as_bytes(), SEEN_WITHIN).await
+    }
+
+    async fn put_value(
+        &self,
+        service: &str,
+        id: &str,
+        value: &[u8],
+        ttl: Duration,
+    ) -> Result<(), String> {
+        let lease = lease(service, id, ttl);
+        let grant = json!({ "ID": lease, "TTL": seconds(ttl) });
+        match self.ask("/v3/lease/grant", &grant).await {
+            Ok(_) => {}
+            // It has it from before: then it is to begin anew.
+            Err(why) if why.contains("already exists") => {
+                self.keep_alive(&lease).await?;
+            }
+            Err(why) => return Err(why),
+        }
+        let key = self.key(service, id);
+        let put = json!({ "key": key, "value": STANDARD.encode(value), "lease": lease });
+        self.ask("/v3/kv/put", &put).await.map(drop)
+    }
+
+    pub(crate) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
+        self.keep_alive(&lease(&instance.service, &instance.id, instance.ttl())).await
+    }
+
+    /// Answers whether there is such a lease.
+    async fn keep_alive(&self, lease: &str) -> Result<bool, String> {
+        let answer = self.ask("/v3/lease/keepalive", &json!({ "ID": lease })).await?;
+        Ok(number(&answer["result"]["TTL"]) > 0)
+    }
+
+    /// Tells what there is, and what changes, until something fails; answers what, and whether
+    /// there was an answer before.
+    pub(crate) async fn watch(&self, events: &mpsc::Sender<Event>) -> (String, bool) {
+        let mut last = String::new();
+        for member in &self.members {
+            let mut synced = false;
+            let ended = self.watch_member(member, events, &mut synced).await;
+            last = ended.err().unwrap_or_else(|| "the watch ended".to_owned());
+            if synced {
+                return (last, true);
+            }
+        }
+        (last, false)
+    }
+
+    async fn watch_member(
+        &self,
+        member: &Client,
+        events: &mpsc::Sender<Event>,
+        synced: &mut bool,
+    ) -> Result<(), String> {
+        let range = json!({ "key": STANDARD.encode(&self.prefix), "range_end": self.range_end(),
+                            "sort_target": "MOD", "sort_order": "ASCEND" });
+        let all = ask(member, "/v3/kv/range", &range).await?;
+        let revision = number(&all["header"]["revision"]);
+        let pairs = all["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let (mut instances, mut told) = (Vec::new(), Vec::new());
+        for (service, id, value) in pairs.iter().filter_map(|pair| self.parse(pair)) {
+            match value {
+                Some(Value::Instance(instance)) => instances.push(*instance),
+                Some(Value::Tombstone) => told.push(Event::Left { service, id }),
+                None => {}
+            }
+        }
+        told.push(Event::Synced(instances));
+        for event in told {
+            events.send(event).await.map_err(|_| "nobody listens".to_owned())?;
+        }
+        *synced = true;
+
+        let create = json!({ "create_request": {
+            "key": STANDARD.encode(&self.prefix), "range_end": self.range_end(),
+            "start_revision": (revision + 1).to_string(),
+        } });
+        let ask_watch = Ask {
+            method: Method::POST,
+            path: "/v3/watch",
+            body: create.to_string().into_bytes(),
+            within: PATIENCE,
+        };
+        let mut body = member.stream(&ask_watch).await?.into_body();
+        let mut pending = Vec::new();
+        let mut ping = interval(PING);
+        loop {
+            tokio::select! {
+                frame = body.frame() => {
+                    let Some(frame) = frame else { return Err("the watch ended".into()) };
+                    let Ok(bytes) = frame.map_err(|error| error.to_string())?.into_data() else {
+                        continue;
+                    };
+                    pending.extend_from_slice(&bytes);
+                    self.take_messages(&mut pending, events).await?;
+                }
+                // Also keeps what is known from looking fresh when the member hangs.
+                _ = ping.tick() => {
+                    let count = json!({ "key": STANDARD.encode(&self.prefix), "count_only": true });
+                    ask(member, "/v3/kv/range", &count).await?;
+                    events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned())?;
+                }
+            }
+        }
+    }
+
+    async fn take_messages(
+        &self,
+        pending: &mut Vec<u8>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), String> {
+        let mut taken = 0;
+        while let Some(length) = pending[taken..].iter().position(|byte| *byte == b'\n') {
+            let message: Json = serde_json::from_slice(&pending[taken..taken + length])
+                .map_err(|error| format!("etcd sent what is no message: {error}"))?;
+            taken += length + 1;
+            self.take_message(&message, events).await?;
+        }
+        pending.drain(..taken);
+        if pending.len() > MESSAGE_BYTES_MAX {
+            return Err("etcd sent a message that is too long".into());
+        }
+        Ok(())
+    }
+
+    async fn take_message(
+        &self,
+        message: &Json,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), String> {
+        if let Some(error) = message.get("error") {
+            return Err(format!("etcd ended the watch: {error}"));
+        }
+        let result = &message["result"];
+        // "required revision has been compacted": what lay between is lost, so all is read again.
+        if result["canceled"] == true {
+            let compacted = number(&result["compact_revision"]);
+            let reason = result["cancel_reason"].as_str().unwrap_or_default();
+            return Err(format!("etcd cancelled the watch (compacted at {compacted}): {reason}"));
+        }
+        for event in result["events"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let Some((service, id, value)) = self.parse(&event["kv"]) else { continue };
+            let told = match (event["type"].as_str(), value) {
+                (Some("DELETE"), _) => Event::Gone { service, id },
+                (_, Some(Value::Instance(instance))) => Event::Held(instance),
+                (_, Some(Value::Tombstone)) => Event::Left { service, id },
+                (_, None) => continue,
+            };
+            events.send(told).await.map_err(|_| "nobody listens".to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// Service, id and value of a pair; `None`: the key is none of ours.
+    fn parse(&self, pair: &Json) -> Option<(String, String, Option<Value>)> {
+        let key = STANDARD.decode(pair["key"].as_str()?).ok()?;
+        let (service, id) = parse_key(str::from_utf8(&key).ok()?, &self.prefix)?;
+        let value = STANDARD.decode(pair["value"].as_str().unwrap_or_default()).ok();
+        let value = value.and_then(|value| parse_value(service, id, &value));
+        Some((service.to_owned(), id.to_owned(), value))
+    }
+
+    fn key(&self, service: &str, id: &str) -> String {
+        STANDARD.encode(format!("{}{service}/{id}", self.prefix))
+    }
+
+    /// The first key after all that begin with the prefix: its last byte that is not the highest,
+    /// plus one.
+    fn range_end(&self) -> String {
+        let mut end = self.prefix.clone().into_bytes();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        STANDARD.encode(end)
+    }
+}
+
+async fn ask(member: &Client, path: &str, body: &Json) -> Result<Json, String> {
+    let body = body.to_string().into_bytes();
+    let ask = Ask { method: Method::POST, path, body, within: PATIENCE };
+    let reply = member.ask(&ask).await?;
+    if !reply.status.is_success() {
+        return Err(reply.refusal());
+    }
+    // A stream of one message, as the gateway answers `keepalive`, ends with a line break.
+    serde_json::from_slice(&reply.body)
+        .map_err(|error| format!("what {} answered is not etcd's: {error}", member.authority()))
+}
+
+/// The lease of an instance: a number that every balancer finds for itself, so that whoever hears
+/// the instance can renew it. With the TTL in it, since that of a lease cannot be changed.
+fn lease(service: &str, id: &str, ttl: Duration) -> String {
+    let digest = Sha256::digest(format!("{service}/{id}/{}", seconds(ttl)));
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest[..8]);
+    // Above zero, which means "choose one", and below 2^63.
+    ((u64::from_be_bytes(bytes) >> 1) | 1).to_string()
+}
+
+/// etcd counts in whole seconds.
+fn seconds(ttl: Duration) -> u64 {
+    ttl.as_millis().div_ceil(1000) as u64
+}
+
+fn number(value: &Json) -> i64 {
+    match value {
+        Json::String(text) => text.parse().unwrap_or(0),
+        value => value.as_i64().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_ends_behind_its_prefix() {
+        for (prefix, end) in [("a/", "a0"), ("evenkeel/", "evenkeel0")] {
+            let etcd = Etcd::new(&["http://127.0.0.1:1".into()], prefix).unwrap();
+            assert_eq!(etcd.range_end(), STANDARD.encode(end));
+        }
+        assert!(Etcd::new(&[], "a/").is_err());
+    }
+
+    #[test]
+    fn leases_are_numbers_that_all_agree_on() {
+        let ttl = Duration::from_millis(1500);
+        let one = lease("web", "a", ttl);
+        assert_eq!(one, lease("web", "a", Duration::from_secs(2)));
+        assert_ne!(one, lease("web", "b", ttl));
+        assert_ne!(one, lease("web", "a", Duration::from_secs(3)));
+        assert!(one.parse::<i64>().unwrap() > 0);
+    }
+
+    #[tokio::test]
+    async fn messages_of_a_watch() {
+        let etcd = Etcd::new(&["http://127.0.0.1:1".into()], "p/").unwrap();
+        let (sender, mut events) = mpsc::channel(8);
+        let key = STANDARD.encode("p/web/a");
+        let lines = [
+            json!({ "result": { "header": { "revision": "1" }, "created": true } }),
+            json!({ "result": { "events": [
+                { "type": "DELETE", "kv": { "key": key, "mod_revision": "4" } },
+                { "kv": { "key": key, "value": STANDARD.encode(TOMBSTONE) } },
+                { "kv": { "key": STANDARD.encode("p/other"), "value": "" } },
+                { "kv": { "key": key, "value": "" } },
+            ] } }),
+        ];
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let mut pending = Vec::new();
+        for half in [&text.as_bytes()[..150], &text.as_bytes()[150..]] {
+            pending.extend_from_slice(half);
+            etcd.take_messages(&mut pending, &sender).await.unwrap();
+        }
+        assert!(pending.is_empty());
+        assert!(matches!(events.try_recv().unwrap(), Event::Gone { id, .. } if id == "a"));
+        assert!(matches!(events.try_recv().unwrap(), Event::Left { id, .. } if id == "a"));
+        assert!(events.try_recv().is_err());
+
+        let mut compacted =
+            json!({ "result": { "canceled": true, "compact_revision": "9" } }).to_string();
+        compacted.push('\n');
+        let error = etcd.take_messages(&mut compacted.into_bytes(), &sender).await.unwrap_err();
+        assert!(error.contains("compacted at 9"), "{error}");
+        assert!(etcd.take_messages(&mut b"nonsense\n".to_vec(), &sender).await.is_err());
+        let mut endless = vec![b'x'; MESSAGE_BYTES_MAX + 1];
+        assert!(etcd.take_messages(&mut endless, &sender).await.is_err());
+    }
+}
