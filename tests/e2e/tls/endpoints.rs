@@ -190,8 +190,6 @@ fn policies_ask_over_tls() {
         assert_eq!(client.response().unwrap().status, 200);
         asked(&chain) >= 20
     });
-    let failed = Client::get(chain.program.admin, "/metrics").text();
-    assert!(failed.contains("tls_handshakes_failed_total{listener=\"inner\"} 0\n"), "{failed}");
     // Checks make a connection each; questions need a few in all.
     let inner = chain.program.listener("inner");
     let (connections, requests) =
