@@ -348,10 +348,9 @@ fn the_access_log_tells_what_was_agreed_on() {
         let mut found = serde_json::Value::Null;
         until("the line", || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
-            found = lines
-                .filter(|line: &serde_json::Value| line["listener"] == listener)
-                .last()
+            let lines = text.lines().rev().filter_map(|l| serde_json::from_str(l).ok());
+            found = { lines }
+                .find(|line: &serde_json::Value| line["listener"] == listener)
                 .unwrap_or_default();
             found != serde_json::Value::Null
         });

@@ -48,8 +48,11 @@ pub(super) fn set(supervisor: &Arc<Supervisor>, new: &Spec, sockets: Option<Sock
 
 struct Told {
     supervisor: Weak<Supervisor>,
-    known: Mutex<BTreeMap<String, (Instant, Arc<[Serving]>)>>,
+    known: Mutex<BTreeMap<String, Remembered>>,
 }
+
+/// Who served, and when that was looked up.
+type Remembered = (Instant, Arc<[Serving]>);
 
 impl Directory for Told {
     fn find(&self, service: &str) -> Option<Arc<[Serving]>> {
