@@ -64,8 +64,8 @@ impl Control for Api {
     }
 
     fn service(&self, name: &str) -> Option<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.get(name).map(|running| running.status(now))
+        let state = self.0.state();
+        state.services.get(name).map(|running| running.status(&self.0.proxy))
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {
