@@ -41,6 +41,7 @@ mod e2e {
     mod registry;
     mod routes;
     mod runner;
+    mod shared_sessions;
     mod simulate;
     mod slow_replica;
     mod smuggling;

@@ -267,7 +267,7 @@ fn tls_records(bytes: usize, rounds: u64) -> Result<(), String> {
         certificates: vec![CertificateFiles { certificate, key }],
         ..ServerTlsSpec::default()
     };
-    let server = tls::Server::new("web", &spec, &[], None);
+    let server = tls::Server::new("web", &spec, &[], None, Default::default());
     let removed = std::fs::remove_dir_all(&folder);
     written.and(removed).map_err(|e| e.to_string())?;
     let (server, _) = server.map_err(|faults| format!("{faults:?}"))?;

@@ -1,6 +1,9 @@
-//! Endpoints that the balancer finds out itself: listed in files.
+//! Endpoints that the balancer finds out itself: listed in files, at URLs, or named in the DNS; and what is told of them there.
 
+mod dns;
 mod file;
+mod http;
+mod serve_dns;
 
 use std::net::SocketAddr;
 

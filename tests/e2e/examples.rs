@@ -295,6 +295,55 @@ fn the_clients_of_mosquitto_speak_through_the_balancer() {
     until("the three sessions, and no other", || example.in_flight().iter().sum::<u64>() == 3);
 }
 
+/// `examples/agent`
+#[test]
+fn callers_of_the_agent_lose_a_replica_and_no_call() {
+    if find("python3").is_none() {
+        return;
+    }
+    let example = Example::start_with("examples/agent", 9901, "web", |text| {
+        let ports = ["8888", "8889", "8890", "7778", "7779"];
+        ports.iter().fold(text.to_owned(), |text, port| {
+            assert!(text.contains(port), "the ports of Lars are written down");
+            text.replace(port, &free_port().to_string())
+        })
+    });
+    let python = root("clients/python");
+    let start = |calls: &str| {
+        let mut command = Command::new("python3");
+        command.arg(example.program.folder.join("client.py"));
+        command.args([&example.address.to_string(), calls]).env("PYTHONPATH", &python);
+        Interactive::start(command.env("PYTHONDONTWRITEBYTECODE", "1"))
+    };
+    let said = start("30").finish();
+    assert_eq!(said.len(), 31);
+    assert_eq!(said[30], "0 of 30 failed");
+    for replica in ["web-1", "web-2", "web-3"] {
+        let answers =
+            said.iter().filter(|line| line.starts_with(&format!("{replica}: {replica} ")));
+        assert_eq!(answers.count(), 10, "in turn: {said:?}");
+    }
+    // A replica is killed: its callers go elsewhere, and it is picked again once it is well.
+    let client = start("400");
+    client.line();
+    let killed = example.program.endpoint("web", "web-2")["address"].as_str().unwrap().to_owned();
+    let (_, port) = killed.rsplit_once(':').unwrap();
+    signal(pid_with_env(&format!("PORT={port}")).unwrap(), "KILL");
+    assert_eq!(client.finish().last().unwrap(), "0 of 400 failed");
+    example.wait_replicas(3);
+    assert_eq!(start("30").finish().last().unwrap(), "0 of 30 failed");
+    let counts = example.program.api("/v1/agent")["agent"]["counts"].clone();
+    assert_eq!((&counts[0]["outstanding"], &counts[1]["wire"]), (&0.into(), &"lars".into()));
+    // Hung, it is missed by nobody who has asked before.
+    let client = start("2000");
+    client.line();
+    example.program.signal("STOP");
+    let said = client.finish();
+    example.program.signal("CONT");
+    assert_eq!(said.last().unwrap(), "0 of 2000 failed");
+    assert!(said.iter().any(|line| line.contains(", last known: ")), "{said:?}");
+}
+
 /// `examples/grpc`
 #[test]
 fn calls_of_one_channel_go_to_all_replicas() {
@@ -357,4 +406,56 @@ fn websockets_answer_before_and_after_every_change() {
         assert_eq!(client.finish(), ["closed with [4000]"]);
         until("no connection", || example.in_flight() == [0, 0, 0]);
     }
+}
+
+/// `examples/dns`
+#[test]
+fn dns_tells_who_serves_and_is_believed() {
+    let names = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let example = Example::start_with("examples/dns", 8080, "web", |text| {
+        text.replace("127.0.0.1:5353", &names.to_string())
+    });
+    let ports = |service: &str| {
+        let service = example.program.service(service);
+        let port = |endpoint: &Value| {
+            let address: SocketAddr = endpoint["address"].as_str()?.parse().ok()?;
+            (endpoint["state"] == "healthy").then_some(address.port())
+        };
+        let mut ports: Vec<u16> =
+            service["endpoints"].as_array().unwrap().iter().filter_map(port).collect();
+        ports.sort_unstable();
+        ports
+    };
+    let same = |count: usize| {
+        until(&format!("{count} found by their names"), || {
+            ports("web").len() == count && ports("found") == ports("web")
+        });
+    };
+    same(3);
+    let mut said: Vec<String> =
+        (0..3).map(|_| Client::get(example.address, "/found/").text()).collect();
+    said.sort();
+    assert_eq!(said.concat(), "web-1 GET /found/\nweb-2 GET /found/\nweb-3 GET /found/\n");
+
+    if find("dig").is_some() {
+        let dig = |name: &str, kind: &str| {
+            let mut dig = Command::new("dig");
+            dig.args(["+short", "-p", &names.port().to_string(), "@127.0.0.1", name, kind]);
+            String::from_utf8(dig.output().unwrap().stdout).unwrap()
+        };
+        assert_eq!(dig("web.evenkeel.internal", "A"), "127.0.0.1\n");
+        let services = dig("_http._tcp.web.evenkeel.internal", "SRV");
+        let mut told: Vec<u16> =
+            services.lines().map(|line| line.split(' ').nth(2).unwrap().parse().unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, ports("web"), "{services}");
+    }
+    let beside = Beside::start(example.address, "/found/");
+    example.scale(5);
+    same(5);
+    beside.goes_on();
+    example.scale(2);
+    same(2);
+    let answered = beside.assert_unharmed();
+    eprintln!("found by DNS, scaled 3-5-2: {answered} requests, 0 failed");
 }

@@ -370,7 +370,7 @@ fn bodies() -> Vec<Attack> {
     }
     let extension = [b"5;a=".as_slice(), &b"b".repeat(300), b"\r\nhello\r\n0\r\n\r\n"].concat();
     attacks.push((&[400], "9112 7.1.1: an extension beyond the limit", extension));
-    let trailers = [b"0\r\n".as_slice(), &b"X-Attack: a\r\n".repeat(40), b"\r\n"].concat();
+    let trailers = [b"0\r\n".as_slice(), &b"X-Attack: a\r\n".repeat(80), b"\r\n"].concat();
     attacks.push((&[400], "9110 6.5: trailers beyond the limit", trailers));
     attacks
 }

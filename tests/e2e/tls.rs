@@ -1,14 +1,17 @@
 //! TLS towards clients and endpoints, and TLS that passes through, with curl, OpenSSL, Python and
 //! wrk on the other side.
 
+mod acme;
 mod changes;
 mod clients;
 mod endpoints;
+mod examples;
 mod hostile;
 mod http2;
 mod passthrough;
 mod serving;
 mod testssl;
+mod trust;
 
 use std::io::Write;
 use std::net::SocketAddr;

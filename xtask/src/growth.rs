@@ -19,7 +19,8 @@ const PAGE: &str = "docs/growth.md";
 /// Of each service.
 const ENDPOINTS: usize = 10;
 const SERVICES: [usize; 4] = [10, 100, 1000, 10_000];
-const SCRAPES: u32 = 5;
+/// Of which the median counts.
+const TIMES: usize = 5;
 
 fn web() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 21_941))
@@ -90,14 +91,10 @@ impl Program {
         let (cpu, memory) = (process.cpu(), process.memory_kib());
         let one = services / 2;
         let path = format!("/v1/services/s{one}/endpoints/{}", address(one, 0));
-        let weight = timed(|| ask("PATCH", &path, r#"{"weight": 7}"#))?.0;
+        let (weight, _) = median(|| ask("PATCH", &path, r#"{"weight": 7}"#))?;
         let text = configuration(services, ", 127.0.0.9:99");
         let change = timed(|| ask("POST", "/v1/config", &text))?.0;
-        let mut scrapes = (0..SCRAPES)
-            .map(|_| timed(|| ask("GET", "/metrics", "")))
-            .collect::<Result<Vec<_>, String>>()?;
-        scrapes.sort_unstable();
-        let (scrape, bytes) = scrapes[scrapes.len() / 2];
+        let (scrape, bytes) = median(|| ask("GET", "/metrics", ""))?;
         let without = self.load(None)?;
         let with = self.load(Some("/metrics"))?;
         Ok(format!(
@@ -138,6 +135,12 @@ fn timed<T>(work: impl FnOnce() -> Result<T, String>) -> Result<(Duration, T), S
     let start = Instant::now();
     let result = work()?;
     Ok((start.elapsed(), result))
+}
+
+fn median<T: Ord + Copy>(work: impl Fn() -> Result<T, String>) -> Result<(Duration, T), String> {
+    let mut times = (0..TIMES).map(|_| timed(&work)).collect::<Result<Vec<_>, String>>()?;
+    times.sort_unstable();
+    Ok(times[TIMES / 2])
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -2,8 +2,8 @@ use std::fmt;
 use std::pin::Pin;
 
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
-    ScalingStatus, ServiceStatus,
+    AgentStatus, CertificateStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -16,6 +16,8 @@ pub trait Control: Send + Sync + 'static {
         self.services().into_iter().find(|service| service.name == name)
     }
     fn listeners(&self) -> Vec<ListenerStatus>;
+    /// The certificates that listeners show or are to show, by listener.
+    fn certificates(&self) -> Vec<CertificateStatus>;
     /// Where endpoints are discovered; empty: nowhere.
     fn discovery(&self) -> Vec<DiscoveryStatus>;
     /// The registry that this process is, if it is one.

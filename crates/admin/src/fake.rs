@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 
 use model::status::{
-    AgentCounts, AgentStatus, ContainerUsage, DemandStatus, DiscoveryStatus, EjectionCounts,
-    EndpointState, EndpointStatus, HeldStatus, ListenerMetrics, ListenerStatus, Metrics,
-    QueueStatus, RegistryStatus, ScalingStatus, ServiceMetrics, ServiceStatus, SessionStatus,
+    AcmeStatus, AgentCounts, AgentStatus, CertificateStatus, ContainerUsage, DemandStatus,
+    DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, HeldStatus, ListenerMetrics,
+    ListenerStatus, Metrics, QueueStatus, RegistryStatus, ScalingStatus, ServiceMetrics,
+    ServiceStatus, SessionStatus,
 };
 
 use crate::{BoxFuture, Control, ControlError};
@@ -32,7 +33,7 @@ impl FakeControl {
             unavailable: 2,
             panic: true,
             ejections: EjectionCounts { consecutive: 4, error_rate: 5, latency: 6 },
-            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4 }),
+            sessions: Some(SessionStatus { entries: 12, max: 100, evictions: 4, store: None }),
             queue: QueueStatus::default(),
             asleep: false,
         };
@@ -103,6 +104,27 @@ impl Control for FakeControl {
             connections_total: 3,
             requests_total: 4,
         }]
+    }
+    fn certificates(&self) -> Vec<CertificateStatus> {
+        let acme = AcmeStatus {
+            next_unix: 1_800_000_300,
+            failures: 2,
+            failed_unix: Some(1_800_000_000),
+            issued: 1,
+            failed: 3,
+            ..AcmeStatus::default()
+        };
+        let status = |names: &[&str], not_after_unix, acme: Option<AcmeStatus>| CertificateStatus {
+            listener: "front".into(),
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            source: if acme.is_some() { "acme" } else { "file" }.into(),
+            not_after_unix,
+            acme,
+        };
+        vec![
+            status(&["a.test", "b.test"], Some(1_900_000_000), None),
+            status(&["c.test"], None, Some(acme)),
+        ]
     }
     fn discovery(&self) -> Vec<DiscoveryStatus> {
         vec![DiscoveryStatus {

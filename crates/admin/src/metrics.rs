@@ -6,9 +6,11 @@
 
 mod text;
 
+use std::collections::BTreeMap;
+
 use model::status::{
-    AgentCounts, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus, ListenerMetrics,
-    Metrics, RegistryStatus, ServiceStatus, SessionStatus,
+    AgentCounts, CertificateStatus, DiscoveryStatus, EjectionCounts, EndpointState, EndpointStatus,
+    ListenerMetrics, Metrics, RegistryStatus, ServiceStatus, SessionStatus, SessionStoreStatus,
 };
 
 use crate::Control;
@@ -32,6 +34,7 @@ pub(crate) fn render(control: &dyn Control) -> String {
     queues(&mut out, &services);
     latency(&mut out, &metrics);
     endpoints(&mut out, &services);
+    certificates(&mut out, &control.certificates());
     discovery(&mut out, &control.discovery());
     registry(&mut out, control.registry().as_ref());
     agent(&mut out, &control.agent().map(|agent| agent.counts).unwrap_or_default());
@@ -209,6 +212,42 @@ fn sessions(out: &mut Text, services: &[ServiceStatus]) {
             if let Some(sessions) = &service.sessions {
                 out.sample(&[("service", &service.name)], value(sessions));
             }
+        }
+    }
+    session_stores(out, services);
+}
+
+/// Of services that share their sessions with other balancers.
+fn session_stores(out: &mut Text, services: &[ServiceStatus]) {
+    let stores = || {
+        let store = |s: &'_ ServiceStatus| s.sessions.as_ref()?.store.clone();
+        services.iter().filter_map(move |service| Some((&service.name, store(service)?)))
+    };
+    let name = "evenkeel_service_session_store_up";
+    out.family(name, Kind::Gauge, "Whether the store of shared sessions is connected.");
+    for (service, store) in stores() {
+        out.sample(&[("service", service)], u64::from(store.connected));
+    }
+    let name = "evenkeel_service_session_store_lookups_total";
+    out.family(
+        name,
+        Kind::Counter,
+        "Sessions that were looked up in the store, by what came of it.",
+    );
+    for (service, store) in stores() {
+        let SessionStoreStatus { hits, misses, failures, skipped, .. } = store;
+        for (result, count) in
+            [("hit", hits), ("miss", misses), ("failure", failures), ("skipped", skipped)]
+        {
+            out.sample(&[("service", service), ("result", result)], count);
+        }
+    }
+    let name = "evenkeel_service_session_store_writes_total";
+    out.family(name, Kind::Counter, "Sessions that the store was told of, by what came of it.");
+    for (service, store) in stores() {
+        let SessionStoreStatus { told, untold, adopted, .. } = store;
+        for (result, count) in [("told", told), ("untold", untold), ("adopted", adopted)] {
+            out.sample(&[("service", service), ("result", result)], count);
         }
     }
 }
@@ -396,6 +435,55 @@ fn registry(out: &mut Text, registry: Option<&RegistryStatus>) {
     for (name, kind, help, value) in families {
         out.family(name, kind, help);
         out.sample(&[], value(registry));
+    }
+}
+
+/// A certificate is told by the first of its names, which is the domain of those by ACME.
+fn certificates(out: &mut Text, all: &[CertificateStatus]) {
+    if all.is_empty() {
+        return;
+    }
+    type Value = fn(&CertificateStatus) -> Option<f64>;
+    let families: [(&str, Kind, &str, Value); 5] = [
+        (
+            "evenkeel_certificate_not_after_seconds",
+            Kind::Gauge,
+            "When it ends, since 1970; absent while there is none.",
+            |c| c.not_after_unix.map(|at| at as f64),
+        ),
+        (
+            "evenkeel_acme_next_order_seconds",
+            Kind::Gauge,
+            "When the next order is due, since 1970.",
+            |c| c.acme.as_ref().map(|acme| acme.next_unix as f64),
+        ),
+        (
+            "evenkeel_acme_last_failure_seconds",
+            Kind::Gauge,
+            "When the last order failed, since 1970; absent once one succeeded.",
+            |c| c.acme.as_ref().and_then(|acme| acme.failed_unix).map(|at| at as f64),
+        ),
+        ("evenkeel_acme_issued_total", Kind::Counter, "Certificates that came of orders.", |c| {
+            c.acme.as_ref().map(|acme| acme.issued as f64)
+        }),
+        ("evenkeel_acme_failures_total", Kind::Counter, "Orders that failed.", |c| {
+            c.acme.as_ref().map(|acme| acme.failed as f64)
+        }),
+    ];
+    for (name, kind, help, value) in families {
+        out.family(name, kind, help);
+        // Two files may be for one name; the one that ends first is the one to be told of.
+        let mut told: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+        for certificate in all {
+            let named = certificate.names.first().map_or("", String::as_str);
+            let labels = (certificate.listener.as_str(), named);
+            if let Some(value) = value(certificate) {
+                told.entry(labels).and_modify(|kept| *kept = kept.min(value)).or_insert(value);
+            }
+        }
+        for ((listener, named), value) in told {
+            out.sample(&[("listener", listener), ("name", named)], value);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod autoscale;
+mod certificates;
 mod config;
 mod demand;
 mod discovery;
@@ -36,6 +37,7 @@ static ROUTES: &[Route] = &[
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/drain",   run: AtOnce(services::drain) },
     Route { access: Guarded, method: Method::POST,  path: "/v1/services/{}/endpoints/{}/undrain", run: AtOnce(services::undrain) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/listeners",                        run: AtOnce(listeners::list) },
+    Route { access: Guarded, method: Method::GET,   path: "/v1/certificates",                     run: AtOnce(certificates::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/discovery",                        run: AtOnce(discovery::list) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/agent",                            run: AtOnce(agent::show) },
     Route { access: Guarded, method: Method::GET,   path: "/v1/registry",                         run: AtOnce(registry::show) },

@@ -22,6 +22,21 @@ pub fn parse_endpoint_address(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
+/// Whom to ask about names: `10.0.0.1`, `10.0.0.1:5353`, `::1`, `[::1]:5353`. Port 53 by default.
+pub(crate) fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    const PORT: u16 = 53;
+    match text.parse::<IpAddr>() {
+        Ok(ip) if ip.to_canonical().is_unspecified() => {
+            Err(format!("{text:?} is no place to send to; for this machine write 127.0.0.1"))
+        }
+        Ok(ip) => Ok(SocketAddr::new(ip, PORT)),
+        Err(_) if !text.contains(':') && text != "localhost" => Err(format!(
+            "{text:?} is no IP address; write that of a server of the DNS, such as 127.0.0.1"
+        )),
+        Err(_) => parse_endpoint_address(text),
+    }
+}
+
 fn parse(text: &str, default: IpAddr) -> Result<SocketAddr, String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let rest = rest.split('/').next().unwrap_or(rest);

@@ -5,10 +5,12 @@
 //! that the rest is still checked.
 //! Start with [`file`].
 
+mod acme;
 mod affinity;
 mod agent;
 mod bind;
 mod discover;
+mod dns;
 mod endpoint;
 mod failures;
 mod header;
@@ -25,12 +27,12 @@ mod scenario;
 mod service;
 mod tls;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use model::ServiceName;
-use model::spec::{AccessLogSpec, AdminSpec, AffinitySpec, Spec};
+use model::spec::{AccessLogSpec, AdminSpec, AffinitySpec, ListenerSpec, Protocol, Spec};
 use model::vocabulary::Vocabulary;
 
 use crate::address::parse_bind;
@@ -60,6 +62,8 @@ struct Context<'a> {
     registry: bool,
     /// Regular expressions read so far.
     expressions: Cell<usize>,
+    /// Where certificates are wanted that need a listener in clear.
+    http01: RefCell<Vec<Span>>,
 }
 
 struct DefinedService {
@@ -83,11 +87,13 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         discovers: has_key(root, "providers"),
         registry: has_key(root, "registry"),
         expressions: Cell::new(0),
+        http01: RefCell::default(),
     };
     let mut spec = Spec { admin: admin(&fields, &context), ..Spec::default() };
     spec.providers = discover::providers(&fields, &context);
     spec.registry = registry::registry(&fields, &context);
     spec.agent = agent::agent(&fields, &context);
+    spec.dns = dns::dns(&fields, &context);
     spec.access_log = access_log(&fields, report);
     let mut workers = 0;
     fields.integer("workers", &mut workers);
@@ -124,6 +130,17 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
         None => {}
     }
     context.binds.check(report);
+    let in_clear = |l: &ListenerSpec| l.protocol == Protocol::Http && l.tls.is_none();
+    if is_map && !spec.listeners.values().any(in_clear) {
+        for span in context.http01.take() {
+            report.error_help(
+                span,
+                "CAs ask by HTTP-01 in clear, and no listener speaks HTTP without `tls`",
+                "add one on port 80, such as `{ bind: :80, routes: [ { redirect: \
+                 \"https://{host}{uri}\" } ] }`, or write `challenge: tls-alpn-01`",
+            );
+        }
+    }
     for (name, service) in &context.services {
         let affinity = spec.services.get(*name).and_then(|spec| spec.affinity.as_ref());
         if let Some(span) = service.stream.get()

@@ -32,6 +32,7 @@ pub struct Difference {
     pub providers: bool,
     pub registry: bool,
     pub agent: bool,
+    pub dns: bool,
 }
 
 impl Difference {
@@ -39,7 +40,7 @@ impl Difference {
         self.listeners.is_empty()
             && self.services.is_empty()
             && !(self.admin || self.access_log || self.workers || self.stop_grace)
-            && !(self.providers || self.registry || self.agent)
+            && !(self.providers || self.registry || self.agent || self.dns)
     }
 }
 
@@ -54,6 +55,7 @@ pub fn difference(old: &Spec, new: &Spec) -> Difference {
         providers: old.providers != new.providers,
         registry: old.registry != new.registry,
         agent: old.agent != new.agent,
+        dns: old.dns != new.dns,
     }
 }
 
@@ -91,6 +93,7 @@ impl fmt::Display for Difference {
             ("providers", self.providers),
             ("registry", self.registry),
             ("agent", self.agent),
+            ("dns", self.dns),
         ] {
             if differs {
                 parts.push(word.into());

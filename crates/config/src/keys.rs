@@ -4,6 +4,7 @@
 mod affinity;
 mod agent;
 mod discover;
+mod dns;
 mod failures;
 mod hedge;
 mod listener;
@@ -15,10 +16,13 @@ mod service;
 mod tls;
 
 pub(crate) use affinity::{
-    AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, TABLE_TTL_MAX,
+    AFFINITY, AFFINITY_COOKIE, AFFINITY_HEADER, AFFINITY_SOURCE, AFFINITY_STORE, TABLE_TTL_MAX,
 };
 pub(crate) use agent::{AGENT, LARS, LARS_KEY};
-pub(crate) use discover::{DISCOVER, DISCOVER_DOCKER, DOCKER, PROVIDERS};
+pub(crate) use discover::{
+    DISCOVER, DISCOVER_DNS, DISCOVER_DOCKER, DISCOVER_HTTP, DISCOVER_LARS, DOCKER, PROVIDERS,
+};
+pub(crate) use dns::DNS;
 pub(crate) use failures::{OUTLIER, SLOW_START};
 pub(crate) use hedge::HEDGE;
 pub(crate) use listener::{
@@ -34,7 +38,7 @@ pub(crate) use service::{
     ENDPOINT, HEALTH, HEALTH_AGENT, HEALTH_GRPC, HEALTH_TCP, POOL, RETRY, RUN, SERVICE,
     SERVICE_TIMEOUTS,
 };
-pub(crate) use tls::{CERTIFICATE, CLIENT_AUTH, HSTS, LISTENER_TLS, SERVICE_TLS};
+pub(crate) use tls::{ACME, CERTIFICATE, CLIENT_AUTH, EAB, HSTS, LISTENER_TLS, SERVICE_TLS};
 
 use std::time::Duration;
 
@@ -129,6 +133,7 @@ pub(crate) static FILE: Section = Section {
             Means("nothing is discovered"),
             "Where endpoints, and services and routes by label, are discovered.",
         ),
+        key("dns", In(&DNS), Means("no name server"), "Tells over the DNS who serves."),
         key(
             "registry",
             In(&REGISTRY),

@@ -1,4 +1,5 @@
-//! A configuration as it may be shown: without the keys of sessions and the tokens of the registry.
+//! A configuration as it may be shown: without the keys of sessions and accounts, and the tokens of
+//! the registry and the agent.
 
 use crate::Source;
 use crate::defect::Report;
@@ -7,34 +8,39 @@ use crate::tree::{self, Node, Value};
 /// Too short for a secret: a text that is posted as it was shown is refused.
 const REDACTED: &str = "REDACTED";
 
-/// The text with the secret of each service's cookie and each token of the registry replaced wherever it stands, in comments
-/// too. If one is written in a way that cannot be replaced (with escapes, over several lines),
-/// or the text cannot be read, nothing but a comment.
+/// The text with the secrets of each service's sessions, the key of each account at a CA, and each token
+/// of the registry, the agent and a source replaced wherever it stands, in comments too. If one is written in a
+/// way that cannot be replaced (with escapes, over several lines), or the text cannot be read, nothing
+/// but a comment.
 pub fn redacted(text: &str) -> String {
     if text.trim_ascii().is_empty() {
         return text.to_owned();
     }
-    let mut secrets = Vec::new();
     let Some(root) = read(text) else { return withheld() };
-    for service in entries(child(&root, "services")) {
-        let cookie = child(&service.value, "affinity").and_then(|node| child(node, "cookie"));
+    let mut secrets = Vec::new();
+    let mut keep = |holder: Option<&Node>, key: &str| {
         if let Some(Value::Scalar { text, .. }) =
-            cookie.and_then(|node| child(node, "secret")).map(|node| &node.value)
+            holder.and_then(|node| child(node, key)).map(|node| &node.value)
             && !text.is_empty()
         {
-            secrets.push(&**text);
+            secrets.push(text.to_string());
         }
+    };
+    for service in entries(child(&root, "services")) {
+        let affinity = below(&service.value, &["affinity"]);
+        for (section, key) in [("cookie", "secret"), ("store", "secret"), ("store", "password")] {
+            keep(affinity.and_then(|node| child(node, section)), key);
+        }
+        keep(below(&service.value, &["discover", "http"]), "token");
     }
-    if let Some(registry) = child(&root, "registry") {
-        let consul = child(registry, "store").and_then(|store| child(store, "consul"));
-        let services = entries(child(registry, "tokens")).iter().map(|entry| &entry.value);
-        for holder in services.chain([registry]).chain(consul) {
-            if let Some(Value::Scalar { text, .. }) = child(holder, "token").map(|node| &node.value)
-                && !text.is_empty()
-            {
-                secrets.push(&**text);
-            }
-        }
+    for listener in entries(child(&root, "listeners")) {
+        keep(below(&listener.value, &["tls", "acme", "eab"]), "hmac_key");
+    }
+    for of_service in entries(below(&root, &["registry", "tokens"])) {
+        keep(Some(&of_service.value), "token");
+    }
+    for holder in [&["registry"][..], &["registry", "store", "consul"], &["agent"]] {
+        keep(below(&root, holder), "token");
     }
     // A secret may hold another one.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -60,6 +66,10 @@ fn entries(node: Option<&Node>) -> &[tree::Entry] {
         Some(Value::Map(entries)) => entries,
         _ => &[],
     }
+}
+
+fn below<'a>(node: &'a Node, path: &[&str]) -> Option<&'a Node> {
+    path.iter().try_fold(node, |node, key| child(node, key))
 }
 
 fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
@@ -101,6 +111,12 @@ mod tests {
         let plain = file("0123456789abcdef").replace(", secret: 0123456789abcdef", "");
         assert_eq!(redacted(&plain), plain);
         assert_eq!(redacted(""), "");
+    }
+
+    #[test]
+    fn keys_of_accounts_are_not_shown() {
+        let text = "listeners:\n  web:\n    tls: { acme: { eab: { key_id: kid-1, hmac_key: zWNDZM6eQGHW } } }\n";
+        assert_eq!(redacted(text), text.replace("zWNDZM6eQGHW", "REDACTED"));
     }
 
     #[test]

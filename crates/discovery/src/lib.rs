@@ -14,10 +14,12 @@ mod backoff;
 mod container;
 mod foreign;
 mod message;
+pub mod names;
 mod picture;
 mod place;
 pub mod providers;
 pub mod sources;
+mod wake;
 pub mod watcher;
 
 pub use backoff::Backoff;

@@ -4,7 +4,10 @@
 //! A [`Source`] serves one service: it finds out who its endpoints are, and tells all of them
 //! whenever that changes. What becomes of it is not its affair.
 
+pub mod dns;
 pub mod file;
+pub mod http;
+pub mod lars;
 
 use std::pin::Pin;
 
@@ -97,7 +100,7 @@ impl Teller {
     }
 }
 
-pub static SOURCES: &[Provider] = &[file::PROVIDER];
+pub static SOURCES: &[Provider] = &[file::PROVIDER, http::PROVIDER, dns::PROVIDER, lars::PROVIDER];
 
 /// Who finds the endpoints that this entry describes: the provider's name and the source. `None`:
 /// a watcher does ([`crate::providers`]).
@@ -107,7 +110,7 @@ pub fn open(spec: &DiscoverSpec) -> Option<(&'static str, Box<dyn Source>)> {
 
 #[cfg(test)]
 mod tests {
-    use model::spec::{DockerSelector, FileSelector};
+    use model::spec::{DnsRecords, DnsSelector, DockerSelector, FileSelector, HttpSelector};
 
     use super::*;
 
@@ -121,6 +124,10 @@ mod tests {
             assert!(SOURCES.iter().filter(|p| (p.open)(spec).is_some()).count() <= 1);
             open(spec).map(|(name, source)| (name, source.place()))
         };
+        let dns = DnsSelector::new("web.test", DnsRecords::Address { port: 80 });
+        assert_eq!(name(&DiscoverSpec::Dns(dns)), Some(("dns", "web.test:80".to_owned())));
+        let http = DiscoverSpec::Http(HttpSelector::new("::1", 80, "/a?b"));
+        assert_eq!(name(&http), Some(("http", "http://[::1]:80/a?b".to_owned())));
         let file = DiscoverSpec::File(FileSelector { path: "/a/b".into() });
         assert_eq!(name(&file), Some(("file", "/a/b".to_owned())));
         assert_eq!(name(&DiscoverSpec::Docker(DockerSelector::default())), None);

@@ -16,6 +16,7 @@ mod discovered;
 mod file_watch;
 mod files;
 mod merge;
+mod name_server;
 mod overview;
 mod registry;
 mod replicas;
@@ -34,7 +35,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::agent::Agent;
+use acme::Acme;
 use config::Source;
+use discovery::names::NameServer;
 use model::ServiceName;
 use model::spec::Spec;
 use model::status::ScalingStatus;
@@ -176,6 +179,7 @@ async fn supervise(origin: Origin) -> Result<(), Failure> {
 /// The control side of one running balancer.
 pub(crate) struct Supervisor {
     proxy: Proxy,
+    acme: Acme,
     /// Of the configuration, as messages show it.
     name: String,
     /// Where replicas start, unless they say otherwise.
@@ -209,6 +213,7 @@ struct State {
     registry: registry::RegistryInUse,
     admin: Option<AdminServer>,
     agent: Option<Agent>,
+    name_server: Option<NameServer>,
     /// The first configuration is in force.
     begun: bool,
     /// What an autoscaler has told, and what we decided ourselves, the oldest first.
@@ -234,6 +239,9 @@ impl Supervisor {
         };
         let proxy = Proxy::start(&options)
             .map_err(|error| Failure::Job(format!("cannot start the workers: {error}")))?;
+        let acme = Acme::start(proxy.issued()).map_err(|error| {
+            Failure::Job(format!("cannot start what looks after certificates: {error}"))
+        })?;
         // What the workers were started with is in force already.
         let begun_with = Spec {
             workers: spec.workers,
@@ -243,6 +251,7 @@ impl Supervisor {
         };
         Ok(Arc::new(Self {
             proxy,
+            acme,
             name,
             directory,
             posted: Arc::new(Semaphore::new(POSTED_TEXTS)),
@@ -321,6 +330,7 @@ impl Supervisor {
         match read.await {
             Ok(Ok(text)) => {
                 let proxy = self.proxy.clone();
+                self.acme.retry();
                 self.reload(text, "SIGHUP").await;
                 let files = proxy.tls_files().into_iter().map(|(file, _)| file);
                 let files: Vec<PathBuf> = files.collect();
@@ -366,6 +376,7 @@ impl Supervisor {
             listeners: &self.proxy.listeners(),
             admin: state.admin.as_ref().map(AdminServer::address),
             registry: state.registry.address(),
+            agent: state.agent.as_ref().map(Agent::status),
             healthy: &|name| {
                 let running = state.services.get(name);
                 running.map_or((0, 0), |r| (r.service.healthy(), r.endpoint_count()))

@@ -19,6 +19,7 @@ mod schema;
 mod simulate;
 mod status;
 mod stop;
+mod trust;
 mod undrain;
 mod up;
 mod watchdog;
@@ -47,6 +48,7 @@ static VERBS: &[Entry] = &[
     entry::<down::Down>(),
     entry::<pull::Pull>(),
     entry::<push::Push>(),
+    entry::<trust::Trust>(),
     entry::<policies::Policies>(),
     entry::<simulate::Simulate>(),
     entry::<schema::Schema>(),

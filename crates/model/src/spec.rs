@@ -5,6 +5,7 @@
 mod affinity;
 mod agent;
 mod discover;
+mod dns;
 mod health;
 mod hedge;
 mod key;
@@ -23,18 +24,20 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+pub use affinity::{AffinitySpec, InsertedCookie, SameSite, SessionStoreSpec, SessionTableSpec};
 pub use agent::{AgentSpec, LarsKey, LarsSpec, Unreported};
 pub use discover::{
-    ContainerAddress, DeclaredSpec, DiscoverSpec, DockerSelector, DockerSpec, FileSelector,
-    ProvidersSpec, RegistrySelector,
+    AddressFamily, ContainerAddress, DeclaredSpec, DiscoverSpec, DnsRecords, DnsSelector,
+    DockerSelector, DockerSpec, FileSelector, HttpSelector, LarsSelector, ProvidersSpec,
+    RegistrySelector,
 };
+pub use dns::DnsServerSpec;
 pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
     AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
-    UdpSpec,
+    UdpSpec, exact_hosts,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{
@@ -56,7 +59,8 @@ pub use service::{
 };
 pub use slow_start::SlowStartSpec;
 pub use tls::{
-    CertificateFiles, ClientAuthSpec, ClientTlsSpec, HstsSpec, ServerTlsSpec, TlsVersion,
+    AcmeChallenge, AcmeSpec, CertificateFiles, ClientAuthSpec, ClientTlsSpec, EabSpec, HstsSpec,
+    ServerTlsSpec, TlsVersion,
 };
 
 use crate::{ListenerName, ServiceName};
@@ -78,6 +82,8 @@ pub struct Spec {
     pub registry: Option<RegistrySpec>,
     /// Whom callers ask on the side of the client.
     pub agent: Option<AgentSpec>,
+    /// Tells over the DNS who serves.
+    pub dns: Option<DnsServerSpec>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

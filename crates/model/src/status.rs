@@ -133,7 +133,7 @@ pub struct EjectionCounts {
 }
 
 /// The table of a service's sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStatus {
     /// Remembered now, about.
     pub entries: usize,
@@ -141,6 +141,32 @@ pub struct SessionStatus {
     pub max: usize,
     /// Forgotten before their time, for want of room.
     pub evictions: u64,
+    /// Set when other balancers share them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub store: Option<SessionStoreStatus>,
+}
+
+/// How a service's sessions are shared with other balancers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStoreStatus {
+    pub connected: bool,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Look-ups of sessions that nobody here knew, and that the store knew.
+    pub hits: u64,
+    /// That it did not know either.
+    pub misses: u64,
+    /// That it did not answer in time, or with an error.
+    pub failures: u64,
+    /// That were not made, as it was not connected or too many were under way.
+    pub skipped: u64,
+    /// Sessions that were told to it.
+    pub told: u64,
+    /// That could not be told.
+    pub untold: u64,
+    /// Sessions that turned out to be elsewhere, where another balancer had begun them.
+    pub adopted: u64,
 }
 
 /// Who waits for an endpoint with room, who waited, and who was turned away.
@@ -198,6 +224,46 @@ pub struct ListenerStatus {
     pub connections: u64,
     pub connections_total: u64,
     pub requests_total: u64,
+}
+
+/// A certificate that a listener shows, or is to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub listener: String,
+    /// DNS names that it is for.
+    pub names: Vec<String>,
+    /// `file`, `self_signed` or `acme`.
+    pub source: String,
+    /// When it ends, in seconds since 1970; absent: there is none yet.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_after_unix: Option<i64>,
+    /// Of those by ACME, how that goes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub acme: Option<AcmeStatus>,
+}
+
+/// How a certificate's issuing and renewal goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcmeStatus {
+    /// The CA's directory.
+    pub directory: String,
+    /// When the next order is due, in seconds since 1970.
+    pub next_unix: u64,
+    /// An order is under way, here.
+    #[serde(default)]
+    pub ordering: bool,
+    /// Orders in a row that failed, on all balancers that share the store.
+    pub failures: u32,
+    /// Why the last one did, as long as none succeeded since.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// When that was, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failed_unix: Option<u64>,
+    /// Certificates that came of orders of this process.
+    pub issued: u64,
+    /// Orders of this process that failed.
+    pub failed: u64,
 }
 
 /// A number of replicas that was set by load, and why: of containers by an autoscaler, which is another

@@ -23,7 +23,7 @@ use crate::clock;
 use timestamp::Timestamp;
 use writer::{Destination, Writer};
 
-pub(crate) use entry::{Entry, HttpEntry};
+pub(crate) use entry::{Entry, HttpEntry, TlsEntry};
 
 /// A chunk of this many bytes is sent to the writer before the next tick would.
 const CHUNK_BYTES: usize = 16 * 1024;

@@ -11,9 +11,11 @@ use model::Instant;
 use model::spec::AcceptProxyProtocol;
 use tls::Identity;
 
+use crate::access_log::TlsEntry;
 use crate::buffer::Buffer;
 use crate::io::{Stream, TlsStream};
 use crate::listener::Door;
+use crate::passthrough::{self, ReadError};
 use crate::proxy_protocol;
 use crate::tracked::Ticket;
 
@@ -38,6 +40,26 @@ pub(crate) struct Secured {
     pub(crate) server: Arc<tls::Server>,
     /// `None`: it showed no certificate.
     pub(crate) identity: Option<Identity>,
+    /// For the access log; `None`: there was none when it connected.
+    pub(crate) terms: Option<Terms>,
+}
+
+/// What client and listener agreed on, as the access log tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// `TLSv1.3`
+    pub(crate) version: &'static str,
+    /// Its name in the registry of IANA.
+    pub(crate) cipher: String,
+    /// Whom the client asked for (SNI); empty: nobody.
+    pub(crate) server_name: String,
+}
+
+impl Terms {
+    pub(crate) fn entry(&self) -> TlsEntry<'_> {
+        let Terms { version, cipher, server_name } = self;
+        TlsEntry { version, cipher, server_name }
+    }
 }
 
 impl Arrival {
@@ -107,16 +129,40 @@ async fn introduce(
 }
 
 async fn secure(door: &Door, arrival: Arrival, server: Arc<tls::Server>) -> Option<Arrival> {
-    let Arrival { stream, mut inbound, ticket, .. } = arrival;
+    let Arrival { mut stream, mut inbound, ticket, .. } = arrival;
     let deadline = door.worker.clock.now() + server.handshake_timeout();
     ticket.set_deadline(deadline);
     let counters = door.counters();
-    let Ok(stream) = shake_hands(stream, &mut inbound, &ticket, &server).await else {
+    let Some(handshake) = door.listener.shake_hands() else {
+        counters.refused.add(1);
+        stream.reset_on_close();
+        return None;
+    };
+    let mut session = None;
+    if server.is_asked() {
+        // A CA that comes to see a proof is told from other clients before TLS begins.
+        match challenge(&mut stream, &mut inbound, &ticket, &server).await {
+            Ok(challenge) => session = challenge,
+            Err(_) => {
+                counters.handshakes_failed.add(1);
+                return None;
+            }
+        }
+    }
+    let is_challenge = session.is_some();
+    let shaken = shake_hands(stream, &mut inbound, &ticket, &server, session).await;
+    drop(handshake);
+    let Ok(stream) = shaken else {
         counters.handshakes_failed.add(1);
         return None;
     };
     counters.handshakes.add(1);
+    if is_challenge {
+        // RFC 8737 section 3: the connection has no other use.
+        return None;
+    }
     let identity = server.spec().client_auth.as_ref().and_then(|_| stream.identity());
+    let terms = door.worker.log.is_on().then(|| stream.terms());
     let timeout = door.listener.state.load().spec.timeouts.header;
     ticket.set_deadline(door.worker.clock.now() + timeout);
     let stream = Stream::Tls(Box::new(stream));
@@ -124,9 +170,30 @@ async fn secure(door: &Door, arrival: Arrival, server: Arc<tls::Server>) -> Opti
         stream,
         inbound,
         ticket,
-        secured: Some(Secured { server, identity }),
+        secured: Some(Secured { server, identity, terms }),
         ..arrival
     })
+}
+
+/// Reads the whole ClientHello; a session of its own for a CA that asks for a proof.
+async fn challenge(
+    stream: &mut Stream,
+    inbound: &mut Buffer,
+    ticket: &Ticket,
+    server: &tls::Server,
+) -> io::Result<Option<tls::Session>> {
+    let hello = match passthrough::read(stream, inbound, ticket).await {
+        Ok(hello) => hello,
+        Err(ReadError::Gone) => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(ReadError::TimedOut) => return Err(io::ErrorKind::TimedOut.into()),
+        // Who cannot be understood is answered by TLS.
+        Err(ReadError::NoHello(_)) => return Ok(None),
+    };
+    // RFC 8737 section 3: it offers this protocol and no other.
+    if !hello.offers(tls::ALPN_ACME) {
+        return Ok(None);
+    }
+    server.challenge(&hello.server_name).transpose().map_err(io::Error::other)
 }
 
 /// Until the ticket's deadline.
@@ -135,11 +202,15 @@ async fn shake_hands(
     inbound: &mut Buffer,
     ticket: &Ticket,
     server: &tls::Server,
+    session: Option<tls::Session>,
 ) -> io::Result<TlsStream> {
     let Stream::Tcp(socket) = stream else {
         return Err(io::Error::other("TLS within TLS"));
     };
-    let session = server.accept().map_err(io::Error::other)?;
+    let session = match session {
+        Some(session) => session,
+        None => server.accept().map_err(io::Error::other)?,
+    };
     // What came behind the PROXY header.
     let mut stream = TlsStream::new(socket, session, inbound.bytes())?;
     inbound.clear();

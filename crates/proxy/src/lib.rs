@@ -31,6 +31,7 @@ mod queue;
 mod relay;
 mod retirement;
 mod session;
+mod session_store;
 mod splice;
 mod tcp;
 mod tracked;

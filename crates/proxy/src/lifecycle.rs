@@ -1,13 +1,16 @@
 //! What services tell the data plane, passed on to whom it concerns.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use model::{EndpointId, ServiceName};
 use service::{EndpointHandle, Events};
 use tokio::sync::mpsc::{Sender, UnboundedSender};
 
 use crate::probe::ProbeEvent;
 use crate::probe::question::Question;
+use crate::session_store::SessionStore;
 use crate::worker::{Command, WorkerHandle};
 
 /// The [`Events`] of every service that this data plane serves.
@@ -15,6 +18,8 @@ pub(crate) struct Lifecycle {
     workers: Arc<OnceLock<Vec<WorkerHandle>>>,
     probes: UnboundedSender<ProbeEvent>,
     questions: Sender<Question>,
+    /// Of services whose sessions are shared.
+    stores: ArcSwap<BTreeMap<ServiceName, Arc<SessionStore>>>,
 }
 
 impl Lifecycle {
@@ -23,7 +28,18 @@ impl Lifecycle {
         probes: UnboundedSender<ProbeEvent>,
         questions: Sender<Question>,
     ) -> Self {
-        Self { workers, probes, questions }
+        Self { workers, probes, questions, stores: ArcSwap::default() }
+    }
+
+    pub(crate) fn set_store(&self, service: &ServiceName, store: Option<Arc<SessionStore>>) {
+        self.stores.rcu(|stores| {
+            let mut stores = BTreeMap::clone(stores);
+            match &store {
+                Some(store) => drop(stores.insert(service.clone(), store.clone())),
+                None => drop(stores.remove(service)),
+            }
+            stores
+        });
     }
 
     fn tell(&self, endpoint: &Arc<EndpointHandle>) {
@@ -39,9 +55,10 @@ impl Events for Lifecycle {
         let _ = self.probes.send(ProbeEvent::Suspect(service.clone(), endpoint.clone()));
     }
 
-    fn probe(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>, path: &Arc<str>) {
+    fn probe(&self, service: &ServiceName, endpoint: &Arc<EndpointHandle>, path: &Arc<str>) {
         // Left out if too many wait.
-        let question = Question { endpoint: endpoint.clone(), path: path.clone() };
+        let question =
+            Question { service: service.clone(), endpoint: endpoint.clone(), path: path.clone() };
         let _ = self.questions.try_send(question);
     }
 
@@ -51,6 +68,12 @@ impl Events for Lifecycle {
 
     fn staying(&self, _service: &ServiceName, endpoint: &Arc<EndpointHandle>) {
         self.tell(endpoint);
+    }
+
+    fn session_at(&self, service: &ServiceName, key: u64, endpoint: &EndpointId, moved: bool) {
+        if let Some(store) = self.stores.load().get(service) {
+            store.tell(key, endpoint, moved);
+        }
     }
 
     fn changed(&self, service: &ServiceName) {

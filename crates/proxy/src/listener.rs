@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec, ServerTlsSpec};
 use model::{Instant, ListenerName, ServiceName};
 use route::{Rewriter, Split, Table};
@@ -23,6 +23,7 @@ use crate::arrival::arrive;
 use crate::http1::{self, is_edited};
 use crate::io::Stream;
 use crate::metrics::{Latencies, ListenerShard};
+use crate::session_store::SessionStore;
 use crate::tcp;
 use crate::udp;
 use crate::upstream::Secure;
@@ -48,6 +49,8 @@ pub(crate) struct Listener {
     /// Another listener has its sockets now, and takes what arrives on them.
     handed_over: AtomicBool,
     open: AtomicUsize,
+    /// TLS handshakes under way.
+    handshakes: AtomicUsize,
     per_client: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -59,6 +62,8 @@ pub(crate) struct ListenerState {
     pub(crate) routes: Vec<Route>,
     /// `None`: clients speak in clear.
     pub(crate) tls: Option<Arc<tls::Server>>,
+    /// What a CA may come to see (HTTP-01).
+    pub(crate) issued: Arc<tls::Issued>,
 }
 
 /// A route, ready to be carried out.
@@ -84,6 +89,8 @@ pub(crate) struct Target {
     pub(crate) latencies: Arc<[Latencies]>,
     /// What is spoken to its endpoints; replaced when its files change.
     pub(crate) secure: ArcSwap<Secure>,
+    /// Where its sessions are shared with other balancers, if they are.
+    pub(crate) store: ArcSwapOption<SessionStore>,
 }
 
 impl fmt::Debug for Target {
@@ -96,25 +103,26 @@ impl fmt::Debug for Target {
 pub(crate) type Targets<'a> = &'a dyn Fn(&ServiceName) -> Option<Arc<Target>>;
 
 impl ListenerState {
-    /// `former`: the TLS of the listener until now.
+    /// `former`: the TLS of the listener until now. `issued`: where certificates by ACME come to.
     pub(crate) fn build(
         spec: &ListenerSpec,
         targets: Targets<'_>,
         former: Option<Arc<tls::Server>>,
+        issued: Arc<tls::Issued>,
     ) -> io::Result<Self> {
         let mut specs = spec.routes.clone();
         specs.extend(spec.service.clone().map(RouteSpec::catch_all));
         let table = Table::build(&specs).map_err(|e| invalid(format!("{}: {e}", spec.name)))?;
         let tls = match &spec.tls {
             None => None,
-            Some(tls) => Some(secured(spec, tls, former)?),
+            Some(tls) => Some(secured(spec, tls, former, issued.clone())?),
         };
         let hsts = tls.as_ref().and_then(|tls| tls.hsts());
         let routes = specs
             .iter()
             .map(|route| Route::build(route, targets, hsts))
             .collect::<io::Result<_>>()?;
-        Ok(Self { spec: spec.clone(), table, routes, tls })
+        Ok(Self { spec: spec.clone(), table, routes, tls, issued })
     }
 
     /// TCP and UDP listeners have one route, to one service.
@@ -131,6 +139,7 @@ fn secured(
     spec: &ListenerSpec,
     tls: &ServerTlsSpec,
     former: Option<Arc<tls::Server>>,
+    issued: Arc<tls::Issued>,
 ) -> io::Result<Arc<tls::Server>> {
     let alpn: &[&[u8]] = match (spec.protocol, &spec.http2) {
         (Protocol::Http, Some(_)) => &[tls::ALPN_HTTP2, tls::ALPN_HTTP1],
@@ -143,7 +152,7 @@ fn secured(
     {
         return Ok(former.clone());
     }
-    let made = tls::Server::new(spec.name.as_str(), tls, alpn, former.as_deref());
+    let made = tls::Server::new(spec.name.as_str(), tls, alpn, former.as_deref(), issued);
     let (server, _) = made.map_err(|faults| {
         let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
         invalid(texts.join("; "))
@@ -215,6 +224,7 @@ impl Listener {
             shards,
             handed_over: AtomicBool::new(false),
             open: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
             per_client: Mutex::default(),
         }
     }
@@ -251,6 +261,23 @@ impl Listener {
             admission.client = Some(client);
         }
         Some(admission)
+    }
+
+    /// A place for one TLS handshake.
+    pub(crate) fn shake_hands(self: &Arc<Self>) -> Option<Handshake> {
+        let most = self.state.load().spec.limits.handshakes;
+        let handshake = Handshake(self.clone());
+        (self.handshakes.fetch_add(1, Relaxed) < most).then_some(handshake)
+    }
+}
+
+/// A TLS handshake under way.
+#[derive(Debug)]
+pub(crate) struct Handshake(Arc<Listener>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Relaxed);
     }
 }
 

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use model::spec::{AccessLogSpec, ClientTlsSpec, ListenerSpec, Protocol};
-use model::status::{ListenerMetrics, ListenerStatus, Metrics};
+use model::status::{
+    CertificateStatus, ListenerMetrics, ListenerStatus, Metrics, SessionStoreStatus,
+};
 use model::{Instant, ListenerName, ServiceName};
 use service::{Events, Service};
 use tokio::sync::mpsc::{UnboundedSender, channel, unbounded_channel};
@@ -23,6 +25,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listener::{self, Bound, Listener, ListenerState, Target};
 use crate::metrics::{shards, sum_latencies};
 use crate::probe::{self, ProbeEvent, question};
+use crate::session_store::SessionStore;
 use crate::upstream::Secure;
 use crate::worker::{self, Command, WorkerHandle};
 
@@ -51,7 +54,12 @@ struct Inner {
     access_log: AccessLog,
     table: Mutex<Table>,
     listener_ids: AtomicU32,
+    issued: Arc<tls::Issued>,
+    services: SharedTargets,
 }
+
+/// What questions of policies are asked with: the services as they are now.
+pub(crate) type SharedTargets = Arc<ArcSwap<HashMap<ServiceName, Arc<Target>>>>;
 
 /// What is served now.
 #[derive(Default)]
@@ -115,10 +123,12 @@ impl Proxy {
             .name("health".into())
             .spawn(move || runtime.block_on(probe::drive(clock, events)))?;
         // Apart, for many questions must not make checks late.
+        let services = SharedTargets::default();
+        let asked_with = services.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
             .name("questions".into())
-            .spawn(move || runtime.block_on(question::drive(clock, asked)))?;
+            .spawn(move || runtime.block_on(question::drive(clock, asked, asked_with)))?;
         let inner = Inner {
             clock,
             workers,
@@ -128,8 +138,33 @@ impl Proxy {
             access_log,
             table: Mutex::default(),
             listener_ids: AtomicU32::new(1),
+            issued: Arc::default(),
+            services,
         };
         Ok(Proxy { inner: Arc::new(inner) })
+    }
+
+    /// Where certificates by ACME come to, and what CAs ask to see.
+    pub fn issued(&self) -> Arc<tls::Issued> {
+        self.inner.issued.clone()
+    }
+
+    /// The certificates of the configuration that are in use, by listener.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        let table = self.table();
+        let mut all = Vec::new();
+        for listener in table.listeners.values() {
+            let state = listener.state.load();
+            let shown = state.tls.as_ref().map(|tls| tls.shown()).unwrap_or_default();
+            all.extend(shown.iter().map(|shown| CertificateStatus {
+                listener: listener.name.as_str().to_owned(),
+                names: shown.names.clone(),
+                source: if shown.self_signed { "self_signed" } else { "file" }.to_owned(),
+                not_after_unix: Some(shown.not_after),
+                acme: None,
+            }));
+        }
+        all
     }
 
     /// The moment on the clock that services are to be given.
@@ -154,10 +189,24 @@ impl Proxy {
     pub fn watch(&self, service: Arc<Service>) {
         let latencies = shards(self.workers().len());
         let secure = ArcSwap::from_pointee(secure(&service));
-        let target = Arc::new(Target { service: service.clone(), latencies, secure });
-        self.table().targets.insert(service.name().clone(), target.clone());
+        let target = Arc::new(Target {
+            service: service.clone(),
+            latencies,
+            secure,
+            store: ArcSwapOption::empty(),
+        });
+        self.set_store(&target);
+        self.change_targets(|targets| {
+            targets.insert(service.name().clone(), target.clone());
+        });
         // A closed channel means that we are stopping.
         let _ = self.inner.probes.send(ProbeEvent::Watch(target));
+    }
+
+    fn change_targets(&self, change: impl FnOnce(&mut HashMap<ServiceName, Arc<Target>>)) {
+        let mut table = self.table();
+        change(&mut table.targets);
+        self.inner.services.store(Arc::new(table.targets.clone()));
     }
 
     /// The service's specification changed: what is spoken to its endpoints may have, too.
@@ -172,6 +221,25 @@ impl Proxy {
         if !same {
             target.secure.store(Arc::new(secure(service)));
         }
+        self.set_store(&target);
+    }
+
+    /// Sessions are shared as the specification says now.
+    fn set_store(&self, target: &Target) {
+        let service = &target.service;
+        if target.store.load().as_ref().is_some_and(|store| store.is_of(service)) {
+            return;
+        }
+        let store = SessionStore::start(service, self.inner.clock);
+        self.inner.lifecycle.set_store(service.name(), store.clone());
+        target.store.store(store);
+    }
+
+    /// How the service's sessions are shared with other balancers, if they are.
+    pub fn session_store(&self, name: &ServiceName) -> Option<SessionStoreStatus> {
+        let target = self.table().targets.get(name).cloned()?;
+        let store = target.store.load();
+        Some(store.as_ref()?.status())
     }
 
     /// Every file of certificates, keys and CAs that is in use, as it was before it was read.
@@ -234,7 +302,10 @@ impl Proxy {
 
     /// The service is gone: no more checks.
     pub fn forget(&self, name: &ServiceName) {
-        self.table().targets.remove(name);
+        self.change_targets(|targets| {
+            targets.remove(name);
+        });
+        self.inner.lifecycle.set_store(name, None);
         let _ = self.inner.probes.send(ProbeEvent::Forget(name.clone()));
     }
 
@@ -310,7 +381,7 @@ impl Proxy {
     ) -> io::Result<(ListenerState, Option<Place>)> {
         let former = table.listeners.get(&spec.name).and_then(|old| old.state.load().tls.clone());
         let target = |name: &ServiceName| table.targets.get(name).cloned();
-        let state = ListenerState::build(spec, &target, former)?;
+        let state = ListenerState::build(spec, &target, former, self.inner.issued.clone())?;
         if let Some(old) = table.listeners.get(&spec.name)
             && leaving.iter().all(|leaving| leaving.id != old.id)
         {

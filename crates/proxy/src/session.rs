@@ -6,6 +6,9 @@ use std::net::IpAddr;
 use model::spec::AffinitySpec;
 use service::{Session, Settings};
 
+use crate::clock::Clock;
+use crate::listener::Target;
+
 /// Of a request.
 pub(crate) fn of_request(
     settings: &Settings,
@@ -35,6 +38,19 @@ pub(crate) fn of_request(
             found
         }
         AffinitySpec::Source { .. } => sessions.of_client(client),
+    }
+}
+
+/// Where nobody in this process knows the session, what a store knows that other balancers share.
+/// Waits for that as long as the store's specification lets it.
+pub(crate) async fn ask_store(target: &Target, session: Option<Session>, clock: Clock) {
+    let Some(session) = session else { return };
+    let store = target.store.load_full();
+    let (Some(store), Some(key)) = (store, target.service.lost(session, clock.now())) else {
+        return;
+    };
+    if let Some(endpoint) = store.find(key, clock.now()).await {
+        target.service.adopt(key, &endpoint, clock.now());
     }
 }
 

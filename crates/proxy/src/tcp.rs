@@ -8,8 +8,8 @@ use model::{Instant, Outcome, Report};
 use service::{Acquired, Request};
 use smallvec::SmallVec;
 
-use crate::access_log::Entry;
-use crate::arrival::Arrival;
+use crate::access_log::{Entry, TlsEntry};
+use crate::arrival::{Arrival, Terms};
 use crate::buffer::Buffer;
 use crate::io::Stream;
 use crate::listener::{Door, Target};
@@ -33,12 +33,13 @@ struct Record {
 /// Serves a client until both directions ended.
 pub(crate) async fn serve(door: &Door, mut arrival: Arrival) {
     let mut record = Record::default();
+    let mut asked = String::new();
     let target = match door.listener.protocol {
-        Protocol::Tls => passthrough::target(door, &mut arrival).await.map_err(Some),
+        Protocol::Tls => passthrough::target(door, &mut arrival, &mut asked).await.map_err(Some),
         // As it is now: the handshake may have been long in coming.
         _ => door.listener.state.load().only_target().cloned().ok_or(None),
     };
-    let Arrival { mut stream, mut inbound, ticket, client, local, accepted_at: started, .. } =
+    let Arrival { mut stream, mut inbound, ticket, client, local, accepted_at: started, secured } =
         arrival;
     match &target {
         Ok(target) => {
@@ -54,11 +55,14 @@ pub(crate) async fn serve(door: &Door, mut arrival: Arrival) {
     counters.bytes_in.add(record.bytes.to_upstream);
     counters.bytes_out.add(record.bytes.to_downstream);
     if door.worker.log.is_on() {
+        let passed = TlsEntry { version: "", cipher: "", server_name: &asked };
+        let ended = secured.as_ref().and_then(|s| s.terms.as_ref()).map(Terms::entry);
         door.worker.log.write(&Entry {
             listener: door.listener.name.as_str(),
             protocol: door.listener.protocol,
             client: client.ip(),
             http: None,
+            tls: ended.or((!asked.is_empty()).then_some(passed)),
             duration: door.worker.clock.now().since(started),
             queued: record.queued,
             bytes_in: record.bytes.to_upstream,
@@ -87,6 +91,9 @@ async fn join(
     let announce = settings.send_proxy_protocol.map(|version| Announce { version, client, local });
     let key = settings.key().map(|_| route::source_key(client.ip()));
     let session = session::of_client(&settings, client.ip());
+    if session.is_some() && target.store.load().is_some() {
+        Box::pin(session::ask_store(target, session, worker.clock)).await;
+    }
     let mut tried: SmallVec<[u64; 4]> = SmallVec::new();
     for _ in 0..=settings.retry.attempts {
         let now = worker.clock.now();

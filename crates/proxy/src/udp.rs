@@ -204,6 +204,7 @@ impl Front {
             protocol: Protocol::Udp,
             client: key.client_ip(),
             http: None,
+            tls: None,
             duration: Duration::ZERO,
             queued: Duration::ZERO,
             bytes_in: bytes as u64,

@@ -1,6 +1,6 @@
 //! The registry with a clock: who changes it, who waits for it, and what follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +31,9 @@ const DATA_FILE: &str = "evenkeel-registry.redb";
 /// is usual, three heartbeats.
 const SETTLING: Duration = Duration::from_secs(15);
 
+/// Instances that left while it was not known who is missing; as many as there are by default.
+const LEFT_MAX: usize = 20_000;
+
 /// Services that are waited for, or were, before those that were are forgotten.
 const WAITED_FOR: usize = 1024;
 
@@ -46,6 +49,9 @@ pub struct List {
     /// The registry has begun without knowing of the time before, and does not know yet who is
     /// missing: who is not listed may be there all the same.
     pub settling: bool,
+    /// Who left since it began, while it is settling: they are not there all the same.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub left: BTreeSet<String>,
     /// Why this may be old: the store that all share does not answer.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub stale: Option<String>,
@@ -94,6 +100,7 @@ impl Registrar {
             settings: Mutex::new(Arc::new(Settings::new(spec, tokens))),
             journal,
             store,
+            left: Mutex::default(),
             earlier: Notify::new(),
             seed: RandomState::new(),
             counters: Counters::default(),
@@ -237,6 +244,8 @@ pub struct Keeper {
     settings: Mutex<Arc<Settings>>,
     journal: Option<Arc<Journal>>,
     pub(crate) store: Option<Shared>,
+    /// By service, who left while it was not known who is missing.
+    left: Mutex<BTreeMap<String, BTreeSet<String>>>,
     /// There is something to do earlier than there was.
     earlier: Notify,
     seed: RandomState,
@@ -301,6 +310,9 @@ impl Keeper {
     ) -> Result<(Arc<Instance>, bool, u64), Failed> {
         let instance = Instance::new(service, registration, &self.new_id(service), peer)?;
         self.registry().admits(&instance)?;
+        if let Some(left) = lock(&self.left).get_mut(service) {
+            left.remove(&instance.id);
+        }
         let registered = match &self.store {
             None => self.registry().register(instance, self.now())?,
             Some(store) => {
@@ -333,7 +345,17 @@ impl Keeper {
 
     pub(crate) async fn deregister(&self, service: &str, id: &str) -> Result<u64, Failed> {
         let change = self.registry().deregister(service, id);
-        let change = change.ok_or(Refusal::Unknown)?;
+        // Who watches may know it from before we began, though we do not.
+        if self.is_settling() {
+            let mut left = lock(&self.left);
+            if left.values().map(BTreeSet::len).sum::<usize>() < LEFT_MAX {
+                left.entry(service.to_owned()).or_default().insert(id.to_owned());
+            }
+        }
+        let Some(change) = change else {
+            self.publish(service, &[]);
+            return Err(Refusal::Unknown.into());
+        };
         Counters::count(&self.counters.deregistrations);
         let version = self.publish(service, &[change]);
         if let Some(store) = &self.store {
@@ -384,15 +406,21 @@ impl Keeper {
         const LONG: Duration = Duration::from_secs(60);
         /// Deadlines that lie so close together are looked at together.
         const SHORT: Duration = Duration::from_millis(20);
+        /// The same where a store has the last word.
+        const TICK: Duration = Duration::from_millis(200);
         let mut preserving = false;
         loop {
             let next = self.registry().poll_timeout();
-            let wait = next.map_or(LONG, |next| next.since(self.now()).clamp(SHORT, LONG));
+            let mut wait = next.map_or(LONG, |next| next.since(self.now()).clamp(SHORT, LONG));
+            if self.store.is_some() {
+                wait = wait.max(TICK); // it may be overdue for as long as the store is away
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.earlier.notified() => {}
             }
-            let changes = self.registry().poll(self.now());
+            let until = self.store.as_ref().map_or_else(|| self.now(), Shared::told_at);
+            let changes = self.registry().poll(until);
             for change in &changes {
                 Counters::count(&self.counters.expirations);
                 self.publish(&change.service, std::slice::from_ref(change));
@@ -424,6 +452,11 @@ impl Keeper {
     /// What there is of a service now.
     pub fn list(&self, service: &str) -> List {
         let stale = self.store.as_ref().and_then(Shared::lost);
+        let settling = self.is_settling();
+        let left = match settling {
+            true => lock(&self.left).get(service).cloned().unwrap_or_default(),
+            false => BTreeSet::new(),
+        };
         let registry = self.registry();
         let (version, instances) = registry.list(service, self.now());
         List {
@@ -431,7 +464,8 @@ impl Keeper {
             version,
             instances,
             preserving: registry.preservation().since.is_some(),
-            settling: self.is_settling(),
+            settling,
+            left,
             stale,
         }
     }

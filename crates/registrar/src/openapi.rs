@@ -78,6 +78,7 @@ fn schemas() -> Value {
                 "instances": { "type": "array", "items": reference("Listed") },
                 "preserving": { "type": "boolean" },
                 "settling": { "type": "boolean" },
+                "left": { "type": "array", "items": name() },
                 "stale": { "type": "string" },
             }),
             &["service", "version", "instances", "preserving", "settling"],

@@ -77,7 +77,8 @@ impl Known {
         if list.settling {
             let known = self.told.take().unwrap_or_default();
             let absent = |one: &Endpoint| {
-                !endpoints.iter().any(|e| e.id == one.id || e.address == one.address)
+                !list.left.contains(one.id.as_str())
+                    && !endpoints.iter().any(|e| e.id == one.id || e.address == one.address)
             };
             let kept: Vec<Endpoint> = known.into_iter().filter(absent).collect();
             endpoints.extend(kept);
@@ -209,6 +210,7 @@ mod tests {
             instances,
             preserving: false,
             settling,
+            left: Default::default(),
             stale: None,
         }
     }
@@ -247,6 +249,10 @@ mod tests {
         let (a, b) = (listed("a", 1, State::Up), listed("b", 2, State::Up));
         told(&mut known, &list(vec![a.clone(), b], false)).await;
         assert_eq!(ids(told(&mut known, &list(Vec::new(), true)).await), ["a", "b"]);
+        // Who said that it leaves, does.
+        let without_a = List { left: ["a".to_owned()].into(), ..list(Vec::new(), true) };
+        let mut other = Known { checked: true, told: known.told.clone(), last: None };
+        assert_eq!(ids(told(&mut other, &without_a).await), ["b"]);
         // Who is back under another id is not there twice.
         let back = listed("b2", 2, State::Up);
         assert_eq!(ids(told(&mut known, &list(vec![back], true)).await), ["b2", "a"]);

@@ -52,6 +52,8 @@ pub(crate) enum Event {
         service: String,
         id: String,
     },
+    /// It answers, and there is nothing new.
+    Alive,
     /// The store does not answer, and why; nothing is known to have changed.
     Lost(String),
 }
@@ -72,6 +74,8 @@ struct State {
     /// Why it does not answer; at first, that it did not yet.
     lost: Option<String>,
     answered: bool,
+    /// When it told something the last time.
+    told_at: Instant,
     /// Who is still to be taken out of it, and until when that matters.
     leaves: BTreeMap<(String, String), std::time::Instant>,
 }
@@ -107,6 +111,12 @@ impl Shared {
     /// It has told at least once what there is.
     pub(crate) fn has_answered(&self) -> bool {
         self.state().answered
+    }
+
+    /// Until when it is known what the store has: nobody's time ends after that, for another
+    /// balancer may hear an instance and be unable to say so.
+    pub(crate) fn told_at(&self) -> Instant {
+        self.state().told_at
     }
 
     pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
@@ -233,7 +243,9 @@ pub(crate) async fn follow(keeper: Arc<Keeper>) {
 
 fn take(keeper: &Keeper, store: &Shared, event: Event) {
     let now = keeper.now();
+    let is_news = !matches!(event, Event::Lost(_));
     match event {
+        Event::Alive => {}
         Event::Lost(why) => {
             let name = store.name();
             let before = store.state().lost.replace(why.clone());
@@ -255,7 +267,10 @@ fn take(keeper: &Keeper, store: &Shared, event: Event) {
                 keeper.registry().release(&instance.service, &instance.id, now);
             }
             drop(present);
-            keeper.wake();
+            if store.lost().is_some() {
+                // Those whose lease ended before are given one by who hears them, now that it can.
+                keeper.registry().begin_again(now);
+            }
             info!(
                 "registry: {} answers with {} instances; {} of ours have lost their lease there",
                 store.name(),
@@ -279,8 +294,11 @@ fn take(keeper: &Keeper, store: &Shared, event: Event) {
         }
         Event::Gone { service, id } => {
             keeper.registry().release(&service, &id, now);
-            keeper.wake();
         }
+    }
+    if is_news {
+        store.state().told_at = now;
+        keeper.wake();
     }
 }
 

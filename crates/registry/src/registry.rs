@@ -197,6 +197,15 @@ impl Registry {
         }
     }
 
+    /// Everybody whose silence is counted has been silent only from now on.
+    pub fn begin_again(&mut self, now: Instant) {
+        // Their deadlines are moved on when they are reached.
+        let all = self.services.values_mut().flat_map(|service| service.instances.values_mut());
+        for entry in all {
+            entry.counted_from = entry.counted_from.max(now);
+        }
+    }
+
     fn put(&mut self, instance: Instance, now: Instant, proven: bool, held: bool) -> Registered {
         let (service_name, id): Key = (Arc::from(&*instance.service), Arc::from(&*instance.id));
         let mut changes = Vec::new();

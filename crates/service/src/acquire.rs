@@ -71,7 +71,7 @@ impl Service {
         priority: u8,
     ) -> Option<Acquired> {
         let snapshot = self.snapshot.load();
-        let endpoint = snapshot.sessions().find(session, request.now);
+        let endpoint = self.home(&snapshot, session, request.now);
         let endpoint = endpoint.filter(|e| !request.exclude.contains(&e.key))?;
         let acquired = match snapshot.limits() {
             None => Acquired::Picked(Pick::resume(endpoint, request.now)?),

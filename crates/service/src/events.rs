@@ -33,6 +33,11 @@ pub trait Events: Send + Sync {
     /// to wait, or from the control side when those that wait find themselves without an endpoint.
     fn demanded(&self, _service: &ServiceName) {}
 
+    /// From the data path, only if the service's sessions are shared: the session of this key in the
+    /// store is at the endpoint, and the store is to know. `moved`: it was elsewhere, and failed
+    /// there. May be left undone, as when too many are under way: it is told again later.
+    fn session_at(&self, _service: &ServiceName, _key: u64, _endpoint: &EndpointId, _moved: bool) {}
+
     /// From the control side: endpoints or their eligibility changed, or something became due
     /// earlier: read [`crate::Service::poll_timeout`] again.
     fn changed(&self, service: &ServiceName);

@@ -154,7 +154,7 @@ impl Service {
     /// that works. With limits it must have room, too.
     pub fn resume(&self, session: Session, request: &Request<'_>) -> Option<Pick> {
         let snapshot = self.snapshot.load();
-        let endpoint = snapshot.sessions().find(session, request.now);
+        let endpoint = self.home(&snapshot, session, request.now);
         let endpoint = endpoint.filter(|e| !request.exclude.contains(&e.key))?;
         let pick = match snapshot.limits() {
             None => Pick::resume(endpoint, request.now)?,
@@ -182,7 +182,54 @@ impl Service {
     /// The endpoint served a request of the session: there the session is from now on, unless it
     /// is where it can go on, and this request did not find that it cannot (`exclude`).
     pub fn learn(&self, session: Session, endpoint: &EndpointHandle, request: &Request<'_>) {
-        self.snapshot.load().sessions().learn(session, endpoint, request);
+        let snapshot = self.snapshot.load();
+        let sessions = snapshot.sessions();
+        let Some(key) = sessions.shared_key(session) else {
+            sessions.learn(session, endpoint, request);
+            return;
+        };
+        let known = sessions.has_begun(session, endpoint, request.now);
+        if sessions.learn(session, endpoint, request) && !known {
+            let moved = !request.exclude.is_empty();
+            self.origin.events.session_at(self.name(), key, &endpoint.id, moved);
+        }
+    }
+
+    /// Where the session is, if it can go on there; a store that it is shared by hears of its use
+    /// now and then.
+    pub(crate) fn home<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        session: Session,
+        now: Instant,
+    ) -> Option<&'a Arc<EndpointHandle>> {
+        let sessions = snapshot.sessions();
+        let Some(key) = sessions.shared_key(session) else { return sessions.find(session, now) };
+        let due = sessions.is_due(session, now);
+        let endpoint = sessions.find(session, now)?;
+        if due {
+            self.origin.events.session_at(self.name(), key, &endpoint.id, false);
+        }
+        Some(endpoint)
+    }
+
+    /// Under which key a store that other balancers share is to be asked for the session: nobody here
+    /// knows an endpoint at which it can go on. `None`: there is no need, or no store.
+    pub fn lost(&self, session: Session, now: Instant) -> Option<u64> {
+        let snapshot = self.snapshot.load();
+        let key = snapshot.sessions().shared_key(session)?;
+        self.home(&snapshot, session, now).is_none().then_some(key)
+    }
+
+    /// The store says that the session of this key is at the endpoint of this id. Answers whether
+    /// it is from now on: not if it cannot go on there.
+    pub fn adopt(&self, key: u64, endpoint: &str, now: Instant) -> bool {
+        self.snapshot.load().sessions().adopt(key, endpoint, now)
+    }
+
+    /// The store may have forgotten: it is told of each session once more, at its next use.
+    pub fn retell_sessions(&self, now: Instant) {
+        self.snapshot.load().sessions().retell(now);
     }
 
     /// Whether the budget and the limit allow one more retry now; if so, it is counted.

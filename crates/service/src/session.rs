@@ -81,7 +81,12 @@ impl Sessions {
         };
         let table = spec.table().map(|table| {
             former.and_then(|former| former.table_for(spec)).unwrap_or_else(|| {
-                let key = [3, 4].map(|half| siphash([half, seed], b"session table"));
+                let key = match &table.store {
+                    None => [3, 4].map(|half| siphash([half, seed], b"session table")),
+                    // The same in all balancers that share it.
+                    Some(store) => [5, 6]
+                        .map(|half| siphash([half, seed_of(service)], store.secret.as_bytes())),
+                };
                 Arc::new(SessionTable::new(table, key))
             })
         });
@@ -160,8 +165,14 @@ impl Sessions {
             entries: table.entries(now),
             max: spec.max,
             evictions: table.evictions(),
+            store: None,
         })
     }
+}
+
+/// So that two services with one secret know one client by two keys.
+fn seed_of(service: &ServiceName) -> u64 {
+    siphash([7, 8], service.as_str().as_bytes())
 }
 
 impl PartialEq for Sessions {
@@ -267,6 +278,49 @@ impl SessionMap {
         self.look(session, now).0
     }
 
+    /// The session's key in the store that other balancers share, if there is one.
+    pub(crate) fn shared_key(&self, session: Session) -> Option<u64> {
+        self.sessions.as_ref()?.spec.store()?;
+        Some(session.key?.0)
+    }
+
+    /// Whether the store is to hear that the session is still used: before it is found.
+    pub(crate) fn is_due(&self, session: Session, now: Instant) -> bool {
+        let known = self.table().zip(session.key);
+        known.is_some_and(|(table, key)| table.is_due(key, now))
+    }
+
+    /// Whether the session has begun at this endpoint.
+    pub(crate) fn has_begun(
+        &self,
+        session: Session,
+        endpoint: &EndpointHandle,
+        now: Instant,
+    ) -> bool {
+        let known = self.table().zip(session.key).zip(endpoint.slot());
+        known.is_some_and(|((table, key), slot)| table.has_begun(key, slot, now))
+    }
+
+    /// Another balancer knows the session at the endpoint of this id: so it is here, unless it cannot
+    /// go on there.
+    pub(crate) fn adopt(&self, key: u64, id: &str, now: Instant) -> bool {
+        let mut all = self.slots.iter();
+        let found = all.find(|(_, endpoint)| endpoint.id.as_str() == id);
+        let Some((slot, _)) = found.filter(|(_, endpoint)| endpoint.takes_sessions(now)) else {
+            return false;
+        };
+        let Some(table) = self.table() else { return false };
+        let key = SessionKey(key);
+        let from = table.find(key, now);
+        table.change(key, from, *slot, true, now)
+    }
+
+    pub(crate) fn retell(&self, now: Instant) {
+        if let Some(table) = self.table() {
+            table.retell(now);
+        }
+    }
+
     /// Whether sessions go on at the endpoint of this key.
     pub(crate) fn holds(&self, key: u64) -> bool {
         let with_token = self.tokens.iter().any(|(_, endpoint)| endpoint.key == key);
@@ -286,17 +340,22 @@ impl SessionMap {
         claimed.then(|| Claim { table: table.clone(), key, slot })
     }
 
-    /// See [`crate::Service::learn`].
-    pub(crate) fn learn(&self, session: Session, endpoint: &EndpointHandle, request: &Request<'_>) {
-        let Some((table, key)) = self.table().zip(session.key) else { return };
-        let Some(slot) = endpoint.slot() else { return };
+    /// See [`crate::Service::learn`]. Answers whether it is there now.
+    pub(crate) fn learn(
+        &self,
+        session: Session,
+        endpoint: &EndpointHandle,
+        request: &Request<'_>,
+    ) -> bool {
+        let Some((table, key)) = self.table().zip(session.key) else { return false };
+        let Some(slot) = endpoint.slot() else { return false };
         let (home, from) = self.look(session, request.now);
         let stays = home
             .is_some_and(|home| home.key != endpoint.key && !request.exclude.contains(&home.key));
         if stays || (from.is_none() && self.says(session.token, endpoint)) {
-            return;
+            return false;
         }
-        table.change(key, from, slot, true, request.now);
+        table.change(key, from, slot, true, request.now)
     }
 
     /// Whether the client's cookie names this endpoint by itself.

@@ -28,6 +28,8 @@ pub(crate) struct Certificate {
     pub(crate) key: Arc<CertifiedKey>,
     /// DNS names in lower case, `*.example.com` among them.
     pub(crate) names: Vec<String>,
+    /// Seconds since 1970.
+    pub(crate) not_after: i64,
 }
 
 /// Reads a chain and its key. `place` is that of the entry; the keys below it are `certificate`
@@ -55,7 +57,7 @@ pub(crate) fn load(
             return None;
         }
     };
-    let names = inspect(&chain, path, &at("certificate"), faults)?;
+    let (names, not_after) = inspect(&chain, path, &at("certificate"), faults)?;
     let key_text = if one_file { text } else { read(&files.key, &at("key"), faults)? };
     let key = private_key(&key_text, &files.key, &at("key"), faults)?;
     let signing = match provider().key_provider.load_private_key(key) {
@@ -82,16 +84,16 @@ pub(crate) fn load(
             return None;
         }
     }
-    Some(Certificate { key: Arc::new(certified), names })
+    Some(Certificate { key: Arc::new(certified), names, not_after })
 }
 
-/// The names of the first certificate; warns of what clients will not take.
+/// The names of the first certificate, and when it ends; warns of what clients will not take.
 fn inspect(
     chain: &[CertificateDer<'static>],
     path: &Path,
     place: &[String],
     faults: &mut Vec<Fault>,
-) -> Option<Vec<String>> {
+) -> Option<(Vec<String>, i64)> {
     let parsed = chain.first().map(|first| X509Certificate::from_der(first));
     let Some(Ok((_, first))) = parsed else {
         let message = format!("{} holds no certificate that can be read", path.display());
@@ -119,7 +121,7 @@ fn inspect(
         let help = "put the server's own certificate first, then those of its issuers";
         faults.push(Fault::warning(place, message, help));
     }
-    Some(dns_names(&first))
+    Some((dns_names(&first), ends))
 }
 
 pub(crate) fn dns_names(certificate: &X509Certificate<'_>) -> Vec<String> {

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -142,6 +142,21 @@ impl Client {
     }
 }
 
+/// What a client of ours that speaks to a CA or the like trusts: the certificates of a PEM file,
+/// and no others; without a file, what this system trusts.
+///
+/// # Errors
+/// What is wrong with the file, or that the system trusts nobody.
+pub fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let spec = ClientTlsSpec { ca: ca.map(Path::to_path_buf), ..ClientTlsSpec::default() };
+    match build(&spec, &[]) {
+        Ok((config, _)) => Ok(Arc::new(config)),
+        Err(faults) => {
+            Err(faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
 fn build(spec: &ClientTlsSpec, place: &[String]) -> Result<(ClientConfig, Vec<Fault>), Vec<Fault>> {
     let mut faults = Vec::new();
     let shown = spec
@@ -189,7 +204,7 @@ fn roots(spec: &ClientTlsSpec, place: &[String], faults: &mut Vec<Fault>) -> Opt
     if roots.is_empty() {
         faults.push(Fault::error(
             place,
-            "this system trusts no CA, so no endpoint could be verified",
+            "this system trusts no CA, so nobody could be verified",
             "install ca-certificates, or write `ca: FILE`",
         ));
         return None;

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use model::spec::{ServerTlsSpec, Spec};
 
@@ -86,7 +87,8 @@ pub fn check(spec: &Spec) -> Vec<Fault> {
     for listener in spec.listeners.values() {
         if let Some(tls) = &listener.tls {
             let tls = ServerTlsSpec { self_signed: Vec::new(), ..tls.clone() };
-            match Server::new(listener.name.as_str(), &tls, &[], None) {
+            let issued = Arc::default();
+            match Server::new(listener.name.as_str(), &tls, &[], None, issued) {
                 Ok((_, warnings)) => faults.extend(warnings),
                 Err(errors) => faults.extend(errors),
             }

@@ -2,7 +2,7 @@
 //! the state machine that turns bytes of a socket into plaintext and back.
 //!
 //! For: [`Server`] and [`Client`], which are made of a specification and its files and follow the
-//! files' changes; [`Session`], one connection's state machine over rustls, without a socket and
+//! files' changes; [`Issued`], what comes from a CA meanwhile; [`Session`], one connection's state machine over rustls, without a socket and
 //! without a buffer of its own while nothing is half-way; the development CA ([`LocalCa`]).
 //! Never: sockets, waiting, the configuration's text. A [`Fault`] says which key it is about; who
 //! holds the text finds the place.
@@ -13,6 +13,7 @@ mod certificate;
 mod client;
 mod fault;
 mod identity;
+mod issued;
 mod local_ca;
 mod outgoing;
 mod provider;
@@ -21,11 +22,12 @@ mod session;
 mod store;
 mod watch;
 
-pub use client::{Client, Dialling};
+pub use client::{Client, Dialling, trusting};
 pub use fault::{Fault, Place, Severity, check};
 pub use identity::Identity;
+pub use issued::{ALPN_ACME, Issued, IssuedCertificate, Proof, SigningRequest};
 pub use local_ca::LocalCa;
 pub use outgoing::Outgoing;
-pub use server::{ALPN_HTTP1, ALPN_HTTP2, Server};
+pub use server::{ALPN_HTTP1, ALPN_HTTP2, Server, Shown};
 pub use session::{Processed, Session, TlsError};
 pub use watch::{Fingerprint, Watch};

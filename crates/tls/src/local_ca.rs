@@ -62,6 +62,14 @@ impl LocalCa {
         Ok(Self { path, certificate, key })
     }
 
+    /// What it is called among others: `evenkeel development CA` and what tells it apart.
+    pub fn name(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.certificate);
+        let digits: String =
+            digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        format!("evenkeel development CA {digits}")
+    }
+
     /// The file to be trusted.
     pub fn path(&self) -> &Path {
         &self.path
@@ -84,12 +92,13 @@ impl LocalCa {
         let pair = KeyPair::generate().map_err(io::Error::other)?;
         let ca = params();
         let issuer = Issuer::from_params(&ca, &self.key);
+        let not_after = leaf.not_after.unix_timestamp();
         let made = leaf.signed_by(&pair, &issuer).map_err(io::Error::other)?;
         let key = PrivateKeyDer::try_from(pair.serialize_der()).map_err(io::Error::other)?;
         let key = provider().key_provider.load_private_key(key).map_err(io::Error::other)?;
         let chain = vec![made.der().clone(), self.certificate.clone()];
         let key = Arc::new(CertifiedKey::new(chain, key));
-        Ok(Certificate { key, names: all })
+        Ok(Certificate { key, names: all, not_after })
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn provider_with(ciphers: &[String]) -> Arc<CryptoProvider> {
 }
 
 /// The suite's name in the registry of IANA; rustls leaves the prefix of TLS 1.3 suites apart.
-fn iana(suite: &SupportedCipherSuite) -> String {
+pub(crate) fn iana(suite: &SupportedCipherSuite) -> String {
     match suite.suite() {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256".into(),
         CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384".into(),

@@ -10,6 +10,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifi
 
 use crate::certificate::{self, Certificate};
 use crate::fault::{Fault, Severity, below, listener_place};
+use crate::issued::Issued;
 use crate::local_ca::LocalCa;
 use crate::provider::{provider_with, versions};
 use crate::session::{Session, TlsError};
@@ -32,6 +33,19 @@ pub struct Server {
     tickets: Mutex<Tickets>,
     hsts: Option<String>,
     files: Vec<(PathBuf, Option<Fingerprint>)>,
+    issued: Arc<Issued>,
+    shown: ArcSwap<Vec<Shown>>,
+}
+
+/// A certificate that is in use and came with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// DNS names in lower case.
+    pub names: Vec<String>,
+    /// Of the CA for development, and of no file.
+    pub self_signed: bool,
+    /// Seconds since 1970.
+    pub not_after: i64,
 }
 
 /// What sessions are resumed with. They say whose certificate was verified, so that they are good
@@ -46,7 +60,7 @@ struct Tickets {
 impl Server {
     /// Of the listener `name`. `alpn`: the protocols that it speaks, the preferred one first;
     /// empty: clients are told of none. `former`: what it was until now, whose tickets stay good
-    /// if clients are verified as before.
+    /// if clients are verified as before. `issued`: where certificates by ACME come to.
     ///
     /// # Errors
     /// What is wrong with its files. Warnings are answered beside what was made.
@@ -55,6 +69,7 @@ impl Server {
         spec: &ServerTlsSpec,
         alpn: &[&[u8]],
         former: Option<&Server>,
+        issued: Arc<Issued>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let place = listener_place(name);
         let former = former.filter(|former| former.spec.client_auth == spec.client_auth);
@@ -62,7 +77,8 @@ impl Server {
             former.map(|f| f.tickets.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|&name| name.to_vec()).collect();
         let files = fingerprints(files(spec));
-        let (config, tickets, warnings) = build(spec, &place, &alpn, before)?;
+        let Built { config, tickets, shown, warnings } =
+            build(spec, &place, &alpn, before, &issued)?;
         let server = Self {
             place,
             spec: spec.clone(),
@@ -71,6 +87,8 @@ impl Server {
             tickets: Mutex::new(tickets),
             hsts: spec.hsts.as_ref().map(hsts),
             files,
+            issued,
+            shown: ArcSwap::from_pointee(shown),
         };
         Ok((server, warnings))
     }
@@ -81,11 +99,12 @@ impl Server {
     /// What is wrong with them; then what was read before stays in use.
     pub fn reload(&self) -> Result<Vec<Fault>, Vec<Fault>> {
         let mut tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        let (config, now, warnings) =
-            build(&self.spec, &self.place, &self.alpn, Some(tickets.clone()))?;
-        *tickets = now;
-        self.current.store(Arc::new(config));
-        Ok(warnings)
+        let before = Some(tickets.clone());
+        let built = build(&self.spec, &self.place, &self.alpn, before, &self.issued)?;
+        *tickets = built.tickets;
+        self.current.store(Arc::new(built.config));
+        self.shown.store(Arc::new(built.shown));
+        Ok(built.warnings)
     }
 
     /// The files that it was made of, as they were before they were read first.
@@ -108,6 +127,23 @@ impl Server {
     /// When the system has no randomness to give.
     pub fn accept(&self) -> Result<Session, TlsError> {
         Session::server(self.current.load_full())
+    }
+
+    /// A session for a CA that comes to see a proof by TLS-ALPN-01, to be closed after its
+    /// handshake; `None`: no proof for this domain is asked for here.
+    pub fn challenge(&self, domain: &str) -> Option<Result<Session, TlsError>> {
+        self.spec.acme.as_ref()?;
+        self.issued.challenge(domain)
+    }
+
+    /// May a CA come to see a proof by TLS-ALPN-01?
+    pub fn is_asked(&self) -> bool {
+        self.issued.is_asked() && self.spec.acme.is_some()
+    }
+
+    /// The certificates of the configuration that are in use.
+    pub fn shown(&self) -> Arc<Vec<Shown>> {
+        self.shown.load_full()
     }
 
     pub fn handshake_timeout(&self) -> Duration {
@@ -137,14 +173,28 @@ fn hsts(spec: &model::spec::HstsSpec) -> String {
     value
 }
 
+/// What a specification and its files come to.
+struct Built {
+    config: ServerConfig,
+    tickets: Tickets,
+    shown: Vec<Shown>,
+    warnings: Vec<Fault>,
+}
+
 fn build(
     spec: &ServerTlsSpec,
     place: &[String],
     alpn: &[Vec<u8>],
     before: Option<Tickets>,
-) -> Result<(ServerConfig, Tickets, Vec<Fault>), Vec<Fault>> {
+    issued: &Arc<Issued>,
+) -> Result<Built, Vec<Fault>> {
     let mut faults = Vec::new();
-    let certificates = certificates(spec, place, &mut faults);
+    let (certificates, shown) = certificates(spec, place, &mut faults);
+    if let Some(acme) = &spec.acme
+        && let Some(ca) = &acme.ca
+    {
+        certificate::roots(ca, &below(&below(place, "acme"), "ca"), &mut faults);
+    }
     let client_ca = spec.client_auth.as_ref().map(|auth| {
         let place = below(&below(place, "client_auth"), "ca");
         (auth, certificate::roots(&auth.ca, &place, &mut faults))
@@ -168,7 +218,10 @@ fn build(
         }
         _ => (builder.with_no_client_auth(), None),
     };
-    let store = Store::new(&certificates, spec.strict_names);
+    let mut store = Store::new(&certificates, spec.strict_names);
+    if let Some(acme) = &spec.acme {
+        store = store.with_issued(acme, issued.clone());
+    }
     let mut config = builder.with_cert_resolver(Arc::new(store));
     config.alpn_protocols = alpn.to_vec();
     config.ignore_client_order = true;
@@ -186,14 +239,14 @@ fn build(
         }
         _ => config.send_tls13_tickets = 0,
     }
-    Ok((config, Tickets { ticketer, ca }, faults))
+    Ok(Built { config, tickets: Tickets { ticketer, ca }, shown, warnings: faults })
 }
 
 fn certificates(
     spec: &ServerTlsSpec,
     place: &[String],
     faults: &mut Vec<Fault>,
-) -> Vec<Certificate> {
+) -> (Vec<Certificate>, Vec<Shown>) {
     let list = below(place, "certificates");
     let mut certificates = Vec::new();
     for (index, files) in spec.certificates.iter().enumerate() {
@@ -211,5 +264,9 @@ fn certificates(
             )),
         }
     }
-    certificates
+    let self_signed = !spec.self_signed.is_empty();
+    let shown =
+        |c: &Certificate| Shown { names: c.names.clone(), self_signed, not_after: c.not_after };
+    let shown = certificates.iter().map(shown).collect();
+    (certificates, shown)
 }

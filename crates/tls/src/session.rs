@@ -11,6 +11,8 @@ use rustls::unbuffered::{
 use rustls::{ClientConfig, CommonState, ProtocolVersion, ServerConfig};
 
 use crate::Outgoing;
+use crate::provider::iana;
+use crate::store;
 
 /// Bytes that a handshake may leave unfinished in memory: what rustls itself allows where it keeps
 /// the bytes. Certificate chains of clients come to some 10 KiB.
@@ -35,6 +37,7 @@ pub struct Session {
     peer_closed: bool,
     failed: Option<rustls::Error>,
     close_sent: bool,
+    server_name: Option<Box<str>>,
 }
 
 enum Core {
@@ -107,6 +110,7 @@ impl Session {
             peer_closed: false,
             failed: None,
             close_sent: false,
+            server_name: None,
         }
     }
 
@@ -133,7 +137,21 @@ impl Session {
 
     /// `TLSv1.3`, once it is known.
     pub fn version(&self) -> Option<&'static str> {
-        self.common().protocol_version()?.as_str()
+        match self.common().protocol_version()? {
+            ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            other => other.as_str(),
+        }
+    }
+
+    /// The name of the cipher suite in the registry of IANA, once it is known.
+    pub fn cipher(&self) -> Option<String> {
+        self.common().negotiated_cipher_suite().map(|suite| iana(&suite))
+    }
+
+    /// Whom the client asked for (SNI).
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 
     /// At the end of the handshake: is what there is to send nothing that the peer waits for? A
@@ -182,6 +200,7 @@ impl Session {
             return Err(TlsError(error.clone()));
         }
         let mut at = 0;
+        let handshaking = self.is_handshaking();
         let result = loop {
             let step = match &mut self.core {
                 Core::Server(c) => {
@@ -212,6 +231,9 @@ impl Session {
                 }
             }
         };
+        if handshaking && let Some(name) = store::take_asked() {
+            self.server_name = Some(name);
+        }
         let rest = incoming.get(at..).unwrap_or_default();
         if at > 0 || rest.len() != self.partial.len() {
             // Exactly as large as it is: thousands of clients may be half-way at once.

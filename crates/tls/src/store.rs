@@ -1,11 +1,14 @@
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use model::spec::AcmeSpec;
 use rustls::SignatureAlgorithm;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::certificate::Certificate;
+use crate::issued::Issued;
 
 /// The certificates of a listener, by the names that they are for.
 #[derive(Debug, Default)]
@@ -16,6 +19,11 @@ pub(crate) struct Store {
     /// For clients that ask for no name, or for one that is not here.
     default: Vec<Arc<CertifiedKey>>,
     strict: bool,
+    /// Domains whose certificates a CA issues, with what they are kept by in `issued`.
+    managed: HashMap<String, String>,
+    /// Of these, the default if there is no other.
+    first: Option<String>,
+    issued: Arc<Issued>,
 }
 
 impl Store {
@@ -50,28 +58,70 @@ impl Store {
         store
     }
 
-    fn named(&self, name: &str) -> Option<&[Arc<CertifiedKey>]> {
-        let name = name.to_ascii_lowercase();
-        let wild = || name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
-        self.exact.get(&name).or_else(wild).map(Vec::as_slice)
+    /// With certificates that are issued while it is in use. Where a file has the same name, the
+    /// file was somebody's choice and is shown; where only a wildcard has, the own one is.
+    pub(crate) fn with_issued(mut self, acme: &AcmeSpec, issued: Arc<Issued>) -> Self {
+        let domains = acme.domains.iter();
+        self.managed = domains.map(|d| (d.clone(), Issued::key(&acme.directory, d))).collect();
+        self.first = acme.domains.first().cloned();
+        self.issued = issued;
+        self
     }
 
-    fn find(&self, name: Option<&str>) -> Option<&[Arc<CertifiedKey>]> {
+    fn named(&self, name: &str) -> Option<Found<'_>> {
+        let name = name.to_ascii_lowercase();
+        if let Some(keys) = self.exact.get(&name) {
+            return Some(Found::Listed(keys));
+        }
+        if let Some(key) = self.managed.get(&name).and_then(|key| self.issued.find(key)) {
+            return Some(Found::Issued(key));
+        }
+        let (_, parent) = name.split_once('.')?;
+        self.wildcard.get(parent).map(|keys| Found::Listed(keys))
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<Found<'_>> {
         match name.and_then(|name| self.named(name)) {
             Some(found) => Some(found),
             None if self.strict && name.is_some() => None,
-            None => Some(&self.default),
+            None if self.default.is_empty() => {
+                let first = self.managed.get(self.first.as_ref()?)?;
+                self.issued.find(first).map(Found::Issued)
+            }
+            None => Some(Found::Listed(&self.default)),
         }
     }
 }
 
 impl ResolvesServerCert for Store {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.find(hello.server_name())?;
+        ASKED.set(hello.server_name().map(Into::into));
         let schemes = hello.signature_schemes();
         let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(schemes).is_some();
-        keys.iter().find(fits).cloned()
+        match self.find(hello.server_name())? {
+            Found::Listed(keys) => keys.iter().find(fits).cloned(),
+            Found::Issued(key) => Some(key),
+        }
     }
+}
+
+thread_local! {
+    /// Whom the ClientHello asked for that was read last on this thread: rustls tells it to nobody
+    /// but us, and not to whom the connection belongs.
+    static ASKED: Cell<Option<Box<str>>> = const { Cell::new(None) };
+}
+
+/// Whom the ClientHello asked for that this thread has just read.
+pub(crate) fn take_asked() -> Option<Box<str>> {
+    ASKED.take()
+}
+
+/// Certificates for one name.
+#[derive(Debug)]
+enum Found<'a> {
+    /// Of several kinds of key.
+    Listed(&'a [Arc<CertifiedKey>]),
+    Issued(Arc<CertifiedKey>),
 }
 
 #[cfg(test)]
@@ -89,7 +139,7 @@ mod tests {
         let key = PrivateKeyDer::try_from(pair.serialize_der()).unwrap();
         let key = provider().key_provider.load_private_key(key).unwrap();
         let key = Arc::new(CertifiedKey::new(vec![made.der().clone()], key));
-        Certificate { key, names }
+        Certificate { key, names, not_after: 0 }
     }
 
     #[test]
@@ -115,6 +165,7 @@ mod tests {
             let store = Store::new(&all, strict);
             let found = store.find(name).map(|keys| {
                 let at = |key| all.iter().position(|c| Arc::ptr_eq(&c.key, key)).unwrap();
+                let Found::Listed(keys) = keys else { panic!("{keys:?}") };
                 keys.iter().map(at).collect::<Vec<_>>()
             });
             assert_eq!(found, expected, "{name:?} strict={strict}");

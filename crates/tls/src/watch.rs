@@ -28,7 +28,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// `None`: there is no such file.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
+    pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
             device: metadata.dev(),

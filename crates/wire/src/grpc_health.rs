@@ -54,7 +54,7 @@ pub fn encode_request(service: &str) -> Vec<u8> {
 
 /// Reads a `HealthCheckResponse`, the only message of a body; None: it is not well-formed, or
 /// compressed, which was not offered.
-pub fn decode_response(body: &[u8]) -> Option<ServingStatus> {
+pub fn decode(body: &[u8]) -> Option<ServingStatus> {
     let (prefix, message) = body.split_first_chunk::<PREFIX_BYTES>()?;
     let [0, length @ ..] = *prefix else { return None };
     if message.len() != u32::from_be_bytes(length) as usize {
@@ -108,7 +108,7 @@ mod tests {
             (b"\0\0\0\0", None),
             (b"", None),
         ] {
-            assert_eq!(decode_response(body), expected, "{}", body.escape_ascii());
+            assert_eq!(decode(body), expected, "{}", body.escape_ascii());
         }
     }
 }

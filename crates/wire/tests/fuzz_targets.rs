@@ -28,8 +28,11 @@ const DECODERS: &[Decoder] = &[
         target: "proxy_protocol",
         check: contract::proxy_protocol,
     },
+    Decoder { name: "dns::decode", target: "dns_message", check: contract::dns_message },
     Decoder { name: "lars::decode", target: "lars", check: contract::lars },
+    Decoder { name: "grpc_health::decode", target: "grpc_health", check: contract::grpc_health },
     Decoder { name: "orca::decode", target: "orca", check: contract::orca },
+    Decoder { name: "resp::decode", target: "resp", check: contract::resp },
 ];
 
 /// What a public decoder looks like: each such line of the source stands for one in the table.

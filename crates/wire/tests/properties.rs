@@ -139,6 +139,27 @@ const FIELDS: &[&str] = &[
 ];
 
 /// A valid head with one byte changed, or none.
+/// A recorded message, some of whose bytes are others, cut off somewhere.
+fn dns_message() -> impl Strategy<Value = Vec<u8>> {
+    const RECORDED: &[&[u8]] = &[
+        include_bytes!("../../../fuzz/corpus/dns_message/_http._tcp.web.test_SRV_answer"),
+        include_bytes!("../../../fuzz/corpus/dns_message/alias.test_answer"),
+        include_bytes!("../../../fuzz/corpus/dns_message/web.test_query"),
+    ];
+    let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    (select(RECORDED), changes, any::<prop::sample::Index>()).prop_map(|(message, changes, cut)| {
+        let mut message = message.to_vec();
+        for (at, byte) in changes {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        if cut.index(4) == 0 {
+            message.truncate(cut.index(message.len()));
+        }
+        message
+    })
+}
+
 fn nearly_valid(lines: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let field = prop_oneof![9 => select(FIELDS), 1 => select(PIECES)];
     let change = proptest::option::of((any::<prop::sample::Index>(), any::<u8>()));
@@ -185,5 +206,10 @@ proptest! {
     #[test]
     fn load_reports(data in report()) {
         contract::orca(&data);
+    }
+
+    #[test]
+    fn dns_messages(data in dns_message()) {
+        contract::dns_message(&data);
     }
 }

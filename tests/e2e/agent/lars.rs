@@ -179,6 +179,44 @@ fn lars_routes_are_told_and_told_again_when_they_change() {
     assert_eq!(lines, ["1:1", "1:2", "5:5 10.0.0.1:80"]);
 }
 
+/// A route service that is killed takes nobody away, and is heard again when it is back.
+#[test]
+fn lars_routes_of_another_are_followed() {
+    let ports = Ports::free();
+    let routes = |hosts: &str| {
+        format!(
+            "{}services: {{ web: {{ health: off, endpoints: [ {hosts} ] }} }}\n",
+            ports.section("{ modid: 3, cmdid: 4, service: web }")
+        )
+    };
+    let service = Evenkeel::run(&routes("10.0.0.1:80, 200.0.0.2:81"));
+    let program = Evenkeel::run(&format!(
+        "agent: {{ bind: 127.0.0.1:{} }}\nservices:\n  web:\n    health: off\n    \
+         discover: {{ lars: {{ address: 127.0.0.1:{}, modid: 3, cmdid: 4 }} }}\n",
+        free_port(),
+        ports.routes
+    ));
+    let wait_for = |expected: &[&str]| {
+        until(&format!("{expected:?}"), || {
+            let all = program.service("web")["endpoints"].as_array().unwrap().clone();
+            let mut ids: Vec<_> = all.iter().map(|e| e["id"].as_str().unwrap()).collect();
+            ids.sort_unstable();
+            ids == expected
+        });
+    };
+    wait_for(&["10.0.0.1:80", "200.0.0.2:81"]);
+    service.reconfigure(&routes("10.0.0.1:80, 10.0.0.3:82"));
+    wait_for(&["10.0.0.1:80", "10.0.0.3:82"]);
+    drop(service);
+    let discovery = || program.api("/v1/discovery")["discovery"][0].clone();
+    until("the loss to be told", || discovery()["connected"] == false);
+    assert_eq!(discovery()["provider"], "lars");
+    wait_for(&["10.0.0.1:80", "10.0.0.3:82"]);
+    let _service = Evenkeel::run(&routes("10.0.0.4:80"));
+    wait_for(&["10.0.0.4:80"]);
+    until("it is connected again", || discovery()["connected"] == true);
+}
+
 #[test]
 fn lars_reports_of_other_agents_are_kept() {
     let ports = Ports::free();

@@ -102,6 +102,7 @@ fn hop_by_hop_headers_end_here_in_both_directions() {
     let response = client.response().unwrap();
     let expected = "HTTP/1.1 200 Fine\r\nx-A: 1\r\nX-a: 3\r\nSet-Cookie: a=b\r\nset-cookie: c=d\r\nContent-Length: 1\r\nSERVER: x\r\n\r\n";
     assert_eq!(response.head, expected);
-    let expected = "GET /A?b HTTP/1.1\r\nHost: h\r\nACCEPT: x\r\nCookie: a=b\r\ncookie: c=d\r\nX-Last: 4\r\n\r\n";
+    // That trailers are welcome is said anew: they are passed on.
+    let expected = "GET /A?b HTTP/1.1\r\nHost: h\r\nACCEPT: x\r\nCookie: a=b\r\ncookie: c=d\r\nX-Last: 4\r\nTE: trailers\r\nConnection: TE\r\n\r\n";
     assert_eq!(String::from_utf8(replica.received()).unwrap(), expected);
 }

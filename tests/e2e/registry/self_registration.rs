@@ -158,14 +158,17 @@ fn a_command_is_drained_before_it_stops() {
     let load = Wrk::start(bind, "/", 4, LOAD_SECONDS);
 
     first.program.signal("TERM");
-    until_timed("deregistered: it gets nothing new", || {
+    // Although this registry has just begun, and does not know who else is missing.
+    within(Duration::from_secs(10), "deregistered: it gets nothing new", || {
         !states(&program).contains(&("web-1".into(), "healthy".into()))
     });
     assert_eq!(slow.response().unwrap().status, 200, "what it had is finished");
     assert_eq!(first.program.wait_exit(), Some(0));
     assert!(!std::path::Path::new(&format!("/proc/{child}")).exists(), "it was stopped");
-    let log = first.program.log();
-    assert!(log.contains("deregistered") && log.contains("drained within"), "{log}");
+    until("it says what it did", || {
+        let log = first.program.log();
+        log.contains("deregistered") && log.contains("drained within")
+    });
     load.stop().assert_perfect("a drained command");
 }
 
@@ -174,8 +177,7 @@ fn what_is_wrong_ends_it_with_a_reason() {
     let registry = Registry::start("data: off, token: 0123456789abcdef");
     let mut wrong = Registrant::start(registry.address, "web-1", &["--token", "wrong"]);
     assert_eq!(wrong.program.wait_exit(), Some(1));
-    let log = wrong.program.log();
-    assert!(log.contains("the registry refuses it: 401"), "{log}");
+    until("it says why", || wrong.program.log().contains("the registry refuses it: 401"));
     let folder = Folder::new();
     let file = folder.join("token");
     std::fs::write(&file, "0123456789abcdef\n").unwrap();
@@ -186,8 +188,10 @@ fn what_is_wrong_ends_it_with_a_reason() {
     let never = ["--check", "http:/status/500", "--start-within", "300ms"];
     let mut ill = Registrant::start(registry.address, "web-3", &never);
     assert_eq!(ill.program.wait_exit(), Some(1));
-    let log = ill.program.log();
-    assert!(log.contains("GET /status/500 on port") && log.contains("did not succeed"), "{log}");
+    until("it says why", || {
+        let log = ill.program.log();
+        log.contains("GET /status/500 on port") && log.contains("did not succeed")
+    });
     until("its command is stopped", || {
         crate::e2e::harness::program::pids_with_env(&format!("PORT={}", ill.port)).is_empty()
     });

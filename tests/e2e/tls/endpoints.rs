@@ -172,3 +172,35 @@ fn new_files_hold_for_new_connections() {
     std::fs::copy(folder.join("ca.pem"), folder.join("other.pem")).unwrap();
     until("the right CA", || chain.status() == 200);
 }
+
+/// `prequal` asks as traffic goes: over TLS, verified, on connections that are kept.
+#[test]
+fn policies_ask_over_tls() {
+    let asked = |chain: &Chain| {
+        let head = String::from_utf8_lossy(&chain._mirror.received()).into_owned();
+        head.matches("GET /load HTTP/1.1").count()
+    };
+    let tls =
+        "tls: { server_name: app.internal, ca: ca.pem }, policy: { prequal: { probe: /load } }";
+    let chain = Chain::start(", strict_names: true", tls);
+    until("it is healthy", || chain.program.count("secure", "healthy") == 1);
+    let mut client = Client::connect(chain.front);
+    until("twenty answers", || {
+        client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert_eq!(client.response().unwrap().status, 200);
+        asked(&chain) >= 20
+    });
+    // Checks make a connection each; questions need a few in all.
+    let inner = chain.program.listener("inner");
+    let (connections, requests) =
+        (inner["connections_total"].as_u64().unwrap(), inner["requests_total"].as_u64().unwrap());
+    assert!(requests >= 40 && connections < 20, "{connections} connections, {requests} requests");
+    // Whom traffic does not trust is not asked either.
+    let tls = "tls: { server_name: app.internal, ca: other.pem }, health: off, \
+               policy: { prequal: { probe: /load } }";
+    let chain = Chain::start("", tls);
+    for _ in 0..20 {
+        assert_eq!(chain.status(), 502);
+    }
+    assert_eq!(asked(&chain), 0);
+}

@@ -35,6 +35,41 @@ fn half_handshakes_cost_little_and_end() {
 }
 
 #[test]
+fn handshakes_under_way_are_bounded_in_number() {
+    const MOST: u64 = 40;
+    let limits = format!("\n    limits: {{ handshakes: {MOST} }}");
+    let site = Site::start(", handshake_timeout: 60s", &limits);
+    let mut waiting: Vec<TcpStream> = (0..MOST)
+        .map(|_| {
+            let mut stream = TcpStream::connect(site.web).unwrap();
+            stream.write_all(&HALF).unwrap();
+            stream
+        })
+        .collect();
+    let count = |what: &str| site.program.listener("web")[what].as_u64().unwrap();
+    until("all of them wait", || count("connections") == MOST);
+    let refused = || {
+        let text = Client::get(site.program.admin, "/metrics").text();
+        let name = "evenkeel_listener_refused_total{listener=\"web\"} ";
+        text.lines().find_map(|line| line.strip_prefix(name)?.parse::<u64>().ok()).unwrap()
+    };
+    for _ in 0..10 {
+        assert!(site.curl("a.test", &[]).is_err());
+    }
+    assert_eq!((refused(), count("connections")), (10, MOST));
+    // A place that is free again is one for the next, however it ended,
+    waiting.pop();
+    until("a place", || site.curl("a.test", &[]).is_ok());
+    // and who has shaken hands needs none.
+    let kept: Vec<_> = (0..3).map(|_| site.curl("a.test", &[]).unwrap()).collect();
+    assert!(kept.iter().all(|answer| answer.starts_with("HTTP/1.1 200")));
+    let _one_more = Client::connect(site.web);
+    until("it is full again", || site.curl("a.test", &[]).is_err());
+    drop(waiting);
+    until("places are free", || site.curl("a.test", &[]).is_ok());
+}
+
+#[test]
 fn handshakes_are_bounded_in_size() {
     let site = Site::start("", "");
     // A message of 16 MiB, in records that are whole.

@@ -321,6 +321,60 @@ fn a_certificate_for_development_needs_no_files() {
         let said = curl(&ca.display().to_string(), host, web, "/", &[]).unwrap();
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     }
-    let trust = format!("sudo cp '{}' /usr/local/share/ca-certificates", ca.display());
+    let trust =
+        format!("to trust it: evenkeel trust; or for one call: curl --cacert '{}'", ca.display());
     until("how to trust it", || program.log().contains(&trust));
+}
+#[test]
+fn the_access_log_tells_what_was_agreed_on() {
+    let folder = Folder::new();
+    Pki::new(&folder.0, "ca").issue("a", &["a.test"]);
+    let (mirror, web, stream, passed) = (mirror(), local(), local(), local());
+    let log = folder.join("access.log");
+    let tls = "tls: { certificates: [ { certificate: a.crt, key: a.key } ] }";
+    let text = format!(
+        "access_log: {{ file: {} }}\n\
+         listeners:\n  web: {{ bind: {web}, service: web, {tls} }}\n  \
+           stream: {{ bind: {stream}, protocol: tcp, service: web, {tls} }}\n  \
+           passed: {{ bind: {passed}, protocol: tls, service: secure }}\n\
+         services:\n  web: {{ endpoints: [ {} ] }}\n  secure: {{ endpoints: [ {web} ] }}\n",
+        log.display(),
+        mirror.address
+    );
+    let program = Evenkeel::spawn_in(folder, &text);
+    program.wait_ready();
+    let ca = program.folder.join("ca.pem").display().to_string();
+    let line = |listener: &str| {
+        let mut found = serde_json::Value::Null;
+        until("the line", || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text.lines().filter_map(|l| serde_json::from_str(l).ok());
+            found = lines
+                .filter(|line: &serde_json::Value| line["listener"] == listener)
+                .last()
+                .unwrap_or_default();
+            found != serde_json::Value::Null
+        });
+        std::fs::write(&log, "").unwrap();
+        program.signal("USR1");
+        found
+    };
+    for (at, listener, more, expected) in [
+        (web, "web", &[][..], ["1.1", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "a.test"]),
+        (web, "web", &["--http2"], ["2", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "a.test"]),
+        (
+            web,
+            "web",
+            &["--tls-max", "1.2"],
+            ["1.1", "TLSv1.2", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "a.test"],
+        ),
+        (stream, "stream", &[], ["", "TLSv1.3", "TLS_AES_128_GCM_SHA256", "a.test"]),
+        (passed, "passed", &[], ["", "", "", "a.test"]),
+    ] {
+        assert!(curl(&ca, "a.test", at, "/", more).is_ok(), "{listener} {more:?}");
+        let line = line(listener);
+        let fields = ["version", "tls_version", "tls_cipher", "server_name"]
+            .map(|name| line[name].as_str().unwrap_or_default().to_owned());
+        assert_eq!(fields, expected, "{line}");
+    }
 }

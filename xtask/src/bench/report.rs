@@ -117,6 +117,9 @@ pub(super) fn scaling(scaling: &Scaling) -> String {
     )
 }
 
+/// Fewer than this are a try.
+const ROUNDS_MIN: u64 = 3;
+
 /// Where the part begins that is written by hand, and stays.
 const BY_HAND: &str = "## What was tried";
 
@@ -137,13 +140,17 @@ pub(super) fn write(
 
 Written by `cargo xtask bench` on {date}: {machine}. Everyone runs one worker thread with the access log off, in turns on the same work ({rounds} rounds, the order rotated), in front of one nginx that answers from memory; wrk or h2load, the proxy and the origin share the machine. **CPU** is user and system time of the proxy's processes, by the kernel's accounting, per request: the median of the rounds. The **ratio** is ours over the better of HAProxy and nginx in the same round; below 1 is cheaper. Absolute figures of two machines or two runs are not to be compared.
 
-{table}
+{warning}{table}
 ![CPU time per request, relative to the better of HAProxy and nginx](performance.svg)
 
 {versions}
 Memory is resident anonymous memory, grown by 20,000 connections that each did one request, or by as many as a process may have files. TLS is alike for all: ECDSA P-256, TLS 1.3, X25519, no resumption. The relay is the floor: `bench relay` moves bytes and does nothing else. Caddy moves no bare TCP. A dash: not to be had, or requests failed.
 
 ",
+        warning = match rounds {
+            0..ROUNDS_MIN => "**Too few rounds to be quoted: only to see that all of it runs.**\n\n",
+            _ => "",
+        },
         date = said("date", &["--utc", "+%Y-%m-%d"]),
         machine = machine(),
     );

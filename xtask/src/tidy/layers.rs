@@ -17,6 +17,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("health",    &["model"]),
     ("service",   &["model", "balance", "health"]),
     ("tls",       &["model"]),
+    ("acme",      &["model", "tls"]),
     ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
     ("discovery", &["model", "wire", "service"]),
     ("registry",  &["model"]),
@@ -28,7 +29,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),
     ("bench",     &["model", "route", "wire", "http2", "service", "tls", "proxy"]),
-    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "proxy", "discovery", "runner", "compose", "admin", "agent", "agent-client", "sim", "registry", "registrar"]),
+    ("evenkeel",  &["model", "config", "route", "wire", "http2", "balance", "health", "service", "tls", "acme", "proxy", "discovery", "registry", "registrar", "runner", "compose", "admin", "agent", "agent-client", "sim"]),
     ("xtask",     &[]),
 ];
 

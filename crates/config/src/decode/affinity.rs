@@ -1,6 +1,8 @@
 //! `services.NAME.affinity`.
 
-use model::spec::{AffinitySpec, InsertedCookie, SameSite, SessionTableSpec};
+use std::time::Duration;
+
+use model::spec::{AffinitySpec, InsertedCookie, SameSite, SessionStoreSpec, SessionTableSpec};
 
 use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
@@ -33,7 +35,43 @@ pub(super) fn affinity(fields: &Fields<'_>, context: &Context<'_>) -> Option<Aff
             "add `cookie: { name: KEEL }`, `header: X-User` or `source: true`",
         );
     }
-    cookie.or(header).or(source)
+    let store = store(&fields, context);
+    let mut spec = cookie.or(header).or(source)?;
+    if let Some(table) = spec.table_mut() {
+        table.store = store;
+    } else if let Some(entry) = fields.entry("store") {
+        context.report.error_help(
+            entry.key_span,
+            "`store` with a cookie of ours: the client remembers, and nothing is stored",
+            "remove `store`; several balancers understand the cookie if their `secret` is the same",
+        );
+    }
+    Some(spec)
+}
+
+fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<SessionStoreSpec> {
+    let fields = fields.section("store", &keys::AFFINITY_STORE)?;
+    // All of it is read before anything is missed.
+    let owned = |name| fields.text(name).map(|(text, _)| text.to_owned());
+    let (username, password, prefix) = (owned("username"), owned("password"), owned("prefix"));
+    let mut timeout = Duration::from_millis(50);
+    fields.duration("timeout", &mut timeout);
+    let secret = secret(&fields, context);
+    let (redis, span) = fields.text("redis")?;
+    let is_address = |rest: &str| !rest.is_empty() && !rest.contains('@');
+    let known =
+        ["redis://", "unix:///"].iter().any(|s| redis.strip_prefix(s).is_some_and(is_address));
+    if !known {
+        let message = match redis.contains('@') {
+            true => "the address of a store has no names or passwords in it".into(),
+            false => format!("{} is no address of a store", quoted(redis)),
+        };
+        let help = "write `redis://HOST:6379/0` or `unix:///run/redis.sock`; `username` and `password` are keys of their own";
+        context.report.error_help(span, message, help);
+    }
+    let (redis, secret) = (redis.to_owned(), secret?);
+    let prefix = prefix.unwrap_or_else(|| "evenkeel".into());
+    Some(SessionStoreSpec { redis, username, password, secret, prefix, timeout })
 }
 
 fn cookie(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {

@@ -44,9 +44,11 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
         http: forwarding(&fields, context),
         udp: udp(&fields),
         proxy_protocol: proxy_protocol(&fields, context),
-        tls: tls::of_listener(&fields, context),
+        tls: None,
         http2: http2(&fields, context),
     };
+    let tls = tls::of_listener(&fields, &spec, context);
+    let spec = ListenerSpec { tls, ..spec };
     if let Some(protocol) = protocol {
         only_what_the_protocol_has(&fields, protocol, &owner, &spec, context);
     }
@@ -232,6 +234,7 @@ fn limits(fields: &Fields<'_>) -> LimitSpec {
         fields.bytes_or_off("body_bytes", &mut spec.body_bytes);
         fields.integer("connections", &mut spec.connections);
         fields.integer_or_off("connections_per_client", &mut spec.connections_per_client);
+        fields.integer("handshakes", &mut spec.handshakes);
         fields.integer_or_off("requests_per_connection", &mut spec.requests_per_connection);
     }
     spec

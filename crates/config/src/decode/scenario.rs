@@ -1,6 +1,6 @@
 //! A scenario for `evenkeel simulate`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub(crate) fn scenario(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary
         registry: false,
         binds: Binds::default(),
         expressions: Cell::new(0),
+        http01: RefCell::default(),
     };
     let fields = Fields::open(report, &keys::SCENARIO, "the scenario", root, Span::default());
     let mut scenario = Scenario::new(Duration::from_secs(1));

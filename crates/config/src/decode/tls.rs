@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::spec::{
-    CertificateFiles, ClientAuthSpec, ClientTlsSpec, HstsSpec, ServerTlsSpec, TlsVersion,
+    CertificateFiles, ClientAuthSpec, ClientTlsSpec, HstsSpec, ListenerSpec, ServerTlsSpec,
+    TlsVersion,
 };
 
 use crate::fields::{Fields, duration, scalar, wrong_kind};
@@ -11,9 +12,14 @@ use crate::keys;
 use crate::table::Kind;
 use crate::tree::{Node, Value, quoted};
 
-use super::{Context, path_of};
+use super::{Context, acme, path_of};
 
-pub(super) fn of_listener(fields: &Fields<'_>, context: &Context<'_>) -> Option<ServerTlsSpec> {
+/// `listener`: what is known of it so far.
+pub(super) fn of_listener(
+    fields: &Fields<'_>,
+    listener: &ListenerSpec,
+    context: &Context<'_>,
+) -> Option<ServerTlsSpec> {
     let errors = context.report.errors();
     let fields = fields.section("tls", &keys::LISTENER_TLS)?;
     let mut spec = ServerTlsSpec::default();
@@ -21,6 +27,8 @@ pub(super) fn of_listener(fields: &Fields<'_>, context: &Context<'_>) -> Option<
         spec.certificates.extend(certificate("certificates", node, context));
     }
     spec.self_signed = self_signed(&fields, context);
+    let others = !spec.certificates.is_empty();
+    spec.acme = acme::acme(&fields, listener.protocol, &listener.routes, others, context);
     if let Some(fields) = fields.section("client_auth", &keys::CLIENT_AUTH) {
         let ca = fields.text("ca").and_then(|path| path_of("ca", path, context.report));
         let optional = matches!(fields.word("mode"), Some(("optional", _)));
@@ -40,11 +48,19 @@ pub(super) fn of_listener(fields: &Fields<'_>, context: &Context<'_>) -> Option<
             "keep one of the two",
         );
     }
-    if !is_self_signed && spec.certificates.is_empty() && context.report.errors() == errors {
+    if is_self_signed && spec.acme.is_some() {
+        context.report.error_help(
+            fields.key_span("self_signed"),
+            "`tls` has both `acme` and `self_signed`",
+            "keep one of the two",
+        );
+    }
+    let without_files = !is_self_signed && spec.acme.is_none();
+    if without_files && spec.certificates.is_empty() && context.report.errors() == errors {
         context.report.error_help(
             fields.span,
             "`tls` has no certificate",
-            "add `certificates: [ FILE ]`, or for development `self_signed: true`",
+            "add `certificates: [ FILE ]`, `acme: true`, or for development `self_signed: true`",
         );
     }
     Some(spec)
@@ -194,7 +210,7 @@ pub(super) fn of_service(fields: &Fields<'_>, context: &Context<'_>) -> Option<C
 }
 
 /// A DNS name as it stands in certificates (RFC 1123 section 2.1; `_` is in use for services).
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')

@@ -25,6 +25,46 @@ pub(crate) static AFFINITY: Section = Section {
             Means("see `cookie`"),
             "By the client's address, without its port; for TCP and UDP, too.",
         ),
+        key(
+            "store",
+            In(&AFFINITY_STORE),
+            Means("each balancer remembers for itself"),
+            "Where several balancers remember the same sessions, of a kind that is remembered at all (not `mode: insert`).",
+        ),
+    ],
+};
+
+pub(crate) static AFFINITY_STORE: Section = Section {
+    name: "affinity store",
+    doc: "A Redis, or what speaks its protocol. What this balancer knows itself it never asks for; a session that it does not know waits for the store's answer for at most `timeout`. While the store is down, each balancer goes on with what it knows. See [sessions.md](sessions.md#several-balancers).",
+    example: "redis: redis://127.0.0.1:6379/0, secret: 0d9f6c1e5b7a4832",
+    keys: &[
+        key(
+            "redis",
+            text("an address", "redis://127.0.0.1:6379/0"),
+            Required,
+            "Where it is: `redis://HOST:PORT/DATABASE`, or `unix:///PATH` of a socket.",
+        ),
+        key("username", scalar("a name", "keel"), Means("the default user"), "Of the store (ACL)."),
+        key("password", scalar("a password", "s3cret"), Means("none"), "Of the store."),
+        key(
+            "secret",
+            scalar("a text of 16 characters or more", "0d9f6c1e5b7a4832"),
+            Required,
+            "Keys the hash under which sessions are stored; the same in all balancers. Values of clients are never stored.",
+        ),
+        key(
+            "prefix",
+            text("a text", "evenkeel"),
+            Written("evenkeel"),
+            "What keys begin with; then `:`, the service's name, `:` and the hash.",
+        ),
+        key(
+            "timeout",
+            duration(1, Duration::from_secs(5)),
+            Written("50ms"),
+            "The longest wait of a request for an answer; then it is balanced as a new one.",
+        ),
     ],
 };
 

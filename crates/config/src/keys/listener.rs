@@ -138,6 +138,12 @@ pub(crate) static LIMITS: Section = Section {
             "The same per client address.",
         ),
         key(
+            "handshakes",
+            Integer { min: 1, max: 10_000_000 },
+            Written("4096"),
+            "TLS handshakes under way at once, each of which holds 64 KiB at most; more are refused.",
+        ),
+        key(
             "requests_per_connection",
             AnyOf(&[Integer { min: 1, max: 1_000_000_000 }, OFF]),
             Written("off"),

@@ -16,13 +16,13 @@ const MIN_VERSION: Key = key(
 
 pub(crate) static LISTENER_TLS: Section = Section {
     name: "listener tls",
-    doc: "TLS towards clients. At least one of `certificates` and `self_signed`. Files are read again when they change; paths count from the directory of this file.",
+    doc: "TLS towards clients. At least one of `certificates`, `acme` and `self_signed`. Files are read again when they change; paths count from the directory of this file.",
     example: "certificates: [ site.pem ]",
     keys: &[
         key(
             "certificates",
             ListOf(&AnyOf(&[FILE_PATH, In(&CERTIFICATE)])),
-            Means("see `self_signed`"),
+            Means("see `acme` and `self_signed`"),
             "PEM files: one with chain and key, or one of each. Which one a client is shown follows from the names in the certificates and from what the client can verify; the first is for all other names. Several may have the same names and other keys (ECDSA and RSA).",
         ),
         key(
@@ -30,6 +30,12 @@ pub(crate) static LISTENER_TLS: Section = Section {
             AnyOf(&[Bool, ListOf(&text("a host name", "app.test"))]),
             Written("false"),
             "For development: a certificate for `localhost`, and for these names, by a CA that is made once for this user. What makes a system trust it is logged at start.",
+        ),
+        key(
+            "acme",
+            AnyOf(&[Bool, In(&ACME)]),
+            Written("false"),
+            "Certificates that a CA issues by itself, and renews in time; by Let's Encrypt, if nothing else is said. By using it you agree to the CA's terms. See [tls.md](tls.md).",
         ),
         key(
             "client_auth",
@@ -94,6 +100,88 @@ pub(crate) static CERTIFICATE: Section = Section {
             text("a path", "/etc/evenkeel/site.key"),
             Required,
             "The key of its first certificate, as PEM, not encrypted.",
+        ),
+    ],
+};
+
+pub(crate) static ACME: Section = Section {
+    name: "acme",
+    doc: "Certificates of a CA that speaks ACME (RFC 8555), one for each domain. Names that have none yet are refused.",
+    example: "email: ops@example.com",
+    keys: &[
+        key(
+            "domains",
+            ListOf(&text("a host name", "shop.example.com")),
+            Means("the hosts of the listener's routes"),
+            "The names that certificates are wanted for; no wildcards.",
+        ),
+        key(
+            "email",
+            text("an address", "ops@example.com"),
+            Means("none is given"),
+            "Where the CA may write to.",
+        ),
+        key(
+            "directory",
+            text("an https URL", "https://ca.example.com/acme/directory"),
+            Means("Let's Encrypt's"),
+            "The CA's ACME directory.",
+        ),
+        key(
+            "staging",
+            Bool,
+            Written("false"),
+            "To try things out: Let's Encrypt's staging directory, whose certificates no browser trusts, and whose limits are wide.",
+        ),
+        key(
+            "challenge",
+            AnyOf(&[Word("tls-alpn-01"), Word("http-01")]),
+            Written("tls-alpn-01"),
+            "How the CA sees that a domain is ours: by this listener, which it must reach on port 443 (RFC 8737), or by the HTTP listeners without `tls`, of which it must reach one on port 80, before their routes and redirects.",
+        ),
+        key(
+            "ca",
+            FILE_PATH,
+            Means("what this system trusts"),
+            "PEM: whom the directory's own certificate must lead to, for private CAs.",
+        ),
+        key(
+            "eab",
+            In(&EAB),
+            Means("the CA takes new accounts of anybody"),
+            "An account that was made at the CA beforehand (external account binding).",
+        ),
+        key(
+            "store",
+            text("a path", "/var/lib/evenkeel/acme"),
+            Means(
+                "`acme` in systemd's `STATE_DIRECTORY`; else `evenkeel/acme` in `/var/lib` for root, or in `XDG_STATE_HOME`",
+            ),
+            "The directory for the account, keys and certificates. Balancers that share it issue once.",
+        ),
+        key(
+            "renew_before",
+            AnyOf(&[OFF, duration(1000, RENEW_BEFORE_MAX)]),
+            Written("off"),
+            "How long before its end a certificate is renewed, at least half of its life after its beginning. `off`: when the CA says (RFC 9773), or when a third of its life is left.",
+        ),
+    ],
+};
+
+/// No public CA issues for longer than 398 days.
+const RENEW_BEFORE_MAX: Duration = Duration::from_secs(398 * 86_400);
+
+pub(crate) static EAB: Section = Section {
+    name: "eab",
+    doc: "External account binding (RFC 8555 section 7.3.4).",
+    example: "key_id: kid-1, hmac_key: zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W",
+    keys: &[
+        key("key_id", text("an id", "kid-1"), Required, "What the CA calls the account."),
+        key(
+            "hmac_key",
+            text("base64url", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"),
+            Required,
+            "The key that the CA gave; a secret.",
         ),
     ],
 };

@@ -67,6 +67,10 @@ const PLACES: &[(&str, &str)] = &[
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      cookie:\n        name: K\n        @\n",
     ),
     (
+        "affinity store",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source: true\n      store:\n        redis: redis://a\n        secret: 0123456789abcdef\n        @\n",
+    ),
+    (
         "outlier",
         "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    outlier:\n      @\n",
     ),
@@ -85,6 +89,10 @@ const PLACES: &[(&str, &str)] = &[
     (
         "listener tls",
         "listeners:\n  w:\n    bind: :1\n    service: s\n    tls:\n      certificates: [ a.pem ]\n      @\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "acme",
+        "listeners:\n  w:\n    bind: :1\n    routes: [ { host: a.b, service: s } ]\n    tls:\n      acme:\n        @\nservices: { s: { endpoints: [ :1 ] } }",
     ),
     (
         "client_auth",
@@ -137,6 +145,18 @@ const PLACES: &[(&str, &str)] = &[
     (
         "docker provider",
         "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nproviders:\n  docker:\n    @\n",
+    ),
+    (
+        "discover http",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      http:\n        url: http://a\n        @\n",
+    ),
+    (
+        "dns",
+        "dns:\n  @\nlisteners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }",
+    ),
+    (
+        "discover dns",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    discover:\n      dns:\n        name: a\n        port: 1\n        @\n",
     ),
     (
         "registry",

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use model::spec::{
-    AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointSource, HeaderEdit,
-    HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey, OutlierSpec,
-    PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec, RetryCondition,
-    SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionTableSpec, SlowStartSpec, StatusSet,
-    TextMatch, Unreported, WakeSpec,
+    AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointProtocol, EndpointSource,
+    HeaderEdit, HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey,
+    OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec,
+    RetryCondition, SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionStoreSpec,
+    SessionTableSpec, SlowStartSpec, StatusSet, TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -156,7 +156,7 @@ services:
     affinity: { cookie: { name: KEEL, ttl: 1d, path: /app, secure: true, http_only: false, same_site: none, secret: 0123456789abcdef } }
     retry: { attempts: 3, budget: 0.5, budget_min: 1, replay_bytes: 1MiB, on: [ reset, first_byte_timeout, 503 ], non_idempotent: true }
     hedge: { after: p99, budget: 1% }
-    pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100 }
+    pool: { idle_max: 0, idle_timeout: 1s, age_max: 1m, connections_max: 100, requests_max: 7, streams_max: 5, ping_interval: 2s, ping_timeout: 3s }
     limits: { concurrency: { learnt: { min: 2, max: 64 } }, requests: 1_000, retries: 20 }
     queue: { per: endpoint, max: 10, timeout: 250ms, priority: header:X-Priority }
     timeouts: { connect: 500ms, first_byte: 1s, total: 1m }
@@ -330,6 +330,9 @@ fn every_key_of_a_service_is_read() {
     let after = HedgeAfter::Quantile(0.99);
     assert_eq!(web.hedge, Some(HedgeSpec { after, budget: 0.01 }));
     assert_eq!((web.pool.idle_max, web.pool.connections_max), (0, Some(100)));
+    assert_eq!((web.pool.requests_max, web.pool.streams_max), (Some(7), 5));
+    let seconds = Duration::from_secs;
+    assert_eq!((web.pool.ping_interval, web.pool.ping_timeout), (seconds(2), seconds(3)));
     let concurrency = Some(ConcurrencySpec::Learnt { min: 2, max: 64 });
     let limits = ServiceLimitSpec { concurrency, requests: Some(1000), retries: Some(20) };
     assert_eq!(web.limits, limits);
@@ -414,7 +417,7 @@ fn every_kind_of_affinity_is_read() {
         assert_eq!(checked.spec.services["web"].affinity, Some(expected), "{text}");
     };
     let (name, table) = (|name: &str| name.to_owned(), SessionTableSpec::default);
-    let small = || SessionTableSpec { ttl: Duration::from_secs(3600), max: 10 };
+    let small = || SessionTableSpec { ttl: Duration::from_secs(3600), max: 10, store: None };
     check("{ cookie: { name: K } }", AffinitySpec::cookie("K"));
     check("{ cookie: { name: K, mode: insert } }", AffinitySpec::cookie("K"));
     check(
@@ -439,9 +442,48 @@ fn every_kind_of_affinity_is_read() {
         AffinitySpec::Header { name: name("x-user"), table: small() },
     );
     check("{ source: true }", AffinitySpec::source());
+    let mut shared = AffinitySpec::source();
+    shared.table_mut().unwrap().store = Some(SessionStoreSpec {
+        redis: "unix:///run/r.sock".into(),
+        username: Some("keel".into()),
+        password: Some("1234".into()),
+        secret: "0123456789abcdef".into(),
+        prefix: "shop".into(),
+        timeout: Duration::from_millis(20),
+    });
+    check(
+        "{ source: true, store: { redis: 'unix:///run/r.sock', username: keel, password: 1234, secret: 0123456789abcdef, prefix: shop, timeout: 20ms } }",
+        shared,
+    );
     check("{ source: {} }", AffinitySpec::source());
     check(
         "{ source: { ipv6_prefix: 64, ttl: 1h, max: 10 } }",
         AffinitySpec::Source { ipv6_prefix: 64, table: small() },
     );
+}
+
+#[test]
+fn what_endpoints_speak() {
+    let spec = good(
+        "listeners: { web: { bind: :8080, service: a } }\nservices:\n  \
+           a: { endpoints: [ :1 ], protocol: h2c, grpc_web: true, health: grpc }\n  \
+           b: { endpoints: [ :1 ], protocol: h2, tls: true, health: { grpc: { service: x.Y }, host: z } }\n  \
+           c: { endpoints: [ :1 ], protocol: auto, tls: true, retry: { on: [ grpc_unavailable, 503 ] } }\n  \
+           d: { endpoints: [ :1 ] }\n",
+    )
+    .spec;
+    let protocol = |name: &str| spec.services[name].protocol;
+    assert_eq!(protocol("a"), EndpointProtocol::H2c);
+    assert_eq!(protocol("b"), EndpointProtocol::H2);
+    assert_eq!(protocol("c"), EndpointProtocol::Auto);
+    assert_eq!(protocol("d"), EndpointProtocol::Http1);
+    assert!(spec.services["a"].grpc_web && !spec.services["b"].grpc_web);
+    let grpc = |service: &str, host: Option<&str>| HealthKind::Grpc {
+        service: service.into(),
+        host: host.map(Into::into),
+    };
+    assert_eq!(spec.services["a"].health.kind, grpc("", None));
+    assert_eq!(spec.services["b"].health.kind, grpc("x.Y", Some("z")));
+    let expected = [RetryCondition::Grpc(14), RetryCondition::Status(503)];
+    assert_eq!(spec.services["c"].retry.on, expected);
 }

@@ -209,6 +209,7 @@ fn the_manual_names_every_key() {
             "affinity cookie",
             "affinity header",
             "affinity source",
+            "affinity store",
             "retry",
             "hedge",
             "service limits",

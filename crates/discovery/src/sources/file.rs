@@ -6,7 +6,6 @@
 //! it was last understood, file by file.
 
 mod shelf;
-mod wake;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,8 +14,8 @@ use model::spec::DiscoverSpec;
 use tokio::time::{sleep, timeout};
 
 use super::{BoxFuture, Provider, Source, Teller, Unheard};
+use crate::wake::Wake;
 use shelf::Shelf;
-use wake::Wake;
 
 /// Between two looks that must find the same before a file is read, so that a writer that is
 /// half-way is left to finish; also the shortest time between any two looks.

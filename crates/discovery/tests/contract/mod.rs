@@ -1,12 +1,14 @@
-//! What must hold for any bytes that an engine answers. The fuzzer and the tests use the same.
+//! What must hold for any bytes that an engine answers, or that are sent to the name server. The fuzzer and the tests use the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use discovery::names::{Directory, Serving, Transport, Zone, answer};
 use discovery::providers::docker::decode;
 use discovery::providers::docker::tracker::Tracker;
 use discovery::{LINE_BYTES_MAX, Message, Picture};
-use model::Instant;
 use model::spec::{DeclaredSpec, DockerSpec, ProvidersSpec, Spec};
+use model::{Instant, Rng};
 
 pub(crate) fn container_engine(data: &[u8]) {
     let _ = decode::version(data);
@@ -64,4 +66,45 @@ fn told(message: &Message) {
 /// Every set of labels is wrong; reading them is `config`'s affair, and tested there.
 fn read_labels(_: &str, labels: &BTreeMap<String, String>) -> Result<DeclaredSpec, Vec<String>> {
     Err(labels.keys().cloned().collect())
+}
+
+struct Web;
+
+impl Directory for Web {
+    fn find(&self, service: &str) -> Option<Arc<[Serving]>> {
+        let serving = |n: u8| Serving {
+            address: ([127, 0, 0, n], 5000).into(),
+            weight: n.into(),
+            priority: n % 2,
+            zone: Some("eu".into()),
+            is_eligible: !n.is_multiple_of(3),
+        };
+        (service == "web").then(|| (0..100).map(serving).collect())
+    }
+}
+
+/// Whatever is sent, the answer is a message that fits, to the same question.
+pub(crate) fn dns_answer(data: &[u8]) {
+    let domain = wire::dns::Name::from_text("k.internal").expect("it is a name");
+    let zone = Zone { domain, ttl: 5 };
+    let asked = wire::dns::decode(data);
+    for transport in [Transport::Udp, Transport::UdpEmpty, Transport::Tcp] {
+        let mut rng = Rng::from_seed(data.len() as u64);
+        let Some(bytes) = answer(data, &zone, &Web, transport, &mut rng) else {
+            assert!(asked.as_ref().map_or(true, |asked| asked.header.is_response));
+            continue;
+        };
+        let limit = if transport == Transport::Tcp { 65_535 } else { 1232 };
+        assert!(bytes.len() <= limit, "{} bytes", bytes.len());
+        if transport == Transport::UdpEmpty {
+            // A name that begins in the header, which no resolver asks for, is longer written out.
+            assert!(bytes.len() <= data.len() + 12, "an answer longer than its question");
+        }
+        let said = wire::dns::decode(&bytes).expect("we understand ourselves");
+        assert!(said.header.is_response && !said.header.recursion_available);
+        if let Ok(asked) = &asked {
+            assert_eq!((said.header.id, &said.question), (asked.header.id, &asked.question));
+            assert_eq!(said.edns.is_some(), asked.edns.is_some());
+        }
+    }
 }

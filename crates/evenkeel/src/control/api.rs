@@ -7,8 +7,8 @@ use admin::{BoxFuture, Control, ControlError};
 use config::suggest::help;
 use model::spec::EndpointSource;
 use model::status::{
-    AgentStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics, RegistryStatus,
-    ScalingStatus, ServiceStatus,
+    AgentStatus, CertificateStatus, DemandStatus, DiscoveryStatus, ListenerStatus, Metrics,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 use model::{ServiceName, Weight};
 use service::{Service, UnknownEndpoint};
@@ -59,17 +59,21 @@ fn unknown_endpoint(service: &Service) -> impl Fn(UnknownEndpoint) -> ControlErr
 
 impl Control for Api {
     fn services(&self) -> Vec<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.values().map(|running| running.status(now)).collect()
+        let state = self.0.state();
+        state.services.values().map(|running| running.status(&self.0.proxy)).collect()
     }
 
     fn service(&self, name: &str) -> Option<ServiceStatus> {
-        let (state, now) = (self.0.state(), self.0.proxy.now());
-        state.services.get(name).map(|running| running.status(now))
+        let state = self.0.state();
+        state.services.get(name).map(|running| running.status(&self.0.proxy))
     }
 
     fn listeners(&self) -> Vec<ListenerStatus> {
         self.0.proxy.listeners()
+    }
+
+    fn certificates(&self) -> Vec<CertificateStatus> {
+        self.0.certificates()
     }
 
     fn discovery(&self) -> Vec<DiscoveryStatus> {

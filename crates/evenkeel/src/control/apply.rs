@@ -2,7 +2,7 @@
 //!
 //! In this order, so that nothing is sent anywhere before it can be served, and nothing that can
 //! fail comes after something that cannot be taken back:
-//! 1. look whether the new addresses can be bound; bind the admin API and the agent; open the access
+//! 1. look whether the new addresses can be bound; bind the admin API, the agent and the name server; open the access
 //!    log;
 //! 2. start new services, and wait a little for an endpoint of each to prove itself;
 //! 3. change, add and remove listeners;
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use ::agent::Bound;
 use config::{Difference, difference};
+use discovery::names::Sockets;
 use model::spec::{EndpointSource, ListenerSpec, ServiceSpec, Spec};
 use model::{Endpoint, ServiceName};
 use tracing::warn;
@@ -26,6 +27,7 @@ use super::agent;
 use super::api::Api;
 use super::bind_check::{self, explain};
 use super::certificates;
+use super::name_server;
 use super::running::Running;
 use super::{State, Supervisor};
 
@@ -126,11 +128,16 @@ impl Change<'_> {
         bind_check::check(self.old, self.new, self.difference)?;
         let admin = self.prepare_admin()?;
         let agent = self.prepare_agent()?;
+        let names = self.prepare_name_server()?;
         self.set_access_log(self.new)?;
         let registry_notes = self.supervisor.set_registry(self.old, self.new)?;
         self.add_services();
         let mut notes = if prove { self.prove_added().await } else { Vec::new() };
+        // With what is in the store, before a client comes who asks for it.
+        let both = certificates::wanted(self.old).into_iter().chain(certificates::wanted(self.new));
+        self.supervisor.acme.set(both.collect()).await;
         if let Err(message) = self.set_listeners() {
+            self.supervisor.acme.set(certificates::wanted(self.old)).await;
             self.remove_services(&self.difference.services.added);
             if let Err(message) = self.set_access_log(self.old) {
                 warn!("{message}");
@@ -141,9 +148,13 @@ impl Change<'_> {
             return Err(message);
         }
         notes.extend(registry_notes);
+        self.supervisor.acme.set(certificates::wanted(self.new)).await;
         notes.extend(self.change_services().await);
         // Those that leave can no longer be asked for.
         self.finish_agent(agent);
+        if self.difference.dns {
+            name_server::set(self.supervisor, self.new, names);
+        }
         let removed = &self.difference.services.removed;
         if !removed.is_empty() {
             tokio::time::sleep(SETTLE).await;
@@ -178,6 +189,13 @@ impl Change<'_> {
             return Ok(None);
         }
         agent::bind(&self.state(), self.new).map(Some)
+    }
+
+    fn prepare_name_server(&self) -> Result<Option<Sockets>, String> {
+        if !self.difference.dns {
+            return Ok(None);
+        }
+        name_server::bind(&self.state(), self.new)
     }
 
     fn finish_agent(&self, bound: Option<Bound>) {

@@ -28,7 +28,8 @@ fn is_ours(listener: &ListenerSpec, old: &Spec) -> bool {
     let datagrams = listener.protocol == Protocol::Udp;
     let admin = old.admin.as_ref().map(|admin| (admin.bind.port(), false));
     let listeners = old.listeners.values().map(|l| (l.bind.port(), l.protocol == Protocol::Udp));
-    listeners.chain(admin).any(|taken| taken == (listener.bind.port(), datagrams))
+    let names = old.dns.iter().flat_map(|dns| [true, false].map(|udp| (dns.bind.port(), udp)));
+    listeners.chain(admin).chain(names).any(|taken| taken == (listener.bind.port(), datagrams))
 }
 
 /// Binds without listening, so that no client connects meanwhile.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use model::spec::{ListenerSpec, Spec};
+use model::spec::{AcmeSpec, ListenerSpec, Spec};
+use model::status::CertificateStatus;
 use proxy::Proxy;
 use tls::LocalCa;
 use tracing::{error, info, warn};
@@ -53,6 +54,33 @@ pub(super) fn reload(proxy: &Proxy, files: &[PathBuf]) {
     }
 }
 
+/// What is to be issued for the listeners of `spec`.
+pub(super) fn wanted(spec: &Spec) -> Vec<AcmeSpec> {
+    let tls = spec.listeners.values().filter_map(|listener| listener.tls.as_ref());
+    tls.filter_map(|tls| tls.acme.clone()).collect()
+}
+
+impl Supervisor {
+    /// All that listeners show or are to show, by listener.
+    pub(super) fn certificates(&self) -> Vec<CertificateStatus> {
+        let mut all = self.proxy.certificates();
+        let spec = Arc::clone(&self.state().spec);
+        for listener in spec.listeners.values() {
+            let acme = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref());
+            let wanted = acme.map(|acme| self.acme.status(acme)).unwrap_or_default();
+            all.extend(wanted.into_iter().map(|wanted| CertificateStatus {
+                listener: listener.name.as_str().to_owned(),
+                names: vec![wanted.domain],
+                source: "acme".to_owned(),
+                not_after_unix: wanted.not_after,
+                acme: Some(wanted.status),
+            }));
+        }
+        all.sort_by(|a, b| (&a.listener, &a.names).cmp(&(&b.listener, &b.names)));
+        all
+    }
+}
+
 /// How to make a system trust what is used for development, if any of `listeners` uses it.
 pub(super) fn explain_trust(spec: &Spec) {
     let is_local = |listener: &ListenerSpec| {
@@ -64,9 +92,8 @@ pub(super) fn explain_trust(spec: &Spec) {
     if let Ok(ca) = LocalCa::open() {
         let path = ca.path().display();
         info!(
-            "certificates for development are by the CA in {path}; to trust it: \
-             sudo cp '{path}' /usr/local/share/ca-certificates/evenkeel.crt && \
-             sudo update-ca-certificates; or for one call: curl --cacert '{path}'"
+            "certificates for development are by the CA in {path}; to trust it: evenkeel trust; \
+             or for one call: curl --cacert '{path}'"
         );
     }
 }

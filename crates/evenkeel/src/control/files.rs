@@ -45,6 +45,9 @@ fn place(spec: &mut Spec, directory: &Path) {
     }
     for tls in spec.listeners.values_mut().filter_map(|listener| listener.tls.as_mut()) {
         tls.certificates.iter_mut().for_each(both);
+        if let Some(acme) = &mut tls.acme {
+            acme.ca.iter_mut().chain(&mut acme.store).for_each(from_here);
+        }
         tls.client_auth.iter_mut().for_each(|auth| from_here(&mut auth.ca));
     }
     for tls in spec.services.values_mut().filter_map(|service| service.tls.as_mut()) {
@@ -52,8 +55,10 @@ fn place(spec: &mut Spec, directory: &Path) {
         tls.ca.iter_mut().for_each(from_here);
     }
     for service in spec.services.values_mut() {
-        if let EndpointSource::Discover(DiscoverSpec::File(file)) = &mut service.source {
-            from_here(&mut file.path);
+        match &mut service.source {
+            EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),
+            EndpointSource::Discover(DiscoverSpec::Dns(dns)) => from_here(&mut dns.resolv_conf),
+            _ => {}
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn merge(
             }
         }
     }
+    merge.spec.listeners.values_mut().for_each(ListenerSpec::follow_routes);
     (merge.spec, merge.problems)
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use model::ServiceName;
 use model::spec::{ActionSpec, ListenerSpec, Protocol, Spec};
-use model::status::ListenerStatus;
+use model::status::{AgentStatus, ListenerStatus};
 
 use crate::output::{BOLD, GREEN, RED, RESET, YELLOW};
 
@@ -14,6 +14,7 @@ pub(super) struct Overview<'a> {
     pub(super) listeners: &'a [ListenerStatus],
     pub(super) admin: Option<SocketAddr>,
     pub(super) registry: Option<SocketAddr>,
+    pub(super) agent: Option<AgentStatus>,
     /// How many endpoints of a service are healthy, of how many.
     pub(super) healthy: &'a dyn Fn(&ServiceName) -> (usize, usize),
 }
@@ -34,6 +35,13 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
         };
         lines.push([name.to_string(), protocol.into(), address, targets(listener, overview)]);
     }
+    for (protocol, address) in overview.agent.iter().flat_map(agent) {
+        let services = match overview.spec.services.len() {
+            1 => "1 service, as callers ask".to_owned(),
+            many => format!("{many} services, as callers ask"),
+        };
+        lines.push(["agent".into(), protocol.into(), address, services]);
+    }
     if let Some(admin) = overview.admin {
         let address = format!("http://{admin}");
         lines.push(["admin".into(), "http".into(), address, "admin API, /metrics".into()]);
@@ -41,6 +49,10 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
     if let Some(registry) = overview.registry {
         let address = format!("http://{registry}");
         lines.push(["registry".into(), "http".into(), address, "registry, /openapi.json".into()]);
+    }
+    if let Some(dns) = &overview.spec.dns {
+        let names = format!("SERVICE.{}", dns.domain.trim_end_matches('.'));
+        lines.push(["dns".into(), "dns".into(), dns.bind.to_string(), names]);
     }
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let (name_width, protocol_width, address_width) = (width(0), width(1), width(2));
@@ -54,6 +66,19 @@ pub(super) fn text(overview: &Overview<'_>) -> String {
         })
         .collect();
     lines.join("\n")
+}
+
+/// Where callers ask, by protocol.
+fn agent(status: &AgentStatus) -> Vec<(&'static str, String)> {
+    let http = status.http.map(|address| format!("http://{address}")).into_iter();
+    let mut places: Vec<(&str, String)> =
+        http.chain(status.socket.clone()).map(|place| ("http", place)).collect();
+    if let Some([first, .., last]) = status.lars.as_ref().map(|lars| &lars.udp[..]) {
+        // Mostly three ports in a row.
+        let rest = if last.ip() == first.ip() { last.port().to_string() } else { last.to_string() };
+        places.push(("lars", format!("{first}-{rest}")));
+    }
+    places
 }
 
 fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
@@ -92,6 +117,7 @@ fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use config::Source;
+    use model::status::LarsStatus;
 
     use super::*;
     use crate::control::vocabulary;
@@ -127,6 +153,17 @@ services:
             listeners: &[stream],
             admin: Some("127.0.0.1:9900".parse().unwrap()),
             registry: None,
+            agent: Some(AgentStatus {
+                http: Some("127.0.0.1:9901".parse().unwrap()),
+                lars: Some(LarsStatus {
+                    udp: [8888, 8889, 8890].map(|port| ([127, 0, 0, 1], port).into()).into(),
+                    routes: None,
+                    reports: None,
+                    keys: 1,
+                    told: Default::default(),
+                }),
+                ..AgentStatus::default()
+            }),
             healthy: &|name| if name.as_str() == "web" { (3, 3) } else { (0, 1) },
         };
         let plain = anstream::adapter::strip_str(&super::text(&overview)).to_string();
@@ -136,6 +173,8 @@ services:
 site    http  http://127.0.0.1:8082 -> 2 routes, services images, web (3 of 4 endpoints healthy)
 stream  tcp   127.0.0.1:40000       -> service web (3 of 3 endpoints healthy)
 web     http  http://127.0.0.1:8080 -> service web (3 of 3 endpoints healthy)
+agent   http  http://127.0.0.1:9901 -> 2 services, as callers ask
+agent   lars  127.0.0.1:8888-8890   -> 2 services, as callers ask
 admin   http  http://127.0.0.1:9900 -> admin API, /metrics"
         );
     }

@@ -138,9 +138,13 @@ impl Running {
         }
     }
 
-    pub(super) fn status(&self, now: Instant) -> ServiceStatus {
+    pub(super) fn status(&self, proxy: &Proxy) -> ServiceStatus {
+        let now = proxy.now();
         let mut status = self.service.status_at(now);
         status.sessions = self.service.session_status(now);
+        if let Some(sessions) = &mut status.sessions {
+            sessions.store = proxy.session_store(self.service.name());
+        }
         if let Some(fleet) = &self.fleet {
             status.replicas = Some(fleet.wanted());
             // They come in the order in which they started; people look for web-2 before web-10.

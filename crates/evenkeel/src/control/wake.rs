@@ -49,6 +49,10 @@ impl Events for Listener {
         self.proxy.staying(service, endpoint);
     }
 
+    fn session_at(&self, service: &ServiceName, key: u64, endpoint: &EndpointId, moved: bool) {
+        self.proxy.session_at(service, key, endpoint, moved);
+    }
+
     fn changed(&self, service: &ServiceName) {
         self.proxy.changed(service);
     }

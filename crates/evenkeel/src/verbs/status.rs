@@ -1,8 +1,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::status::{
-    AgentStatus, DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus, RegistryStatus,
-    ScalingStatus, ServiceStatus,
+    AgentStatus, CertificateStatus, DiscoveryStatus, EndpointState, EndpointStatus, ListenerStatus,
+    RegistryStatus, ScalingStatus, ServiceStatus,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -33,6 +33,7 @@ impl Verb for Status {
         let discovery = client.get("/v1/discovery")?;
         let registry = client.get("/v1/registry")?;
         let autoscale = client.get("/v1/autoscale")?;
+        let certificates = client.get("/v1/certificates")?;
         let agent = client.get("/v1/agent")?;
         if self.json {
             return say_json(&json!({
@@ -41,6 +42,7 @@ impl Verb for Status {
                 "discovery": discovery["discovery"],
                 "registry": registry["registry"],
                 "autoscale": autoscale["autoscale"],
+                "certificates": certificates["certificates"],
                 "agent": agent["agent"],
             }));
         }
@@ -49,12 +51,14 @@ impl Verb for Status {
         let discovery: Vec<DiscoveryStatus> = read(discovery, "discovery")?;
         let registry: Option<RegistryStatus> = read(registry, "registry")?;
         let autoscale: Vec<ScalingStatus> = read(autoscale, "autoscale")?;
+        let certificates: Vec<CertificateStatus> = read(certificates, "certificates")?;
         let agent: Option<AgentStatus> = read(agent, "agent")?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let tables = [
             listener_table(&listeners),
             service_table(&services),
             endpoint_table(&services),
+            certificate_table(&certificates, now),
             discovery_table(&discovery),
             usage_table(&discovery),
             left_out_table(&discovery),
@@ -149,6 +153,51 @@ fn service_cells(s: &ServiceStatus) -> [String; 7] {
         s.retries_denied.to_string(),
         s.unavailable.to_string(),
     ]
+}
+
+fn certificate_table(certificates: &[CertificateStatus], now: Duration) -> Option<String> {
+    let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let rows = certificates.iter().map(|c| {
+        let left = c.not_after_unix.map(|end| end - now);
+        let ends = match left {
+            None => "-".into(),
+            Some(left) if left < 0 => format!("{} ago", span(-left)),
+            Some(left) => format!("in {}", span(left)),
+        };
+        let state = certificate_state(c, now);
+        let failing = c.acme.as_ref().is_some_and(|acme| acme.reason.is_some());
+        let colour = match left {
+            Some(1..) if !failing => crate::output::GREEN,
+            Some(1..) => crate::output::YELLOW,
+            _ => crate::output::RED,
+        };
+        let names = c.names.join(", ");
+        let cells = [c.listener.clone(), names, c.source.clone(), ends, state];
+        Row { cells, colour: Some((3, colour)) }
+    });
+    table::render(["LISTENER", "CERTIFICATE", "SOURCE", "ENDS", "STATE"], rows)
+}
+
+/// Of a certificate by ACME: what is done about it, and why it is not there.
+fn certificate_state(certificate: &CertificateStatus, now: i64) -> String {
+    let Some(acme) = &certificate.acme else { return "-".into() };
+    let next = i64::try_from(acme.next_unix).unwrap_or(i64::MAX).saturating_sub(now);
+    let next = if next > 0 { format!("in {}", span(next)) } else { "now".into() };
+    match (&acme.reason, acme.ordering) {
+        (_, true) => "being ordered".into(),
+        (Some(reason), _) => format!("failed, again {next}: {reason}"),
+        (None, _) if certificate.not_after_unix.is_none() => format!("ordered {next}"),
+        (None, _) => format!("renewed {next}"),
+    }
+}
+
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 fn discovery_table(discovery: &[DiscoveryStatus]) -> Option<String> {

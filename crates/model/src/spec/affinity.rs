@@ -60,11 +60,42 @@ pub struct SessionTableSpec {
     /// Sessions for which there is room; of many more, those longest unused are forgotten first.
     /// Default 100,000; 1 to 10 million.
     pub max: usize,
+    /// Where other balancers remember the same sessions. Default none.
+    pub store: Option<SessionStoreSpec>,
+}
+
+/// A store of sessions outside of this process, which several balancers share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionStoreSpec {
+    /// Of a Redis, or what speaks its protocol: `redis://host:6379/0` or `unix:///run/redis.sock`.
+    pub redis: String,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    /// Keys the hash under which a session is stored, so that no value of a client is. The same in
+    /// all balancers.
+    pub secret: String,
+    /// What every key begins with. Default `evenkeel`.
+    pub prefix: String,
+    /// The longest wait of a request for the store's answer; then it is balanced as a new one.
+    /// Default 50 ms.
+    pub timeout: Duration,
+}
+
+/// Without its secrets.
+impl std::fmt::Debug for SessionStoreSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { redis, prefix, timeout, .. } = self;
+        f.debug_struct("SessionStoreSpec")
+            .field("redis", redis)
+            .field("prefix", prefix)
+            .field("timeout", timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for SessionTableSpec {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(30 * 60), max: 100_000 }
+        Self { ttl: Duration::from_secs(30 * 60), max: 100_000, store: None }
     }
 }
 
@@ -95,6 +126,22 @@ impl AffinitySpec {
             | AffinitySpec::Header { table, .. }
             | AffinitySpec::Source { table, .. } => Some(table),
         }
+    }
+
+    /// The same, to be changed.
+    pub fn table_mut(&mut self) -> Option<&mut SessionTableSpec> {
+        match self {
+            AffinitySpec::Insert(_) => None,
+            AffinitySpec::Rewrite { table, .. }
+            | AffinitySpec::Learn { table, .. }
+            | AffinitySpec::Header { table, .. }
+            | AffinitySpec::Source { table, .. } => Some(table),
+        }
+    }
+
+    /// What it shares with other balancers, if it does.
+    pub fn store(&self) -> Option<&SessionStoreSpec> {
+        self.table()?.store.as_ref()
     }
 
     /// Whether it goes by what only HTTP has.

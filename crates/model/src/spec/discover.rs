@@ -1,6 +1,7 @@
 //! What is discovered: where to ask (`providers`), which of it is a service (`discover`), and what
 //! a container says of itself (labels).
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use crate::{ListenerName, ServiceName, Weight};
 pub enum DiscoverSpec {
     Docker(DockerSelector),
     File(FileSelector),
+    Dns(DnsSelector),
+    Http(HttpSelector),
     Registry(RegistrySelector),
+    Lars(LarsSelector),
 }
 
 /// Endpoints are listed in files.
@@ -29,6 +33,15 @@ pub struct RegistrySelector {
     pub service: Option<ServiceName>,
 }
 
+/// A route service of Lars is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LarsSelector {
+    pub address: std::net::SocketAddr,
+    /// The key whose hosts serve.
+    pub modid: i32,
+    pub cmdid: i32,
+}
+
 /// Which containers serve a service. All that is given must hold; nothing given: those whose
 /// label `evenkeel.service`, or else whose Compose service, is the service's name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +56,114 @@ pub struct DockerSelector {
     pub port: Option<u16>,
     /// Default: the container's label `evenkeel.network`, or that of `providers.docker`.
     pub network: Option<String>,
+}
+
+/// Endpoints are listed at a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSelector {
+    /// A name or an address, this one without brackets.
+    pub host: String,
+    pub port: u16,
+    /// And query; begins with `/`.
+    pub path: String,
+    /// Sent as `Authorization: Bearer TOKEN`.
+    pub token: Option<String>,
+    /// Between two questions. Default 5 s.
+    pub interval: Duration,
+    /// How long the server may hold a question until it has something new; `None`: it is asked at
+    /// intervals.
+    pub wait: Option<Duration>,
+    /// For an answer, beside `wait`. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl HttpSelector {
+    /// With all defaults.
+    pub fn new(host: impl Into<String>, port: u16, path: impl Into<String>) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            path: path.into(),
+            token: None,
+            interval: Duration::from_secs(5),
+            wait: None,
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// `host:port`, as in a URL.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.authority(), self.path)
+    }
+}
+
+/// Endpoints are looked up in the Domain Name System.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSelector {
+    /// With a dot at its end: whole, and not looked for in the domains of `search`.
+    pub name: String,
+    pub records: DnsRecords,
+    pub family: AddressFamily,
+    /// Asked in this order; none: those of `resolv_conf`.
+    pub servers: Vec<SocketAddr>,
+    /// Default `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// For one answer of one server. Default 2 s.
+    pub timeout: Duration,
+    /// Answers hold at least so long. Default 1 s.
+    pub ttl_min: Duration,
+    /// And at most so long. Default 1 min.
+    pub ttl_max: Duration,
+    /// After so many answers in a row who is not in them has left. Default 3.
+    pub confirmations: u32,
+    /// Over such a time answers are put together that show a part each. Default 5 min.
+    pub window: Duration,
+}
+
+/// Which records say where endpoints are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsRecords {
+    /// Addresses; all listen on this port.
+    Address { port: u16 },
+    /// Names, ports, priorities and weights (RFC 2782).
+    Srv,
+}
+
+/// Which addresses of a name are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressFamily {
+    /// Those of IPv4; where there are none, those of IPv6.
+    #[default]
+    Auto,
+    Ipv4,
+    Ipv6,
+    /// All: a host that has both is two endpoints.
+    Both,
+}
+
+impl DnsSelector {
+    /// With all defaults.
+    pub fn new(name: impl Into<String>, records: DnsRecords) -> Self {
+        Self {
+            name: name.into(),
+            records,
+            family: AddressFamily::Auto,
+            servers: Vec::new(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            timeout: Duration::from_secs(2),
+            ttl_min: Duration::from_secs(1),
+            ttl_max: Duration::from_secs(60),
+            confirmations: 3,
+            window: Duration::from_secs(300),
+        }
+    }
 }
 
 /// Where endpoints are discovered.

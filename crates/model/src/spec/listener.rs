@@ -1,7 +1,7 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::spec::{RouteSpec, ServerTlsSpec};
+use crate::spec::{HostPattern, RouteSpec, ServerTlsSpec};
 use crate::{Cidr, ListenerName, ServiceName};
 
 /// An address that accepts, and what becomes of what it accepts.
@@ -25,6 +25,33 @@ pub struct ListenerSpec {
     pub tls: Option<ServerTlsSpec>,
     /// HTTP: bounds of HTTP/2 connections. `None`: only HTTP/1 is spoken.
     pub http2: Option<ServerHttp2Spec>,
+}
+
+impl ListenerSpec {
+    /// After its routes changed: certificates by ACME are for their hosts, unless others were
+    /// listed.
+    pub fn follow_routes(&mut self) {
+        let acme = self.tls.as_mut().and_then(|tls| tls.acme.as_mut());
+        if let Some(acme) = acme.filter(|acme| acme.from_routes) {
+            acme.domains = exact_hosts(&self.routes);
+        }
+    }
+}
+
+/// The names of hosts that routes are for, each once, in their order; wildcards are none.
+pub fn exact_hosts(routes: &[RouteSpec]) -> Vec<String> {
+    let mut hosts: Vec<String> = Vec::new();
+    for route in routes {
+        if let Some(HostPattern::Exact(host)) = &route.host
+            // A host may be an address, for which no CA is asked.
+            && host.parse::<IpAddr>().is_err()
+            && !host.starts_with('[')
+            && !hosts.contains(host)
+        {
+            hosts.push(host.clone());
+        }
+    }
+    hosts
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +115,9 @@ pub struct LimitSpec {
     pub connections: usize,
     /// The same per client address. Default off.
     pub connections_per_client: Option<usize>,
+    /// TLS handshakes under way at once on this listener. Default 4,096, each of which holds
+    /// 64 KiB at most; more are refused.
+    pub handshakes: usize,
     /// HTTP: requests on one connection, before it is ended in order as one that is too old.
     /// Default: any number.
     pub requests_per_connection: Option<u64>,
@@ -102,6 +132,7 @@ impl Default for LimitSpec {
             body_bytes: None,
             connections: 100_000,
             connections_per_client: None,
+            handshakes: 4096,
             requests_per_connection: None,
         }
     }

@@ -10,6 +10,8 @@ pub struct ServerTlsSpec {
     /// Certificates of the development CA of this machine, for these names; empty: not asked
     /// for. `localhost` and the loopback addresses are always among them.
     pub self_signed: Vec<String>,
+    /// Certificates that a CA issues by itself. Default: none.
+    pub acme: Option<AcmeSpec>,
     /// Default: clients are not asked for certificates.
     pub client_auth: Option<ClientAuthSpec>,
     pub min_version: TlsVersion,
@@ -33,6 +35,7 @@ impl Default for ServerTlsSpec {
         Self {
             certificates: Vec::new(),
             self_signed: Vec::new(),
+            acme: None,
             client_auth: None,
             min_version: TlsVersion::V1_2,
             ciphers: Vec::new(),
@@ -41,6 +44,54 @@ impl Default for ServerTlsSpec {
             hsts: None,
             handshake_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+/// Certificates of a CA that speaks ACME (RFC 8555): one for each domain, renewed in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeSpec {
+    /// The URL of the CA's directory, which is https. Default: Let's Encrypt's; with `staging` its
+    /// staging one, whose certificates nobody trusts.
+    pub directory: String,
+    /// DNS names in lower case, none of them a wildcard, each once.
+    pub domains: Vec<String>,
+    /// They are the hosts of the listener's routes, and follow them. Default true.
+    pub from_routes: bool,
+    /// Where the CA may write to. Default: nowhere.
+    pub email: Option<String>,
+    pub challenge: AcmeChallenge,
+    /// PEM: the directory's own certificate leads to one of these, and to no other. Default:
+    /// those that this system trusts.
+    pub ca: Option<PathBuf>,
+    /// An account that was made elsewhere (RFC 8555 section 7.3.4). Default: none.
+    pub eab: Option<EabSpec>,
+    /// The directory that keeps account, keys and certificates. Default: one of this user.
+    pub store: Option<PathBuf>,
+    /// How long before its end a certificate is renewed. Default: a third of its life, or when the
+    /// CA says so (RFC 9773).
+    pub renew_before: Option<Duration>,
+}
+
+/// How we prove that a domain is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeChallenge {
+    /// RFC 8555 section 8.3: by the HTTP listeners, on port 80 as clients see it.
+    Http01,
+    /// RFC 8737: by the TLS listener itself, on port 443 as clients see it.
+    TlsAlpn01,
+}
+
+/// External account binding.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EabSpec {
+    pub key_id: String,
+    pub hmac_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for EabSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is a secret.
+        f.debug_struct("EabSpec").field("key_id", &self.key_id).finish_non_exhaustive()
     }
 }
 

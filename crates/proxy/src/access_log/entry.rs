@@ -13,6 +13,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) protocol: Protocol,
     pub(crate) client: IpAddr,
     pub(crate) http: Option<HttpEntry<'a>>,
+    /// What was agreed on with the client; `None`: it spoke in clear.
+    pub(crate) tls: Option<TlsEntry<'a>>,
     pub(crate) duration: Duration,
     /// Of that, waited for endpoints that were full; told if it is not zero.
     pub(crate) queued: Duration,
@@ -31,6 +33,31 @@ pub(crate) struct Entry<'a> {
     pub(crate) error: Option<&'a str>,
 }
 
+/// What only TLS has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TlsEntry<'a> {
+    /// `TLSv1.3`; empty: it passed through unread.
+    pub(crate) version: &'a str,
+    /// Its name in the registry of IANA.
+    pub(crate) cipher: &'a str,
+    /// Whom the client asked for; empty: nobody.
+    pub(crate) server_name: &'a str,
+}
+
+impl TlsEntry<'_> {
+    fn append_to(&self, out: &mut Vec<u8>) {
+        for (name, value) in [
+            ("tls_version", self.version),
+            ("tls_cipher", self.cipher),
+            ("server_name", self.server_name),
+        ] {
+            if !value.is_empty() {
+                text(out, name, value.as_bytes());
+            }
+        }
+    }
+}
+
 /// What only HTTP has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HttpEntry<'a> {
@@ -38,7 +65,7 @@ pub(crate) struct HttpEntry<'a> {
     pub(crate) host: &'a [u8],
     /// The request target, query and all.
     pub(crate) path: &'a [u8],
-    /// `1.1`
+    /// `1.0`, `1.1` or `2`.
     pub(crate) version: &'a str,
     /// 0: ended by a reset.
     pub(crate) status: u16,
@@ -64,6 +91,9 @@ impl Entry<'_> {
         let _ = write!(out, "{}\"", self.client);
         if let Some(http) = &self.http {
             http.append_to(out);
+        }
+        if let Some(tls) = &self.tls {
+            tls.append_to(out);
         }
         number(out, "duration_us", u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX));
         if !self.queued.is_zero() {
@@ -147,6 +177,7 @@ mod tests {
             protocol: Protocol::Tcp,
             client: "192.0.2.7".parse().unwrap(),
             http: None,
+            tls: None,
             duration: Duration::from_micros(1250),
             queued: Duration::ZERO,
             bytes_in: 10,
@@ -187,6 +218,7 @@ mod tests {
             protocol: Protocol::Http,
             client: "2001:db8::1".parse().unwrap(),
             http: Some(http),
+            tls: Some(TlsEntry { version: "TLSv1.3", cipher: "", server_name: "a\"b" }),
             queued: Duration::from_micros(2999),
             service: Some("app"),
             endpoint: Some("app-1"),
@@ -198,6 +230,11 @@ mod tests {
         }
         assert_eq!((&value["status"], &value["queue_ms"]), (&json!(503), &json!(2)));
         assert_eq!(value["client"], "2001:db8::1");
+        assert_eq!(
+            (&value["tls_version"], &value["server_name"]),
+            (&json!("TLSv1.3"), &json!("a\"b"))
+        );
+        assert_eq!(value.get("tls_cipher"), None, "it is not known");
         let path = value["path"].as_str().unwrap();
         assert!(path.len() < PATH_MAX + 8 && path.ends_with('\u{2026}'));
     }

@@ -41,6 +41,7 @@ fn write(shard: &LogShard, bytes_in: u64) {
         protocol: Protocol::Udp,
         client: "127.0.0.1".parse().unwrap(),
         http: None,
+        tls: None,
         duration: Duration::ZERO,
         queued: Duration::ZERO,
         bytes_in,

@@ -14,7 +14,7 @@ use model::{Instant, grpc};
 use route::{Normalised, normalise_path};
 use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
 
-use crate::arrival::{Arrival, Secured};
+use crate::arrival::{Arrival, Secured, Terms};
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
 use crate::http1::grpc::Call;
@@ -192,7 +192,7 @@ pub(crate) async fn refuse_stream(
     let next = down.refuse(&mut scratch, status, error).await;
     down.door.counters().response(scratch.record.status);
     let duration = down.door.worker.clock.now().since(started);
-    scratch.record.write(&down.door, down.client.ip(), duration);
+    scratch.record.write(&down.door, down.client.ip(), down.terms(), duration);
     match next {
         Next::Close => down.close().await,
         _ => down.stream.reset_on_close(),
@@ -290,7 +290,8 @@ impl Downstream {
         let record = &scratch.record;
         self.door.counters().response(record.status);
         if self.door.worker.log.is_on() {
-            record.write(&self.door, self.client.ip(), self.finished_at.since(started));
+            let took = self.finished_at.since(started);
+            record.write(&self.door, self.client.ip(), self.terms(), took);
         }
         next
     }
@@ -384,6 +385,14 @@ impl Downstream {
                 return self.refuse(scratch, 400, "path above the root").await;
             }
         };
+        if state.issued.is_asked()
+            && let Some(answer) = proof(state, scratch.request.path.of(self.inbound.bytes()))
+        {
+            // Before routes, redirects to TLS among them: a CA that comes by HTTP-01 asks in clear.
+            let content_type = "application/octet-stream";
+            let reply = Reply { content_type, body: answer.as_bytes(), ..Reply::status(200) };
+            return self.answer(scratch, &reply).await;
+        }
         let route = {
             let view = self.view(scratch, changed);
             state.table.find(&view).and_then(|index| state.routes.get(index))
@@ -549,6 +558,11 @@ impl Downstream {
         if self.send(scratch).await { Next::Close } else { Next::Reset }
     }
 
+    /// What was agreed on with the client, for the access log.
+    pub(crate) fn terms(&self) -> Option<&Terms> {
+        self.secured.as_ref()?.terms.as_ref()
+    }
+
     fn hsts(&self) -> Option<&str> {
         self.secured.as_ref().and_then(|secured| secured.server.hsts())
     }
@@ -617,6 +631,13 @@ impl Downstream {
         })
         .await;
     }
+}
+
+/// What proves to a CA that this host is ours, if the path is one that a CA was told of (RFC 8555
+/// section 8.3). All others go where routes say, those of an application that proves it itself too.
+fn proof(state: &ListenerState, path: &[u8]) -> Option<String> {
+    let token = path.strip_prefix(b"/.well-known/acme-challenge/")?;
+    state.issued.http_answer(std::str::from_utf8(token).ok()?)
 }
 
 /// How a failure of ours is told to a gRPC client; None: it is told as to any other.

@@ -130,6 +130,11 @@ pub(crate) async fn forward(
 impl Forward<'_> {
     async fn run(&mut self, scratch: &mut Scratch) -> Next {
         let mut last = None;
+        if self.session.is_some() && self.target.store.load().is_some() {
+            // Boxed: services whose sessions are not shared pay nothing for its state.
+            let clock = self.down.door.worker.clock;
+            Box::pin(session::ask_store(self.target, self.session, clock)).await;
+        }
         loop {
             let now = if scratch.record.attempts == 0 { self.started } else { self.now() };
             let request = Request { now, key: self.key, exclude: &self.tried };

@@ -4,6 +4,7 @@ use model::spec::Protocol;
 use wire::http1::{HeaderKind, RequestHead};
 
 use crate::access_log::{Entry, HttpEntry};
+use crate::arrival::Terms;
 use crate::listener::Door;
 
 /// What the access log and the counters are told of a request, gathered while it is served,
@@ -102,7 +103,13 @@ impl Record {
         }
     }
 
-    pub(crate) fn write(&self, door: &Door, client: std::net::IpAddr, duration: Duration) {
+    pub(crate) fn write(
+        &self,
+        door: &Door,
+        client: std::net::IpAddr,
+        terms: Option<&Terms>,
+        duration: Duration,
+    ) {
         door.worker.log.write(&Entry {
             listener: door.listener.name.as_str(),
             protocol: Protocol::Http,
@@ -116,6 +123,7 @@ impl Record {
                 request_id: present(&self.request_id),
                 user_agent: present(&self.user_agent),
             }),
+            tls: terms.map(Terms::entry),
             duration,
             queued: self.queued,
             bytes_in: self.bytes_in,

@@ -386,7 +386,8 @@ impl Http2 {
                 if self.down.door.worker.log.is_on() {
                     let mut record = Record::of_fields(self.shared.connection.borrow().fields());
                     record.failed(0, error.reason());
-                    record.write(&self.down.door, self.down.client.ip(), Duration::ZERO);
+                    let down = &self.down;
+                    record.write(&down.door, down.client.ip(), down.terms(), Duration::ZERO);
                 }
             }
             // A client that says it goes ends its direction when it is done.

@@ -52,12 +52,12 @@ impl Pair {
             shared: Shared::new(Connection::client(CONFIG)),
             server: Connection::server(CONFIG),
         };
-        pair.to_server(&mut Seen::default());
-        pair.to_client();
+        pair.carry_up(&mut Seen::default());
+        pair.carry_down();
         pair
     }
 
-    fn to_server(&mut self, seen: &mut Seen) {
+    fn carry_up(&mut self, seen: &mut Seen) {
         let mut client = self.shared.connection.borrow_mut();
         let bytes = client.output().to_vec();
         client.advance(bytes.len());
@@ -87,7 +87,7 @@ impl Pair {
         }
     }
 
-    fn to_client(&mut self) {
+    fn carry_down(&mut self) {
         let bytes = self.server.output().to_vec();
         self.server.advance(bytes.len());
         let mut rest = &bytes[..];
@@ -124,7 +124,7 @@ impl Pair {
             key
         };
         let mut seen = Seen::default();
-        self.to_server(&mut seen);
+        self.carry_up(&mut seen);
         (key, seen)
     }
 
@@ -225,7 +225,7 @@ fn responses() {
             let mut pair = Pair::new();
             let (key, seen) = pair.ask(&format!("{request}\r\n\r\n"), grpc_web);
             answer(&mut pair.server, seen.stream.unwrap());
-            pair.to_client();
+            pair.carry_down();
             assert_eq!(pair.read(key).unwrap(), expected, "{request}");
         };
     let get = "GET / HTTP/1.1\r\nHost: a";
@@ -297,7 +297,7 @@ fn what_was_certainly_not_processed() {
         let mut pair = Pair::new();
         let (key, seen) = pair.ask(request, false);
         answer(&mut pair.server, seen.stream.unwrap());
-        pair.to_client();
+        pair.carry_down();
         let _ = pair.read(key);
         assert!(pair.read(key).is_err());
         assert_eq!(pair.shared.is_refused(key), is_refused);
@@ -334,7 +334,7 @@ fn how_a_call_ended() {
                 fields.field(b"grpc-status", b"5");
             });
         }
-        pair.to_client();
+        pair.carry_down();
         assert_eq!(pair.shared.grpc_status(key), expected);
     }
 }

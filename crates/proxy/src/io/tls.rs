@@ -16,6 +16,8 @@ use tls::{Identity, Outgoing, Session, TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::arrival::Terms;
+
 /// Read beyond the room that the reader has, so that a record with its overhead fits.
 const READ_MORE_BYTES: usize = 1024;
 /// Read at once while the handshake lasts.
@@ -89,6 +91,15 @@ impl TlsStream {
     /// Who the peer proved to be.
     pub(crate) fn identity(&self) -> Option<Identity> {
         Identity::of(self.session.peer_certificates())
+    }
+
+    /// What was agreed on, once the handshake is over.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            version: self.session.version().unwrap_or_default(),
+            cipher: self.session.cipher().unwrap_or_default(),
+            server_name: self.session.server_name().unwrap_or_default().to_owned(),
+        }
     }
 
     /// Shakes hands. The last records of our side may go along with what is written first.

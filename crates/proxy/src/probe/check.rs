@@ -179,7 +179,7 @@ pub(super) async fn connect(target: SocketAddr) -> Result<TcpStream, CheckError>
 
 /// What a check speaks.
 #[derive(Clone, Copy)]
-enum Over<'a> {
+pub(super) enum Over<'a> {
     Clear,
     /// TLS, as traffic does.
     Service(&'a Secure),
@@ -196,14 +196,14 @@ fn alpn(protocol: EndpointProtocol) -> &'static [&'static [u8]] {
     }
 }
 
-/// A connection to check, in clear or over TLS.
+/// A connection to check or to ask by, in clear or over TLS.
 pub(super) enum Connection {
     Clear(TcpStream),
     Secured(Box<TlsStream>),
 }
 
 impl Connection {
-    async fn open(
+    pub(super) async fn open(
         target: SocketAddr,
         over: Over<'_>,
         alpn: &[&[u8]],

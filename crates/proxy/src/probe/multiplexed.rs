@@ -94,7 +94,7 @@ pub(super) async fn ask_grpc(
     }
     match answer.grpc_status {
         None => Err(CheckError::NotGrpc("no grpc-status".into())),
-        Some(grpc::OK) => match grpc_health::decode_response(&answer.body) {
+        Some(grpc::OK) => match grpc_health::decode(&answer.body) {
             Some(ServingStatus::Serving) => Ok(()),
             Some(status) => Err(CheckError::NotServing(status.name())),
             None => Err(CheckError::NotGrpc("malformed message".into())),

@@ -8,19 +8,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Instant, ProbeAnswer, Utilization};
+use model::{Instant, ProbeAnswer, ServiceName, Utilization};
 use service::EndpointHandle;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use wire::http1::{Framing, HeaderKind, Progress, RequestKind, ResponseHead};
 use wire::orca::{self, LoadReport};
 
-use super::check::{HEAD_LIMITS, INTERIM_MAX, READ_BYTES, Rest, connect};
+use super::check::{Connection, HEAD_LIMITS, INTERIM_MAX, Over, READ_BYTES, Rest};
 use crate::clock::Clock;
 use crate::http1::hints::Hints;
+use crate::proxy::SharedTargets;
+use crate::upstream::Secure;
 
 /// Questions that wait to be asked; the next ones are left out.
 pub(crate) const QUESTIONS_MAX: usize = 1024;
@@ -40,13 +40,18 @@ const LATENCY_MS_MAX: f64 = 3_600_000.0;
 
 /// What a policy wants to know.
 pub(crate) struct Question {
+    pub(crate) service: ServiceName,
     pub(crate) endpoint: Arc<EndpointHandle>,
     pub(crate) path: Arc<str>,
 }
 
-/// Asks, until the other end of `questions` is gone.
-pub(crate) async fn drive(clock: Clock, mut questions: Receiver<Question>) {
-    let mut asker = Asker { clock, lines: HashMap::new(), running: JoinSet::new() };
+/// Asks, until the other end of `questions` is gone. `services`: what is spoken to whose endpoints.
+pub(crate) async fn drive(
+    clock: Clock,
+    mut questions: Receiver<Question>,
+    services: SharedTargets,
+) {
+    let mut asker = Asker { clock, services, lines: HashMap::new(), running: JoinSet::new() };
     let mut sweep = interval(IDLE_MAX);
     loop {
         tokio::select! {
@@ -65,6 +70,7 @@ pub(crate) async fn drive(clock: Clock, mut questions: Receiver<Question>) {
 
 struct Asker {
     clock: Clock,
+    services: SharedTargets,
     /// By [`EndpointHandle::key`].
     lines: HashMap<u64, Line>,
     running: JoinSet<Ended>,
@@ -74,37 +80,48 @@ struct Asker {
 #[derive(Default)]
 struct Line {
     running: usize,
-    idle: Vec<TcpStream>,
+    idle: Vec<Idle>,
     used_at: Instant,
+}
+
+/// A connection that can be used again.
+struct Idle {
+    stream: Connection,
+    /// [`Secure::terms`] when it was made.
+    terms: u64,
 }
 
 struct Ended {
     endpoint: Arc<EndpointHandle>,
     answer: Option<ProbeAnswer>,
-    /// The connection, if it can be used again.
-    stream: Option<TcpStream>,
+    idle: Option<Idle>,
 }
 
 impl Asker {
-    fn start(&mut self, Question { endpoint, path }: Question) {
+    fn start(&mut self, Question { service, endpoint, path }: Question) {
+        // A service that is gone has nobody who would hear the answer.
+        let Some(target) = self.services.load().get(&service).cloned() else { return };
+        let secure = Secure::clone(&target.secure.load());
         let line = self.lines.entry(endpoint.key).or_default();
         if self.running.len() >= RUNNING_MAX || line.running >= PER_ENDPOINT_MAX {
             return;
         }
         line.running += 1;
         line.used_at = self.clock.now();
+        // Made on other terms: its certificate would not be taken any more.
+        line.idle.retain(|idle| idle.terms == secure.terms());
         let (clock, idle) = (self.clock, line.idle.pop());
         self.running.spawn(async move {
-            let asked = timeout(ANSWER_TIMEOUT, ask(&endpoint, &path, idle, clock)).await;
-            let (answer, stream) = asked.unwrap_or_default();
-            Ended { endpoint, answer, stream }
+            let asked = timeout(ANSWER_TIMEOUT, ask(&endpoint, &path, idle, &secure, clock)).await;
+            let (answer, idle) = asked.unwrap_or_default();
+            Ended { endpoint, answer, idle }
         });
     }
 
-    fn end(&mut self, Ended { endpoint, answer, stream }: Ended) {
+    fn end(&mut self, Ended { endpoint, answer, idle }: Ended) {
         if let Some(line) = self.lines.get_mut(&endpoint.key) {
             line.running -= 1;
-            line.idle.extend(stream);
+            line.idle.extend(idle);
         }
         if let Some(answer) = answer {
             endpoint.probed(&answer);
@@ -118,25 +135,34 @@ impl Asker {
     }
 }
 
-/// The answer, and the connection for the next question.
+/// The answer, and the connection for the next question. `secure`: what the endpoint speaks.
 async fn ask(
     endpoint: &EndpointHandle,
     path: &str,
-    idle: Option<TcpStream>,
+    idle: Option<Idle>,
+    secure: &Secure,
     clock: Clock,
-) -> (Option<ProbeAnswer>, Option<TcpStream>) {
+) -> (Option<ProbeAnswer>, Option<Idle>) {
     let address = endpoint.address;
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: evenkeel-probe\r\n\r\n");
-    if let Some(mut stream) = idle
-        && let Some(said) = exchange(&mut stream, request.as_bytes(), clock).await
+    if let Some(mut idle) = idle
+        && let Some(said) = exchange(&mut idle.stream, request.as_bytes(), clock).await
     {
-        return (said.answer(endpoint, clock.now()), said.keep_alive.then_some(stream));
+        return (said.answer(endpoint, clock.now()), said.keep_alive.then_some(idle));
     }
     // There was none, or the endpoint had closed it.
-    let Ok(mut stream) = connect(address).await else { return (None, None) };
+    let terms = secure.terms();
+    let over = match secure {
+        Secure::Plain => Over::Clear,
+        secure => Over::Service(secure),
+    };
+    let Ok(mut stream) = Connection::open(address, over, &[]).await else { return (None, None) };
     match exchange(&mut stream, request.as_bytes(), clock).await {
-        Some(said) => (said.answer(endpoint, clock.now()), said.keep_alive.then_some(stream)),
+        Some(said) => {
+            let idle = said.keep_alive.then_some(Idle { stream, terms });
+            (said.answer(endpoint, clock.now()), idle)
+        }
         None => (None, None),
     }
 }
@@ -167,9 +193,9 @@ impl Said {
 }
 
 /// `None` if there was no answer, or it was not HTTP.
-async fn exchange(stream: &mut TcpStream, request: &[u8], clock: Clock) -> Option<Said> {
+async fn exchange(stream: &mut Connection, request: &[u8], clock: Clock) -> Option<Said> {
     let began = clock.now();
-    stream.write_all(request).await.ok()?;
+    stream.send(request).await.ok()?;
     let mut bytes = Vec::with_capacity(READ_BYTES);
     let mut head = ResponseHead::default();
     let kind = RequestKind { is_head: false, is_connect: false };
@@ -187,7 +213,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], clock: Clock) -> Optio
             Progress::Complete => break,
             Progress::Partial => {}
         }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+        if stream.read(&mut bytes).await.ok()? == 0 {
             return None;
         }
     }
@@ -215,12 +241,12 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], clock: Clock) -> Optio
 }
 
 /// Reads the body; whether it came to its end within its bound, with nothing behind it.
-async fn is_read_out(stream: &mut TcpStream, head: &ResponseHead, mut bytes: Vec<u8>) -> bool {
+async fn is_read_out(stream: &mut Connection, head: &ResponseHead, mut bytes: Vec<u8>) -> bool {
     bytes.drain(..head.len);
     let mut rest = Rest::new(head.framing);
     let mut total = bytes.len();
     while !rest.is_done(&mut bytes) {
-        match stream.read_buf(&mut bytes).await {
+        match stream.read(&mut bytes).await {
             Ok(count) if count > 0 && total < BODY_BYTES_MAX => total += count,
             _ => return false,
         }
@@ -260,6 +286,7 @@ fn from_ms(ms: f64) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -289,7 +316,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let asked = async {
-                let mut stream = connect(address).await.unwrap();
+                let mut stream = Connection::open(address, Over::Clear, &[]).await.unwrap();
                 exchange(&mut stream, REQUEST, Clock::start()).await
             };
             let answers = [answer];
@@ -366,7 +393,8 @@ mod tests {
                 let mut idle = None;
                 let mut answers = Vec::new();
                 for _ in 0..4 {
-                    let (answer, stream) = ask(&endpoint, "/load", idle, clock).await;
+                    let (answer, stream) =
+                        ask(&endpoint, "/load", idle, &Secure::Plain, clock).await;
                     answers.push(answer.map(|answer| answer.in_flight));
                     idle = stream;
                 }

@@ -46,6 +46,7 @@ fn endpoints_come_and_go() {
             service: service.clone(),
             latencies: Vec::new().into(),
             secure: Default::default(),
+            store: Default::default(),
         };
         events.send(ProbeEvent::Watch(Arc::new(target))).unwrap();
         let becomes = async |healthy: usize| {

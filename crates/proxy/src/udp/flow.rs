@@ -294,6 +294,7 @@ impl Flow {
             protocol: Protocol::Udp,
             client: self.key.client_ip(),
             http: None,
+            tls: None,
             duration: self.door.worker.clock.now().since(self.started),
             queued: Duration::ZERO,
             bytes_in: self.bytes_in.get(),

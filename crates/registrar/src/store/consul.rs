@@ -154,7 +154,7 @@ impl Consul {
         let unchanged = told == *index;
         *index = if told < *index { 0 } else { told };
         if unchanged {
-            return Ok(());
+            return events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned());
         }
         for event in self.read(&reply.json()) {
             events.send(event).await.map_err(|_| "nobody listens".to_owned())?;

@@ -161,6 +161,7 @@ impl Etcd {
                 _ = ping.tick() => {
                     let count = json!({ "key": STANDARD.encode(&self.prefix), "count_only": true });
                     ask(member, "/v3/kv/range", &count).await?;
+                    events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned())?;
                 }
             }
         }

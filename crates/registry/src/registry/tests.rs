@@ -211,9 +211,14 @@ fn what_a_store_holds_stays_until_it_is_released() {
     assert_eq!(run(&mut registry, at(10_014)).len(), 0);
     let left = run(&mut registry, at(10_016));
     assert_eq!(left.iter().map(|change| &*change.id).collect::<Vec<_>>(), ["web-1"]);
+    // A store that comes back: all have their time once more.
+    registry.release("web", "web-3", at(10_017));
+    registry.begin_again(at(10_030));
+    assert_eq!(run(&mut registry, at(10_044)).len(), 0);
+    assert_eq!(run(&mut registry, at(10_046)).len(), 1);
     // Held again before its time: it stays.
-    registry.release("web", "web-2", at(10_020));
-    registry.hold(instance("web", 2), at(10_021)).unwrap();
+    registry.release("web", "web-2", at(10_050));
+    registry.hold(instance("web", 2), at(10_051)).unwrap();
     assert!(run(&mut registry, at(20_000)).is_empty());
 }
 

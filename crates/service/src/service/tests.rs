@@ -12,6 +12,7 @@ mod limits;
 mod probes;
 mod queues;
 mod sessions;
+mod shared;
 mod wake;
 
 /// Takes notes.
@@ -33,6 +34,10 @@ impl Events for Recorder {
         self.notes.lock().unwrap().push(format!("{service}: leaving {}", endpoint.id));
     }
     fn changed(&self, _: &ServiceName) {}
+    fn session_at(&self, _: &ServiceName, key: u64, endpoint: &EndpointId, moved: bool) {
+        let moved = if moved { ", moved" } else { "" };
+        self.notes.lock().unwrap().push(format!("told {key:016x} at {endpoint}{moved}"));
+    }
     fn demanded(&self, service: &ServiceName) {
         self.notes.lock().unwrap().push(format!("{service}: demanded"));
     }

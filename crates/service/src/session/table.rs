@@ -30,6 +30,9 @@ pub(crate) struct SessionTable {
     key: [u64; 2],
     /// In seconds.
     ttl: u64,
+    /// What was last used up to this second is due to be told to a store again: what was used in that
+    /// very second may have been used before the store was back.
+    retold_at: AtomicU64,
     /// Live sessions that others pressed out.
     evictions: AtomicU64,
 }
@@ -41,7 +44,7 @@ struct Set([AtomicU64; WAYS]);
 
 /// What a session is found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SessionKey(u64);
+pub(crate) struct SessionKey(pub(super) u64);
 
 /// A number that stands for an endpoint; never 0.
 pub(crate) type Slot = u16;
@@ -109,6 +112,7 @@ impl SessionTable {
             sets: (0..sets).map(|_| Set::default()).collect(),
             key,
             ttl: spec.ttl.as_secs().max(1),
+            retold_at: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
         }
     }
@@ -142,6 +146,30 @@ impl SessionTable {
             }
             Some((place, word))
         })
+    }
+
+    /// Before it is used now: whether a store that it is shared by is to hear of it. That is so once
+    /// in each quarter of its time, at its first use there (quarters of different sessions begin at
+    /// different moments), and once after [`SessionTable::retell`].
+    pub(crate) fn is_due(&self, key: SessionKey, now: Instant) -> bool {
+        let now = seconds(now);
+        let Some((_, word)) = self.look(self.set(key), key, now) else { return false };
+        let last = now.saturating_sub(word.age(now));
+        let quarter = (self.ttl / 4).max(1);
+        let begins = key.0 % quarter;
+        (last + begins) / quarter != (now + begins) / quarter
+            || last <= self.retold_at.load(Relaxed)
+    }
+
+    /// Each session is due once more, at its next use.
+    pub(crate) fn retell(&self, now: Instant) {
+        self.retold_at.store(seconds(now), Relaxed);
+    }
+
+    /// Whether it has begun at `slot`.
+    pub(crate) fn has_begun(&self, key: SessionKey, slot: Slot, now: Instant) -> bool {
+        let word = self.look(self.set(key), key, seconds(now));
+        word.is_some_and(|(_, word)| word.slot() == slot && word.has_begun())
     }
 
     /// Where the session is; this counts as a use of it.

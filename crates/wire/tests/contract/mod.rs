@@ -8,6 +8,8 @@
 use model::{AgentReply, AgentStanding};
 use wire::agent_reply;
 use wire::client_hello;
+use wire::dns::{self, Data, MESSAGE_BYTES_MAX, Message, Section, Writer};
+use wire::grpc_health::{self, ServingStatus};
 use wire::http1::{
     ChunkError, ChunkStep, ChunkedDecoder, Framing, HeadLimits, Header, HeaderKind, Progress,
     RequestError, RequestHead, RequestKind, ResponseError, ResponseHead, Span, TargetForm,
@@ -16,6 +18,7 @@ use wire::http1::{
 use wire::lars;
 use wire::orca::{self, LoadReport};
 use wire::proxy_protocol::{self, Decoded};
+use wire::resp;
 
 const ROOMY: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 100, uri_bytes: 8 * 1024 };
 const TIGHT: HeadLimits = HeadLimits { bytes: 80, count: 3, uri_bytes: 16 };
@@ -423,6 +426,33 @@ pub(crate) fn agent_reply(data: &[u8]) {
 }
 
 /// Whatever is said is an amount, and says the same in each of the forms.
+/// What a health message says does not change with what is unknown of it, and no other framing of
+/// it is taken.
+pub(crate) fn grpc_health(data: &[u8]) {
+    let said = grpc_health::decode(data);
+    let Some(said) = said else { return };
+    assert!(data.len() >= 5 && data[0] == 0, "compressed, or cut short");
+    let message = &data[5..];
+    let framed = |message: &[u8]| {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0][..], &length, message].concat()
+    };
+    assert_eq!(framed(message), data, "one message, and nothing behind it");
+    // An unknown field in front; and the last status wins.
+    let unknown = [b"\x7a\x02ab", message].concat();
+    assert_eq!(grpc_health::decode(&framed(&unknown)), Some(said));
+    let again = [message, b"\x08\x01"].concat();
+    assert_eq!(grpc_health::decode(&framed(&again)), Some(ServingStatus::Serving));
+    assert_eq!(grpc_health::decode(&[data, b"x"].concat()), None);
+    assert_eq!(grpc_health::decode(&data[..data.len() - 1]), None);
+    // A name comes back out of what is sent for it.
+    if let Ok(name) = std::str::from_utf8(message) {
+        let request = grpc_health::encode_request(name);
+        assert_eq!(&request[1..5], u32::try_from(request.len() - 5).unwrap().to_be_bytes());
+        assert!(request.ends_with(name.as_bytes()));
+    }
+}
+
 pub(crate) fn orca(data: &[u8]) {
     let reports = [orca::decode(data), orca::decode_binary(data)];
     for report in reports.into_iter().flatten() {
@@ -573,4 +603,54 @@ fn cut_records(mut data: &[u8], size: usize) -> Vec<u8> {
         [&[22, 3, 1][..], &length, part].concat()
     };
     content.chunks(size).flat_map(record).collect()
+}
+
+pub(crate) fn resp(data: &[u8]) {
+    let whole = resp::decode(data);
+    if let Ok(Some((reply, used))) = &whole {
+        assert!(*used <= data.len());
+        if let resp::Reply::Text(Some(text)) = reply {
+            assert!(text.len() <= resp::TEXT_BYTES_MAX);
+        }
+        assert_eq!(resp::decode(&data[..*used]), whole, "it is all there");
+    }
+    if !matches!(whole, Ok(None)) {
+        let longer = [data, b"+OK\r\n"].concat();
+        assert_eq!(resp::decode(&longer), whole, "what follows counts for nothing");
+    }
+    for prefix in prefixes(data) {
+        match resp::decode(prefix) {
+            Ok(None) => {}
+            part => assert_eq!(part, whole, "a part says another thing"),
+        }
+    }
+}
+
+/// A message of the DNS that is understood is understood the same when it is written anew.
+pub(crate) fn dns_message(data: &[u8]) {
+    let whole = dns::decode(data);
+    for prefix in prefixes(data) {
+        if let (Ok(part), Ok(whole)) = (dns::decode(prefix), &whole) {
+            assert_eq!(part, *whole, "bytes after the last record count");
+        }
+    }
+    let Ok(mut message) = whole else { return };
+    assert!(message.edns.is_some() || message.header.code <= 15);
+    let Message { header, question, answers, authorities, additionals, edns } = &mut message;
+    let mut writer = Writer::new(*header, question.as_ref(), MESSAGE_BYTES_MAX);
+    if let Some(edns) = *edns {
+        writer.edns(edns);
+    }
+    let sections = [
+        (Section::Answer, answers),
+        (Section::Authority, authorities),
+        (Section::Additional, additionals),
+    ];
+    for (section, records) in sections {
+        records.retain(|record| !matches!(record.data, Data::Other(_)));
+        if !records.iter().all(|record| writer.record(section, record)) {
+            return; // names that were compressed far behind the first 16 KiB
+        }
+    }
+    assert_eq!(dns::decode(&writer.finish()), Ok(message));
 }

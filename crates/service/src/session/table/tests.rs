@@ -9,7 +9,7 @@ use super::*;
 const DAY: u64 = 24 * 3600;
 
 fn table(max: usize, ttl: u64) -> SessionTable {
-    let spec = SessionTableSpec { ttl: Duration::from_secs(ttl), max };
+    let spec = SessionTableSpec { ttl: Duration::from_secs(ttl), max, store: None };
     SessionTable::new(&spec, [7, 11])
 }
 

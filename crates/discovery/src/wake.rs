@@ -22,7 +22,7 @@ const WRITING_FILES_MAX: usize = 1000;
 /// Bytes of events that are taken at a time: some dozens.
 const EVENTS_BYTES: usize = 4096;
 
-pub(super) struct Wake {
+pub(crate) struct Wake {
     path: PathBuf,
     inotify: Option<AsyncFd<OwnedFd>>,
     /// When each file was last changed that is not closed yet.
@@ -31,7 +31,7 @@ pub(super) struct Wake {
 
 impl Wake {
     /// In a runtime.
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok();
         #[allow(
             deprecated,
@@ -46,7 +46,7 @@ impl Wake {
 
     /// Watches what is not watched yet, or no longer (a folder that was replaced); whether
     /// changes will be told.
-    pub(super) fn watch(&mut self) -> bool {
+    pub(crate) fn watch(&mut self) -> bool {
         let Some(inotify) = &self.inotify else { return false };
         let flags = WatchFlags::MODIFY
             | WatchFlags::CLOSE_WRITE
@@ -64,7 +64,7 @@ impl Wake {
     }
 
     /// Ends once something changed. Without inotify it never does.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         let Some(inotify) = &self.inotify else { return std::future::pending().await };
         match inotify.readable().await {
             // Before what there is to read is read, so that nothing that comes meanwhile is lost.
@@ -75,7 +75,7 @@ impl Wake {
     }
 
     /// Who has not finished writing, by name.
-    pub(super) fn writing(&mut self) -> BTreeSet<OsString> {
+    pub(crate) fn writing(&mut self) -> BTreeSet<OsString> {
         self.drain();
         let now = Instant::now();
         self.writing.retain(|_, since| now.duration_since(*since) < WRITING_MAX);
