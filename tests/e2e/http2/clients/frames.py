@@ -40,9 +40,11 @@ def headers(stream, data, *flags):
     return HeadersFrame(stream, data=data, flags=["END_HEADERS", *flags])
 
 
-def frames(sock):
-    """Frames until the end, or the answer to the last ping."""
+def frames(sock, judge):
+    """Frames until the end, or until they are what is wanted and the last ping was answered."""
     data = b""
+    found = []
+    pinged = False
     while True:
         while len(data) >= 9:
             frame, length = Frame.parse_frame_header(memoryview(data[:9]))
@@ -50,20 +52,21 @@ def frames(sock):
                 break
             frame.parse_body(memoryview(data[9 : 9 + length]))
             data = data[9 + length :]
-            yield frame
-            if isinstance(frame, PingFrame) and frame.opaque_data == b"the last":
-                return
+            found.append(frame)
+            pinged |= isinstance(frame, PingFrame) and frame.opaque_data == b"the last"
+            if pinged and judge(found):
+                return found
         more = sock.recv(65536)
         if not more:
-            return
+            return found
         data += more
 
 
-def run(sent):
+def run(sent, judge):
     sock = connect()
     last = PingFrame(0, opaque_data=b"the last").serialize()
     sock.sendall(PREFACE + SettingsFrame(0).serialize() + b"".join(f.serialize() for f in sent) + last)
-    found = list(frames(sock))
+    found = frames(sock, judge)
     sock.close()
     return found
 
@@ -114,7 +117,7 @@ CASES = [
 ]
 wrong = []
 for section, sent, judge in CASES:
-    found = run(sent)
+    found = run(sent, judge)
     if not judge(found):
         wrong.append((section, sent, found))
 assert not wrong, wrong
