@@ -138,7 +138,7 @@ fn compose_a_request_while_the_last_container_leaves_is_served() {
     for round in 0..12 {
         let before = autoscaler.times("idle for");
         until("the decision", || autoscaler.times("idle for") > before);
-        wait_a_little(round * 25);
+        slow_by(round * 25);
         let answer = Client::get(site.address, "/");
         assert_eq!(answer.status, 200, "round {round}: {}", autoscaler.said());
         until("a container", || running(&site) == 1);
@@ -150,7 +150,7 @@ fn compose_a_request_while_the_last_container_leaves_is_served() {
 }
 
 /// The test is about moments that nothing tells.
-fn wait_a_little(milliseconds: u64) {
+fn slow_by(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }
 
