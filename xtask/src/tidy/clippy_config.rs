@@ -41,6 +41,7 @@ mod tests {
             "crates/service/clippy.toml:0",
             "crates/wire/clippy.toml:0",
             "crates/http2/clippy.toml:0",
+            "crates/registry/clippy.toml:0",
         ];
         expect_findings(check, &files, &expected);
     }
