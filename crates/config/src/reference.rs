@@ -122,6 +122,7 @@ fn anchor(section: &Section) -> String {
 
 fn value(kind: &Kind) -> String {
     match kind {
+        Kind::Section(section) if section.keys.is_empty() => "`{}`".into(),
         Kind::Section(section) => format!("[{}](#{})", heading(section), anchor(section)),
         Kind::ListOf(item) => format!("list: {}", value(item)),
         Kind::MapOf(name, item) => format!("map: {name} to {}", value(item)),

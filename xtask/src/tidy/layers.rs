@@ -1,6 +1,7 @@
-//! Who may depend on whom: `evenkeel` -> {`proxy`, `discovery`, `runner`, `admin`, `sim`} ->
-//! `service` -> {`balance`, `health`}; `route`, `wire`, `http2` and `config` are leaves over
-//! `model`; `compose` reads with `config` and asks engines, beside them.
+//! Who may depend on whom: `evenkeel` -> {`proxy`, `discovery`, `runner`, `agent`, `admin`, `sim`}
+//! -> `service` -> {`balance`, `health`}; `route`, `wire`, `http2`, `tls`, `registry` and `config`
+//! are leaves over `model`. Beside them `acme` gives certificates to `tls`, `registrar` serves what
+//! `registry` decides, `compose` reads with `config` and asks engines, and `agent-client` sees none.
 
 use super::Finding;
 use crate::tree::{Dependency, Package, Tree};
