@@ -214,7 +214,8 @@ fn of_labels(service: &Service) -> Result<Map<String, Value>, String> {
     for (label, value) in &service.labels {
         let Some(path) = label.strip_prefix(config::LABEL_PREFIX) else { continue };
         let levels: Vec<&str> = path.split('.').collect();
-        if !config::is_service_key(levels[0]) {
+        let says_listener = path == "protocol" && config::is_listener_protocol(value);
+        if !config::is_service_key(levels[0]) || says_listener {
             continue;
         }
         let wrong = |what: &str| format!("service {}: label {label}: {what}", service.name);

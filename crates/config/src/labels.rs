@@ -32,6 +32,12 @@ const REFUSED: [&str; 4] = ["endpoints", "run", "discover", "services"];
 /// Routes of their own: `evenkeel.routes.NAME.host`.
 const ROUTES: &str = "routes";
 
+/// Whether this value of `evenkeel.protocol` is said of the listener alone. Others are of its
+/// service, too: in which version of HTTP its endpoints are spoken to.
+pub fn is_listener_protocol(word: &str) -> bool {
+    matches!(word, "http" | "tcp" | "udp")
+}
+
 /// Whether a label of this first level is a key of a service that a container may speak for.
 pub fn is_service_key(key: &str) -> bool {
     keys::SERVICE.key(key).is_some() && !REFUSED.contains(&key) && !ENDPOINT.contains(&key)
@@ -167,10 +173,15 @@ impl Reader {
         let protocol = self.own.get("protocol").cloned();
         let protocol = protocol.and_then(|word| match &*word {
             "http" => Some(Protocol::Http),
+            // Of the endpoints: clients speak what they like.
+            "h2c" | "h2" | "auto" => {
+                self.service.insert(&["protocol"], "evenkeel.protocol", &word);
+                Some(Protocol::Http)
+            }
             "tcp" => Some(Protocol::Tcp),
             "udp" => Some(Protocol::Udp),
             _ => {
-                let help = Some("write http, tcp or udp".into());
+                let help = Some("write http, h2c, h2, auto, tcp or udp".into());
                 self.defect("evenkeel.protocol", format!("{word:?} is no protocol"), help);
                 None
             }

@@ -32,7 +32,7 @@ pub use address::{parse_bind, parse_endpoint_address};
 pub use decode::route_matchers;
 pub use defect::{Defect, Defects, Severity};
 pub use difference::{Changes, Difference, difference};
-pub use labels::{LABEL_PREFIX, LabelDefect, is_service_key, read_labels};
+pub use labels::{LABEL_PREFIX, LabelDefect, is_listener_protocol, is_service_key, read_labels};
 pub use place::defect_at;
 pub use redact::redacted;
 pub use reference::reference_markdown;

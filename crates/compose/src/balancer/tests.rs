@@ -41,6 +41,22 @@ fn the_protocol_of_a_port_by_the_first_rule_that_says_it() {
 }
 
 #[test]
+fn containers_are_spoken_to_in_http_2_if_that_is_said() {
+    for (rest, expected) in [
+        ("x-evenkeel: { protocol: h2c }", "h2c"),
+        ("labels: { evenkeel.protocol: h2c }", "h2c"),
+        ("labels: { evenkeel.protocol: http }", ""),
+        ("x-evenkeel: { protocol: http }", ""),
+    ] {
+        let (file, listened) =
+            made(&service(&format!("ports: [\"9000:9000\"], {rest}")), &[]).unwrap();
+        assert_eq!(listened[0].protocol, "http", "{rest}");
+        let said = file["services"]["web"]["protocol"].as_str().unwrap_or_default();
+        assert_eq!(said, expected, "{rest}");
+    }
+}
+
+#[test]
 fn what_is_left_to_the_engine_and_what_needs_no_balancer() {
     for rest in [
         "ports: [\"5000\"]",

@@ -457,28 +457,22 @@ fn balancing(keys: &Keys<'_>, service: &Service, context: &Context<'_>) -> Balan
     for (label, value) in &service.labels {
         let Some(key) = label.strip_prefix(config::LABEL_PREFIX) else { continue };
         if key == "protocol" {
-            balancing.protocol = match value.as_str() {
-                "http" => Some(AppProtocol::Http),
-                "tcp" => Some(AppProtocol::Tcp),
-                // Of a datagram port, which says so itself.
-                "udp" => None,
-                other => {
-                    let message =
-                        format!("label {label} must be http, tcp or udp, not {}", quoted(other));
-                    context.report.error(keys.span, message);
-                    None
-                }
-            };
+            balancing.protocol = app_protocol(value);
+            // Of a datagram port, which says so itself.
+            if balancing.protocol.is_none() && value != "udp" {
+                let message =
+                    format!("label {label} must be {PROTOCOLS}, or udp, not {}", quoted(value));
+                context.report.error(keys.span, message);
+            }
         }
     }
     let Some(node) = keys.get("x-evenkeel") else { return balancing };
     let own = Keys::open(context.report, format!("`x-evenkeel` of `{}`", service.name), node);
     if let Some(node) = own.get("protocol") {
-        balancing.protocol = match scalar(node) {
-            Some("http") => Some(AppProtocol::Http),
-            Some("tcp") => Some(AppProtocol::Tcp),
-            _ => own.wrong(node, "protocol", "http or tcp"),
-        };
+        balancing.protocol = scalar(node).and_then(app_protocol);
+        if balancing.protocol.is_none() {
+            let _: Option<()> = own.wrong(node, "protocol", PROTOCOLS);
+        }
     }
     if let Some(node) = own.get("publish") {
         match scalar(node) {
@@ -492,11 +486,27 @@ fn balancing(keys: &Keys<'_>, service: &Service, context: &Context<'_>) -> Balan
     }
     // Everything else is the balancer's, and is checked where its configuration is made.
     if let Value::Map(entries) = &node.value {
-        let ours = ["protocol", "publish", "autoscale"];
-        let others = entries.iter().filter(|entry| !ours.contains(&&*entry.key));
+        let ours = |entry: &&Entry| match &*entry.key {
+            "publish" | "autoscale" => true,
+            "protocol" => scalar(&entry.value).is_none_or(config::is_listener_protocol),
+            _ => false,
+        };
+        let others = entries.iter().filter(|entry| !ours(entry));
         balancing.service = others.map(|e| (e.key.to_string(), as_json(&e.value))).collect();
     }
     balancing
+}
+
+const PROTOCOLS: &str = "http, h2c, h2, auto or tcp";
+
+/// How clients are served. Of HTTP, the service itself may say in which version it speaks to
+/// endpoints.
+fn app_protocol(word: &str) -> Option<AppProtocol> {
+    match word {
+        "http" | "h2c" | "h2" | "auto" => Some(AppProtocol::Http),
+        "tcp" => Some(AppProtocol::Tcp),
+        _ => None,
+    }
 }
 
 fn autoscale_settings(keys: Keys<'_>) -> Option<autoscale::Settings> {

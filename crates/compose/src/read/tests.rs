@@ -197,7 +197,7 @@ fn what_is_not_understood_is_told_with_its_place() {
         ),
         (
             "services:\n  a: { image: a, x-evenkeel: { protocol: h3 } }",
-            "2:42: `protocol` must be http or tcp, not `h3`",
+            "2:42: `protocol` must be http, h2c, h2, auto or tcp, not `h3`",
         ),
         (
             "services:\n  a: { image: a, ports: [1-65535, 1-65535] }",

@@ -1,4 +1,4 @@
-use model::spec::{HealthKind, HostPattern, PathPattern};
+use model::spec::{EndpointProtocol, HealthKind, HostPattern, PathPattern};
 use model::vocabulary::{PolicyInfo, Vocabulary};
 
 use super::*;
@@ -49,6 +49,9 @@ fn without_a_route_the_name_is_the_host() {
     assert!(!read(&[("evenkeel.path", "/a")]).unwrap().has_default_route());
     let tcp = read(&[("evenkeel.protocol", "tcp"), ("evenkeel.listener", "mqtt")]).unwrap();
     assert_eq!((tcp.protocol, tcp.has_default_route()), (Some(Protocol::Tcp), true));
+    let grpc = read(&[("evenkeel.protocol", "h2c"), ("evenkeel.grpc_web", "true")]).unwrap();
+    assert_eq!(grpc.protocol, Some(Protocol::Http));
+    assert_eq!(grpc.service.protocol, EndpointProtocol::H2c);
     assert_eq!(declared.routes[0].host, Some(HostPattern::Exact("shop.localhost".into())));
     assert_eq!(declared.port, None);
 }
@@ -63,7 +66,11 @@ fn what_is_wrong_is_said_with_the_label() {
         );
     };
     check("evenkeel.port", "http", "\"http\" is no port; write");
-    check("evenkeel.protocol", "mqtt", "\"mqtt\" is no protocol; write http, tcp or udp");
+    check(
+        "evenkeel.protocol",
+        "mqtt",
+        "\"mqtt\" is no protocol; write http, h2c, h2, auto, tcp or udp",
+    );
     check("evenkeel.helth", "/x", "is not known; did you mean evenkeel.health?");
     check("evenkeel.health.intervall", "1s", "unknown key `intervall`");
     check("evenkeel.health.interval", "soon", "`interval` must be a duration");
