@@ -265,7 +265,8 @@ impl Follower {
             (Some(services), _) if services.known.is_answered() => {
                 let mut places = Vec::new();
                 let mut failed = 0;
-                for ((target, port), (priority, weight)) in services.known.current(&self.rule) {
+                let chosen = services.known.current(&self.rule).take(TARGETS_MAX);
+                for ((target, port), (priority, weight)) in chosen {
                     match self.addresses_of(&Some(target.clone()))? {
                         Ok(addresses) => places.push(Place {
                             priority: *priority,

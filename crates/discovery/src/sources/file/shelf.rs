@@ -162,7 +162,12 @@ fn find(path: &Path) -> io::Result<BTreeMap<PathBuf, Fingerprint>> {
             continue;
         }
         // One that was removed meanwhile, and a link to nothing, are not there.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // What cannot be looked at may be there: all stays as it was.
+            Err(error) => return Err(error),
+        };
         if metadata.is_file() {
             found.insert(path, Fingerprint::of(&metadata));
         }
