@@ -102,7 +102,12 @@ impl Stack {
             let progress = Progress::of(new, stopped);
             match record.done {
                 true => self.settle(service, &own, &progress).await,
-                false => self.back(service, &own, &progress).await?,
+                // What cannot be taken back may be what the next deploy is to mend.
+                false => {
+                    if let Err(failure) = self.back(service, &own, &progress).await {
+                        eprintln!("{name}: {failure}");
+                    }
+                }
             }
         }
         self.balancer.end_journal();

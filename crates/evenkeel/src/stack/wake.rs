@@ -116,6 +116,8 @@ impl Stack {
     ) -> Result<(String, Duration), Failure> {
         let own = self.own(service, leaving).await?;
         if let Some(running) = own.iter().find(|container| container.runs()) {
+            // It may be one that was drained, by an autoscaler that ended before it was stopped.
+            self.undrain(service, &running.id);
             return Ok((running.id.clone(), Duration::ZERO));
         }
         let images = self.images(std::iter::once(service), Fresh::default()).await?;
@@ -186,7 +188,15 @@ impl Stack {
                 stopped.map(|()| Slept::Woken(woken))
             }
         };
-        let keep = usize::from(matches!(slept, Ok(Slept::Stopped)));
+        let keep = match &slept {
+            Ok(Slept::Stopped) => 1,
+            Ok(Slept::Woken(Ok(_))) => 0,
+            // Something went wrong at the engine, or there is no other: none of them is removed.
+            _ => {
+                own.iter().for_each(|container| self.undrain(service, &container.id));
+                own.len()
+            }
+        };
         for surplus in own.iter().skip(keep) {
             self.discard(&surplus.id).await;
         }
