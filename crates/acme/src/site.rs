@@ -65,6 +65,8 @@ pub(crate) struct Known {
     files: Option<[Option<Fingerprint>; 2]>,
     plan: Plan,
     held: Option<IssuedCertificate>,
+    /// PEM of what was issued and could not be kept.
+    unkept: Option<String>,
 }
 
 impl Site {
@@ -156,7 +158,16 @@ impl Site {
         renew_before: Option<Duration>,
     ) -> io::Result<()> {
         let known = self.known.entry(domain.to_owned()).or_default();
-        let files = store.files(domain).map(|path| Fingerprint::of(&path));
+        let fingerprints = || store.files(domain).map(|path| Fingerprint::of(&path));
+        let mut files = fingerprints();
+        if let Some(pem) = &known.unkept {
+            // Another balancer may have got one meanwhile.
+            if known.files.is_none_or(|seen| seen[0] == files[0]) {
+                store.keep_certificate(domain, pem)?;
+                files = fingerprints();
+            }
+            known.unkept = None;
+        }
         if known.files == Some(files) {
             return Ok(());
         }
@@ -170,12 +181,7 @@ impl Site {
             // The last good one stays in use.
             Some(Err(error)) => warn!("{domain}: the certificate that is kept: {error}"),
             Some(Ok(held)) => {
-                let seconds = |s: i64| Duration::from_secs(u64::try_from(s).unwrap_or(0));
-                let validity = Validity {
-                    not_before: seconds(held.not_before),
-                    not_after: seconds(held.not_after),
-                };
-                known.plan.handle_held(validity, renew_before, now(), &mut self.rng);
+                known.plan.handle_held(validity(&held), renew_before, now(), &mut self.rng);
                 self.issued.install(&Issued::key(&self.spec.directory, domain), &held);
                 known.held = Some(held);
             }
@@ -210,6 +216,7 @@ impl Site {
     async fn order_all(&mut self, store: &Store, due: &[String]) -> io::Result<()> {
         // What an order left behind that was broken off.
         store.clear_proofs()?;
+        store.probe()?;
         let mut connected = None;
         for domain in due {
             // Another balancer may have done it a moment ago.
@@ -220,9 +227,9 @@ impl Site {
                 continue;
             }
             self.tell(domain, |told| told.ordering = due == Due::Order);
-            let done = self.beating(store, domain, due, &mut connected).await?;
+            let done = self.beating(store, domain, due, &mut connected).await;
             self.tell(domain, |told| told.ordering = false);
-            if !done {
+            if !done? {
                 warn!("{domain}: another balancer goes on with its certificate");
                 return Ok(());
             }
@@ -243,16 +250,24 @@ impl Site {
             let mut beats = tokio::time::interval(BEAT);
             loop {
                 tokio::select! {
-                    outcome = &mut work => break outcome,
-                    _ = beats.tick() => {
-                        if !store.keep_lease()? {
-                            return Ok(false);
-                        }
+                    outcome = &mut work => break Ok(outcome),
+                    _ = beats.tick() => match store.keep_lease() {
+                        Ok(true) => {}
+                        Ok(false) => return Ok(false),
+                        Err(error) => break Err(error),
                     }
                 }
             }
         };
-        self.settle(store, domain, outcome)?;
+        match outcome {
+            Ok(outcome) => self.settle(store, domain, outcome)?,
+            Err(error) => {
+                // The CA counts an order that is broken off. The plan may not be kept either.
+                let failure = unkept(&error);
+                let _ = self.settle(store, domain, Outcome::Failed { failure, due });
+                return Err(error);
+            }
+        }
         Ok(true)
     }
 
@@ -332,7 +347,10 @@ impl Site {
         match outcome {
             Outcome::Nothing => return Ok(()),
             Outcome::Issued(pem) => {
-                store.keep_certificate(domain, &pem)?;
+                if let Err(error) = store.keep_certificate(domain, &pem) {
+                    self.hold_unkept(store, domain, pem, &error);
+                    return Err(error);
+                }
                 self.look_at(store, domain, renew_before)?;
                 let Some(known) = self.known.get(domain) else { return Ok(()) };
                 if let Some(held) = &known.held {
@@ -369,6 +387,41 @@ impl Site {
         self.tell(domain, |_| {});
         Ok(())
     }
+
+    /// It was issued, and the CA's limits are for orders: it is used all the same, and is kept
+    /// once that can be done.
+    fn hold_unkept(&mut self, store: &Store, domain: &str, pem: String, error: &io::Error) {
+        let renew_before = self.domains.borrow().get(domain).copied().flatten();
+        let now = now();
+        let Some(known) = self.known.get_mut(domain) else { return };
+        known.plan.handle_failed(&unkept(error), now, &mut self.rng);
+        // Those who share the store wait as well, if they can be told.
+        let _ = store.keep_plan(domain, &known.plan);
+        match IssuedCertificate::parse(&pem) {
+            Ok(held) => {
+                let Plan { failures, retry_at, last, .. } = known.plan.clone();
+                known.plan.handle_held(validity(&held), renew_before, now, &mut self.rng);
+                known.plan = Plan { failures, retry_at, last, ..known.plan.clone() };
+                self.issued.install(&Issued::key(&self.spec.directory, domain), &held);
+                known.held = Some(held);
+                known.unkept = Some(pem);
+                warn!("the certificate for {domain} is in use, but cannot be kept: {error}");
+            }
+            Err(defect) => warn!("{domain}: the certificate that was issued: {defect}"),
+        }
+        self.tell(domain, |told| told.failed += 1);
+    }
+}
+
+/// An order that came to nothing by our own store, which the CA counts all the same.
+fn unkept(error: &io::Error) -> Failure {
+    let reason = format!("it cannot be kept: {error}");
+    Failure { reason, refused: true, retry_after: None }
+}
+
+fn validity(held: &IssuedCertificate) -> Validity {
+    let seconds = |s: i64| Duration::from_secs(u64::try_from(s).unwrap_or(0));
+    Validity { not_before: seconds(held.not_before), not_after: seconds(held.not_after) }
 }
 
 /// What came of what was due.
@@ -403,3 +456,6 @@ fn days(end: Unix, now: Unix) -> String {
         _ => format!("{} days", left / 86_400),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ use crate::renewal::Plan;
 /// What is read of a file here; the largest ones are chains, of some 10 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// As many as a long chain and a plan take.
+const PROBE_BYTES: usize = 32 << 10;
+
 /// What is kept for one CA.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -80,6 +83,20 @@ impl Store {
 
     pub(crate) fn keep_certificate(&self, domain: &str, pem: &str) -> io::Result<()> {
         self.write(&self.certificate(domain, "pem"), pem.as_bytes())
+    }
+
+    /// Whether a certificate could be kept now: what a CA issues counts there, kept or not.
+    pub(crate) fn probe(&self) -> io::Result<()> {
+        let name = format!("probe.{}.new", digits(&self.owner));
+        let path = self.folder.join("certificates").join(name);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let written = file.and_then(|mut file| {
+            file.write_all(&[b'\n'; PROBE_BYTES])?;
+            file.sync_all()
+        });
+        let removed = remove(&path);
+        written.and(removed)
     }
 
     /// What is planned for the domain; one that cannot be read begins anew.

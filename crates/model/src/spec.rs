@@ -36,8 +36,8 @@ pub use health::{HealthAgentSpec, HealthKind, HealthSpec, StatusSet};
 pub use hedge::{HedgeAfter, HedgeSpec};
 pub use key::KeySource;
 pub use listener::{
-    AcceptProxyProtocol, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec, TimeoutSpec,
-    UdpSpec, exact_hosts,
+    AcceptProxyProtocol, DOMAINS_MAX, HttpSpec, LimitSpec, ListenerSpec, Protocol, ServerHttp2Spec,
+    TimeoutSpec, UdpSpec, exact_hosts,
 };
 pub use outlier::OutlierSpec;
 pub use queue::{

@@ -5,6 +5,9 @@
 //! missing; its next heartbeat is answered with 404, and it registers again.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,6 +55,7 @@ impl Journal {
         let wrong = |error: redb::Error| {
             format!("the registry cannot be kept in {}: {error}", path.display())
         };
+        make(path).map_err(|error| wrong(redb::Error::Io(error)))?;
         let database = Database::create(path).map_err(|error| wrong(error.into()))?;
         let kept = read(&database).map_err(wrong)?;
         let journal = Self { database, dirty: Mutex::default(), changed: Notify::new() };
@@ -112,6 +116,14 @@ impl Drop for Journal {
     }
 }
 
+/// Where there is none, one that only its owner reads: what is said in `meta` is nobody else's
+/// business.
+fn make(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    Ok(())
+}
+
 fn key(service: &str, id: &str) -> String {
     format!("{service}/{id}") // neither has a slash
 }
@@ -161,6 +173,8 @@ fn write(database: &Database, batch: &Dirty) -> Result<(), redb::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use registry::Registration;
 
     use super::*;
@@ -177,6 +191,8 @@ mod tests {
         };
         let (journal, kept) = Journal::open(&path).unwrap();
         assert_eq!((kept.version, kept.instances.len()), (0, 0));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         journal.note(&[change("a", true), change("b", true), change("c", true)], 7);
         assert!(journal.write());
         journal.note(&[change("a", false), change("b", false), change("b", true)], 12);

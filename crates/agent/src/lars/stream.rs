@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,6 +23,13 @@ const CONNECTIONS_MAX: usize = 1024;
 /// How long a peer may take none of what it is sent, or stop within a frame. Between frames it may
 /// be silent, as those who wait for a change of a route are.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A peer that is silent for so long is asked by the kernel whether it is still there: one that
+/// vanished without a word would hold its connection for ever. About two minutes with the probes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// After an accept that failed (no file descriptor left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -63,6 +71,7 @@ pub(super) async fn accept<F, S>(
             continue;
         };
         let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
         let (counts, served) = (counts.clone(), serve(Frames::over(stream)));
         tasks.spawn(async move {
             // A peer that goes away, or is slow, is its own affair.

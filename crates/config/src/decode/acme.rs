@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use model::spec::{
-    AcmeChallenge, AcmeSpec, EabSpec, HostPattern, Protocol, RouteSpec, exact_hosts,
+    AcmeChallenge, AcmeSpec, DOMAINS_MAX, EabSpec, HostPattern, Protocol, RouteSpec, exact_hosts,
 };
 
 use crate::fields::{Fields, scalar};
@@ -16,9 +16,6 @@ use super::{Context, path_of};
 /// Let's Encrypt's directories.
 const PRODUCTION: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
-
-/// One certificate for each: more would take days under the limits of public CAs.
-const DOMAINS_MAX: usize = 1000;
 
 /// `routes`: of the listener, by which domains are named that are not listed. `others`: it has
 /// certificates from files, too, which may be for wildcards.
@@ -52,6 +49,17 @@ pub(super) fn acme(
     }
     if spec.from_routes {
         spec.domains = exact_hosts(routes);
+        if spec.domains.len() > DOMAINS_MAX {
+            context.report.warning(
+                entry.key_span,
+                format!(
+                    "`acme` gets certificates for the first {DOMAINS_MAX} of {} hosts of routes",
+                    spec.domains.len()
+                ),
+                "spread them over several balancers, or list in `domains` those that need one",
+            );
+            spec.domains.truncate(DOMAINS_MAX);
+        }
     }
     let listed = section.as_ref().is_some_and(|fields| fields.has("domains"));
     let wildcard = routes.iter().find_map(|route| match &route.host {

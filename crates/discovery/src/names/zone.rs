@@ -21,6 +21,10 @@ use wire::dns::{
 const ADDRESSES: &str = "addr";
 const ZONE: &str = "zone";
 
+/// Labels below the domain, with which a name may be that of a service: each place between two of
+/// them is looked up. Longer ones are nobody's.
+const LABELS_MAX: usize = 16;
+
 /// Seconds; nobody copies this zone, so they only have to be there.
 const REFRESH: u32 = 3600;
 const RETRY: u32 = 600;
@@ -219,6 +223,9 @@ impl Asked<'_> {
         let Some(labels) = self.question.name.below(&self.zone.domain) else {
             return Place::Nothing;
         };
+        if labels.len() > LABELS_MAX {
+            return Place::Nothing;
+        }
         let text = |label: &&[u8]| String::from_utf8(label.to_ascii_lowercase()).ok();
         let Some(labels) = labels.iter().map(text).collect::<Option<Vec<String>>>() else {
             return Place::Nothing;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use config::route_matchers;
 use discovery::{Declared, Way};
-use model::spec::{ListenerSpec, Protocol, RouteSpec, Spec};
+use model::spec::{DOMAINS_MAX, ListenerSpec, Protocol, RouteSpec, Spec};
 use model::{ListenerName, ServiceName};
 
 /// The two together, and a sentence for each thing that was left out.
@@ -35,7 +35,15 @@ pub(super) fn merge(
             }
         }
     }
-    merge.spec.listeners.values_mut().for_each(ListenerSpec::follow_routes);
+    for (name, listener) in &mut merge.spec.listeners {
+        let left_out = listener.follow_routes();
+        if left_out > 0 {
+            merge.problems.push(format!(
+                "listener {name}: acme gets certificates for the first {DOMAINS_MAX} hosts of \
+                 routes; {left_out} more are left out"
+            ));
+        }
+    }
     (merge.spec, merge.problems)
 }
 
@@ -247,6 +255,26 @@ listeners:
             assert_eq!(spec.listeners[listener].service, Some(service.into()));
         }
         assert!(spec.listeners["web"].routes.is_empty());
+    }
+
+    #[test]
+    fn certificates_are_for_so_many_names_and_for_none_that_is_local() {
+        let text = "
+providers: { docker: {} }
+listeners:
+  web: { bind: ':443', tls: { acme: true } }
+";
+        let mut all: Vec<_> = (0..DOMAINS_MAX + 2)
+            .map(|n| declared(&format!("s{n}"), &format!("s{n}.example"), None))
+            .collect();
+        all.push(declared("local", "local.localhost", None));
+        let spec = check(text, &all, &["listener web: acme gets certificates for the first 1000"]);
+        let acme = spec.listeners["web"].tls.as_ref().unwrap().acme.as_ref().unwrap();
+        assert_eq!(acme.domains.len(), DOMAINS_MAX);
+        let spec = check(text, &all[DOMAINS_MAX + 1..], &[]);
+        let acme = spec.listeners["web"].tls.as_ref().unwrap().acme.as_ref().unwrap();
+        assert_eq!(acme.domains, [format!("s{}.example", DOMAINS_MAX + 1)]);
+        assert_eq!(spec.listeners["web"].routes.len(), 2);
     }
 
     /// While one version replaces another, both may say the same.

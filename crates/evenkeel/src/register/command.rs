@@ -28,6 +28,8 @@ impl Command {
         let child = tokio::process::Command::new(program)
             .args(arguments)
             .env("PORT", port.to_string())
+            // Ours, with which it could register anything.
+            .env_remove("EVENKEEL_REGISTRY_TOKEN")
             .stdin(Stdio::null())
             .process_group(0)
             .spawn()

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -29,29 +30,44 @@ pub struct ListenerSpec {
 
 impl ListenerSpec {
     /// After its routes changed: certificates by ACME are for their hosts, unless others were
-    /// listed.
-    pub fn follow_routes(&mut self) {
+    /// listed. How many are left out, being beyond [`DOMAINS_MAX`].
+    pub fn follow_routes(&mut self) -> usize {
         let acme = self.tls.as_mut().and_then(|tls| tls.acme.as_mut());
-        if let Some(acme) = acme.filter(|acme| acme.from_routes) {
-            acme.domains = exact_hosts(&self.routes);
-        }
+        let Some(acme) = acme.filter(|acme| acme.from_routes) else { return 0 };
+        acme.domains = exact_hosts(&self.routes);
+        let left_out = acme.domains.len().saturating_sub(DOMAINS_MAX);
+        acme.domains.truncate(DOMAINS_MAX);
+        left_out
     }
 }
 
-/// The names of hosts that routes are for, each once, in their order; wildcards are none.
+/// Domains with a certificate by ACME on one listener: more would take days under the limits of
+/// public CAs.
+pub const DOMAINS_MAX: usize = 1000;
+
+/// The names of hosts that routes are for and that a CA may know, each once, in their order;
+/// wildcards are none.
 pub fn exact_hosts(routes: &[RouteSpec]) -> Vec<String> {
+    let mut seen = HashSet::new();
     let mut hosts: Vec<String> = Vec::new();
     for route in routes {
         if let Some(HostPattern::Exact(host)) = &route.host
             // A host may be an address, for which no CA is asked.
             && host.parse::<IpAddr>().is_err()
             && !host.starts_with('[')
-            && !hosts.contains(host)
+            && !is_local(host)
+            && seen.insert(host)
         {
             hosts.push(host.clone());
         }
     }
     hosts
+}
+
+/// A name of this machine (RFC 6761, section 6.3) or of its network, which no CA certifies.
+fn is_local(host: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    host.rsplit_once('.').is_none_or(|(_, last)| last.eq_ignore_ascii_case("localhost"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -232,5 +248,36 @@ pub struct UdpSpec {
 impl Default for UdpSpec {
     fn default() -> Self {
         Self { flow_idle: Duration::from_secs(30), replies: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_no_ca_certifies_are_none() {
+        let hosts = [
+            "a.example",
+            "shop.localhost",
+            "SHOP.LocalHost.",
+            "localhost",
+            "intranet",
+            "intranet.",
+            "10.0.0.1",
+            "[::1]",
+            "a.example",
+            "localhost.example",
+        ];
+        let mut routes = Vec::new();
+        for host in hosts {
+            let mut route = RouteSpec::catch_all("s".into());
+            route.host = Some(HostPattern::Exact(host.into()));
+            routes.push(route);
+        }
+        routes[9].host = Some(HostPattern::Suffix("b.example".into()));
+        assert_eq!(exact_hosts(&routes), ["a.example"]);
+        routes[9].host = Some(HostPattern::Exact("localhost.example".into()));
+        assert_eq!(exact_hosts(&routes), ["a.example", "localhost.example"]);
     }
 }

@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::*;
 
@@ -110,6 +112,26 @@ fn services() {
     check("x.web.evenkeel.internal", kind::A, NO_NAME);
     check("_http._tcp.other.evenkeel.internal", kind::SRV, NO_NAME);
     check("_http._tcp.evenkeel.internal", kind::SRV, NO_NAME);
+}
+
+#[test]
+fn names_with_too_many_labels_are_looked_up_by_nobody() {
+    struct Counting(AtomicUsize);
+    impl Directory for Counting {
+        fn find(&self, _: &str) -> Option<Arc<[Serving]>> {
+            self.0.fetch_add(1, Relaxed);
+            None
+        }
+    }
+    for (labels, looked_up) in [(16, 16), (17, 0), (110, 0)] {
+        let directory = Counting(AtomicUsize::new(0));
+        let name = "a.".repeat(labels) + "evenkeel.internal";
+        let query = dns::query(7, &question(&name, kind::A), true);
+        let mut rng = Rng::from_seed(7);
+        let answer = answer(&query, &zone(), &directory, Transport::Udp, &mut rng).unwrap();
+        assert_eq!(dns::decode(&answer).unwrap().header.code, code::NAME_ERROR);
+        assert_eq!(directory.0.into_inner(), looked_up, "{labels}");
+    }
 }
 
 #[test]
