@@ -18,6 +18,7 @@ use registrar::{Registrar, read_secret};
 use tracing::warn;
 
 use super::bind_check::explain;
+use super::running::Running;
 use super::{State, Supervisor};
 
 /// Where a registry listens, unless its address says otherwise.
@@ -158,8 +159,9 @@ impl Supervisor {
                 }
             }
         };
+        let before = state.services.get(service).and_then(Running::found);
         let service = selector.service.as_ref().unwrap_or(service).to_string();
-        Some(Box::new(Registered { place, service, checked }))
+        Some(Box::new(Registered { place, service, checked, before }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! etcd's version 3 API through its JSON gateway (etcd documentation, "gRPC gateway"): keys and
 //! values in base64, 64-bit numbers as text.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,6 +19,8 @@ use crate::client::{Ask, Authority, Client};
 
 /// Where etcd listens for clients.
 const PORT: u16 = 2379;
+/// For one answer of a member while there are others to ask: three fit in `PATIENCE`.
+const MEMBER_PATIENCE: Duration = Duration::from_millis(900);
 /// How often the member that is watched is asked whether it is there: a partition sends no sign.
 const PING: Duration = Duration::from_secs(1);
 /// Of one message of a watch. etcd sends up to 1.5 MiB of keys and values in one, by its default.
@@ -25,6 +28,8 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 pub(crate) struct Etcd {
     members: Vec<Client>,
+    /// The member that is asked first: it answered last, or those before it did not.
+    preferred: AtomicUsize,
     prefix: String,
 }
 
@@ -35,19 +40,46 @@ impl Etcd {
         if members.is_empty() {
             return Err("`etcd.endpoints` is empty".into());
         }
-        Ok(Self { members, prefix: prefix.to_owned() })
+        Ok(Self { members, preferred: AtomicUsize::new(0), prefix: prefix.to_owned() })
     }
 
-    /// Of the first member that answers.
+    /// Of the first member that answers, beginning with the preferred one.
     async fn ask(&self, path: &str, body: &Json) -> Result<Json, String> {
         let mut last = String::new();
-        for member in &self.members {
-            match ask(member, path, body).await {
-                Ok(answer) => return Ok(answer),
-                Err(why) => last = why,
+        let mut others = self.members.len();
+        for (index, member) in self.in_turn() {
+            others -= 1;
+            let within = if others > 0 { MEMBER_PATIENCE } else { PATIENCE };
+            match ask(member, path, body, within).await {
+                Ok(answer) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(Failure::Refused(why)) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Err(why);
+                }
+                Err(Failure::Away(why)) => {
+                    self.pass_over(index);
+                    last = why;
+                }
             }
         }
         Err(last)
+    }
+
+    /// Each member once, from the preferred one on.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &Client)> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        self.members.iter().enumerate().cycle().skip(first).take(self.members.len())
+    }
+
+    /// The next one is preferred, unless it is another than this already. Whoever asks may run out
+    /// of time before somebody answers; the next one goes on from there.
+    fn pass_over(&self, index: usize) {
+        let next = (index + 1) % self.members.len();
+        let (set, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.preferred.compare_exchange(index, next, set, failed);
     }
 
     pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
@@ -98,9 +130,10 @@ impl Etcd {
     /// there was an answer before.
     pub(crate) async fn watch(&self, events: &mpsc::Sender<Event>) -> (String, bool) {
         let mut last = String::new();
-        for member in &self.members {
+        for (index, member) in self.in_turn() {
             let mut synced = false;
             let ended = self.watch_member(member, events, &mut synced).await;
+            self.pass_over(index);
             last = ended.err().unwrap_or_else(|| "the watch ended".to_owned());
             if synced {
                 return (last, true);
@@ -117,7 +150,7 @@ impl Etcd {
     ) -> Result<(), String> {
         let range = json!({ "key": STANDARD.encode(&self.prefix), "range_end": self.range_end(),
                             "sort_target": "MOD", "sort_order": "ASCEND" });
-        let all = ask(member, "/v3/kv/range", &range).await?;
+        let all = ask(member, "/v3/kv/range", &range, PATIENCE).await?;
         let revision = number(&all["header"]["revision"]);
         let pairs = all["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
         let (mut instances, mut told) = (Vec::new(), Vec::new());
@@ -160,7 +193,7 @@ impl Etcd {
                 // Also keeps what is known from looking fresh when the member hangs.
                 _ = ping.tick() => {
                     let count = json!({ "key": STANDARD.encode(&self.prefix), "count_only": true });
-                    ask(member, "/v3/kv/range", &count).await?;
+                    ask(member, "/v3/kv/range", &count, PATIENCE).await?;
                     events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned())?;
                 }
             }
@@ -241,16 +274,35 @@ impl Etcd {
     }
 }
 
-async fn ask(member: &Client, path: &str, body: &Json) -> Result<Json, String> {
+/// Why a member did not do what it was asked.
+enum Failure {
+    /// It says that it is not to be done: the others would say the same.
+    Refused(String),
+    /// It does not answer, or cannot do anything.
+    Away(String),
+}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(why) | Failure::Away(why) => why,
+        }
+    }
+}
+
+async fn ask(member: &Client, path: &str, body: &Json, within: Duration) -> Result<Json, Failure> {
     let body = body.to_string().into_bytes();
-    let ask = Ask { method: Method::POST, path, body, within: PATIENCE };
-    let reply = member.ask(&ask).await?;
+    let ask = Ask { method: Method::POST, path, body, within };
+    let reply = member.ask(&ask).await.map_err(Failure::Away)?;
+    if reply.status.is_client_error() {
+        return Err(Failure::Refused(reply.refusal()));
+    }
     if !reply.status.is_success() {
-        return Err(reply.refusal());
+        return Err(Failure::Away(reply.refusal()));
     }
     // A stream of one message, as the gateway answers `keepalive`, ends with a line break.
-    serde_json::from_slice(&reply.body)
-        .map_err(|error| format!("what {} answered is not etcd's: {error}", member.authority()))
+    let not_its = |error| format!("what {} answered is not etcd's: {error}", member.authority());
+    serde_json::from_slice(&reply.body).map_err(|error| Failure::Away(not_its(error)))
 }
 
 /// The lease of an instance: a number that every balancer finds for itself, so that whoever hears
@@ -277,7 +329,82 @@ fn number(value: &Json) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::time::Instant;
+
+    use http_body_util::Full;
+    use hyper::body::{Bytes, Incoming};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper::{Request, Response, StatusCode};
+    use hyper_util::rt::TokioIo;
+    use registry::Registration;
+    use tokio::net::TcpListener;
+
+    use super::super::in_time;
     use super::*;
+
+    /// A member as etcd's gateway answers; each lease that is asked for exists. Where it is.
+    async fn member() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let answer = async |request: Request<Incoming>| {
+            let (status, body) = match request.uri().path() {
+                "/v3/lease/grant" => {
+                    let exists =
+                        json!({ "code": 9, "message": "etcdserver: lease already exists" });
+                    (StatusCode::BAD_REQUEST, exists)
+                }
+                "/v3/lease/keepalive" => (StatusCode::OK, json!({ "result": { "TTL": "3" } })),
+                _ => (StatusCode::OK, json!({ "header": { "revision": "7" } })),
+            };
+            let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let connection = http1::Builder::new();
+                let served = connection.serve_connection(TokioIo::new(stream), service_fn(answer));
+                tokio::spawn(served);
+            }
+        });
+        format!("http://{at}")
+    }
+
+    #[tokio::test]
+    async fn a_member_that_never_answers_is_passed_over() {
+        // Its connections are taken by the kernel, and nobody reads them.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = (format!("http://{}", silent.local_addr().unwrap()), silent);
+        let member = member().await;
+        let instance =
+            Instance::new("web", Registration::on(80), "a", [10, 0, 0, 1].into()).unwrap();
+
+        let etcd = Etcd::new(&[silent.0.clone(), member.clone()], "p/").unwrap();
+        in_time(etcd.put(&instance)).await.unwrap();
+        // From now on the other is asked first, and what it refuses is not asked elsewhere.
+        let begun = Instant::now();
+        assert_eq!(etcd.renew(&instance).await, Ok(true));
+        in_time(etcd.put(&instance)).await.unwrap();
+        let (sender, mut events) = mpsc::channel(8);
+        let (ended, synced) = etcd.watch(&sender).await;
+        assert!(synced, "{ended}");
+        assert!(matches!(events.try_recv().unwrap(), Event::Synced(all) if all.is_empty()));
+        assert!(begun.elapsed() < MEMBER_PATIENCE, "{:?}", begun.elapsed());
+
+        // More than can be waited for: whoever asks next goes on where time ran out.
+        let mut many = vec![silent.0.clone(); 4];
+        many.push(member);
+        let etcd = Etcd::new(&many, "p/").unwrap();
+        in_time(etcd.renew(&instance)).await.unwrap_err();
+        assert_eq!(in_time(etcd.renew(&instance)).await, Ok(true));
+    }
+
+    #[test]
+    fn three_members_can_be_asked() {
+        assert!(MEMBER_PATIENCE * 3 <= PATIENCE);
+    }
 
     #[test]
     fn a_range_ends_behind_its_prefix() {
