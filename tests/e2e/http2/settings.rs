@@ -224,7 +224,7 @@ fn a_client_that_is_gone_without_a_word_is_found_by_a_ping() {
         alive.read_for_a_moment();
         web.in_flight() == 1
     });
-    assert!(alive.pings() > 2);
+    assert!(alive.pings() > 0, "it was asked, and answered");
     alive.cancel(key);
     until("the other one given up", || web.in_flight() == 0);
 }
