@@ -41,6 +41,8 @@ pub struct Registered {
     pub service: String,
     /// Health is checked: what must prove itself will.
     pub checked: bool,
+    /// Who was found before it is asked; `None`: that is not known.
+    pub before: Option<Vec<Endpoint>>,
 }
 
 impl Source for Registered {
@@ -53,7 +55,7 @@ impl Source for Registered {
 
     fn follow(self: Box<Self>, teller: Teller) -> BoxFuture {
         Box::pin(async move {
-            let mut known = Known { checked: self.checked, told: None, last: None };
+            let mut known = Known { checked: self.checked, told: self.before, last: None };
             let Err(Unheard) = match self.place {
                 Place::Here(keeper) => here(&keeper, &self.service, &mut known, &teller).await,
                 Place::There(client) => there(&client, &self.service, &mut known, &teller).await,
@@ -65,6 +67,7 @@ impl Source for Registered {
 /// What was told last.
 struct Known {
     checked: bool,
+    /// At first, who was found before.
     told: Option<Vec<Endpoint>>,
     last: Option<Told>,
 }
@@ -73,8 +76,17 @@ impl Known {
     async fn tell(&mut self, list: &List, teller: &Teller) -> Result<(), Unheard> {
         let mut endpoints: Vec<Endpoint> =
             list.instances.iter().filter_map(|listed| endpoint(listed, self.checked)).collect();
+        let wrong = match (&list.stale, list.settling) {
+            (Some(why), _) => Some(format!("its store is away: {why}")),
+            (None, true) => Some("it has just begun, and does not know yet who is missing".into()),
+            (None, false) => None,
+        };
         // A registry that knows nothing of the time before it began does not know who is missing.
         if list.settling {
+            // That it knows nobody says nothing, unless somebody else was known.
+            if endpoints.is_empty() && self.told.is_none() {
+                return self.pass_on(Told::of(None, wrong), teller).await;
+            }
             let known = self.told.take().unwrap_or_default();
             let absent = |one: &Endpoint| {
                 !list.left.contains(one.id.as_str())
@@ -84,11 +96,6 @@ impl Known {
             endpoints.extend(kept);
         }
         self.told = Some(endpoints.clone());
-        let wrong = match (&list.stale, list.settling) {
-            (Some(why), _) => Some(format!("its store is away: {why}")),
-            (None, true) => Some("it has just begun, and does not know yet who is missing".into()),
-            (None, false) => None,
-        };
         let told = Told::of(Some(endpoints), wrong);
         self.pass_on(told, teller).await
     }
@@ -257,5 +264,39 @@ mod tests {
         let back = listed("b2", 2, State::Up);
         assert_eq!(ids(told(&mut known, &list(vec![back], true)).await), ["b2", "a"]);
         assert_eq!(ids(told(&mut known, &list(vec![a], false)).await), ["a"]);
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_has_just_begun_and_knows_nobody_is_waited_for() {
+        let nobody = list(Vec::new(), true);
+        let mut known = Known { checked: true, told: None, last: None };
+        let reason = "it has just begun, and does not know yet who is missing".to_owned();
+        assert_eq!(told(&mut known, &nobody).await, Some(Told::Lost { reason }));
+        assert_eq!(told(&mut known, &nobody).await, None, "told once");
+        let stale = List { stale: Some("no answer yet".into()), ..nobody.clone() };
+        assert!(matches!(told(&mut known, &stale).await, Some(Told::Lost { .. })));
+        // Who is known from before it began only, and not to get traffic yet, is nobody either.
+        let mut unchecked = Known { checked: false, told: None, last: None };
+        let restored = list(vec![listed("a", 1, State::Restored)], true);
+        assert!(matches!(told(&mut unchecked, &restored).await, Some(Told::Lost { .. })));
+        // Somebody is an answer, and so is that nobody is left of them.
+        let a = listed("a", 1, State::Up);
+        assert_eq!(ids(told(&mut unchecked, &list(vec![a], true)).await), ["a"]);
+        let left = List { left: ["a".to_owned()].into(), ..nobody };
+        assert!(ids(told(&mut unchecked, &left).await).is_empty());
+        // Once it is settled, nobody is an answer.
+        let settled = told(&mut known, &list(Vec::new(), false)).await;
+        assert_eq!(settled, Some(Told::Endpoints(Vec::new())));
+    }
+
+    #[tokio::test]
+    async fn who_was_found_before_stays_until_the_registry_is_settled() {
+        let before = [listed("a", 1, State::Up), listed("b", 2, State::Up)]
+            .map(|listed| endpoint(&listed, true).unwrap());
+        let mut known = Known { checked: true, told: Some(before.into()), last: None };
+        assert_eq!(ids(told(&mut known, &list(Vec::new(), true)).await), ["a", "b"]);
+        let b = listed("b", 2, State::Up);
+        assert_eq!(ids(told(&mut known, &list(vec![b.clone()], true)).await), ["b", "a"]);
+        assert_eq!(ids(told(&mut known, &list(vec![b], false)).await), ["b"]);
     }
 }

@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use discovery::sources::Source;
-use model::ServiceName;
 use model::spec::{
     DiscoverSpec, EmbeddedRegistrySpec, EndpointSource, HealthKind, RegistrySelector, RegistrySpec,
     Spec,
 };
 use model::status::RegistryStatus;
+use model::{Endpoint, ServiceName};
 use registrar::client::{Authority, Client};
 use registrar::source::{Place, Registered};
 use registrar::{Registrar, read_secret};
@@ -144,6 +144,7 @@ impl Supervisor {
         service: &ServiceName,
         selector: &RegistrySelector,
         checked: bool,
+        before: Option<Vec<Endpoint>>,
     ) -> Option<Box<dyn Source>> {
         let place = match &state.registry {
             RegistryInUse::None => return None,
@@ -159,7 +160,7 @@ impl Supervisor {
             }
         };
         let service = selector.service.as_ref().unwrap_or(service).to_string();
-        Some(Box::new(Registered { place, service, checked }))
+        Some(Box::new(Registered { place, service, checked, before }))
     }
 }
 

@@ -120,6 +120,13 @@ impl Running {
         self.discovered = listed;
     }
 
+    /// Who was found, without those that leave; `None`: nobody, or that is not known yet.
+    pub(super) fn found(&self) -> Option<Vec<Endpoint>> {
+        let stay = self.discovered.iter().filter(|listed| !listed.draining);
+        let found: Vec<Endpoint> = stay.map(|listed| listed.endpoint.clone()).collect();
+        (!found.is_empty()).then_some(found)
+    }
+
     /// This endpoint is not what it was: the next [`Running::set_discovered`] makes a new one.
     pub(super) fn forget_discovered(&mut self, id: &EndpointId, now: Instant) {
         let others = self.discovered.iter().filter(|listed| listed.endpoint.id != *id);
