@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use discovery::sources::Source;
-use model::ServiceName;
 use model::spec::{
     DiscoverSpec, EmbeddedRegistrySpec, EndpointSource, HealthKind, RegistrySelector, RegistrySpec,
     Spec,
 };
 use model::status::RegistryStatus;
+use model::{Endpoint, ServiceName};
 use registrar::client::{Authority, Client};
 use registrar::source::{Place, Registered};
 use registrar::{Registrar, read_secret};
@@ -145,6 +145,7 @@ impl Supervisor {
         service: &ServiceName,
         selector: &RegistrySelector,
         checked: bool,
+        before: Option<Vec<Endpoint>>,
     ) -> Option<Box<dyn Source>> {
         let place = match &state.registry {
             RegistryInUse::None => return None,

@@ -105,11 +105,15 @@ impl Supervisor {
         {
             return;
         }
+        // Another registry, or another name in it, is another answer: who was found there does not
+        // stay because this one does not know yet who is missing.
+        let before = followed.filter(|followed| Some(&followed.spec) == wanted);
+        let before = before.and_then(|_| state.services.get(service)?.found());
         state.sources.followed.remove(service);
         let Some(spec) = wanted else { return };
         let opened = match spec {
             DiscoverSpec::Registry(selector) => {
-                let source = Self::open_registered(state, service, selector, checked);
+                let source = Self::open_registered(state, service, selector, checked, before);
                 source.map(|source| (registrar::source::NAME, source))
             }
             spec => sources::open(spec),
