@@ -6,7 +6,11 @@
 //! behind an HTTP/2 one needs such a part.
 
 use crate::Fields;
-use crate::message::{self, RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead};
+
+/// What readers of HTTP/1.1 take behind a body: so many fields, and so many bytes.
+pub const TRAILERS_MAX: usize = 64;
+pub const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
 /// Writes the head of a request.
 ///
@@ -158,15 +162,71 @@ pub fn write_chunk_size(length: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the end of a chunked body, with these trailers, if there are any.
+/// Writes the end of a chunked body, with these trailers, if there are any: those that
+/// [`may_trail`], within [`TRAILER_BYTES_MAX`] and [`TRAILERS_MAX`].
 pub fn write_last_chunk(trailers: Option<&Fields>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(fields) = trailers {
-        for (name, value) in fields.iter().filter(|(name, _)| message::may_trail(name)) {
-            line(out, name, value);
+        let start = out.len();
+        let mut count = 0;
+        for (name, value) in fields.iter().filter(|(name, _)| may_trail(name)) {
+            let length = name.len() + value.len() + b": \r\n".len();
+            // A short one may still have room behind a long one that has none.
+            if count < TRAILERS_MAX && out.len() - start + length <= TRAILER_BYTES_MAX {
+                line(out, name, value);
+                count += 1;
+            }
         }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// May a field come after the body? `name` is in lower case.
+///
+/// RFC 9110 section 6.5.1: not what is part of the message's frame, or says where it goes, how it is
+/// to be handled, who asks, or what its content is. Readers of HTTP/1.1 refuse the whole message for
+/// such a field.
+pub fn may_trail(name: &[u8]) -> bool {
+    let forbidden: &[&[u8]] = match name.first() {
+        Some(b'a') => &[b"age", b"authorization"],
+        Some(b'c') => &[
+            b"cache-control",
+            b"client-cert",
+            b"client-cert-chain",
+            b"connection",
+            b"content-encoding",
+            b"content-length",
+            b"content-range",
+            b"content-type",
+            b"cookie",
+        ],
+        Some(b'd' | b'e') => &[b"date", b"expect", b"expires"],
+        Some(b'f' | b'h') => &[b"forwarded", b"host", b"http2-settings"],
+        Some(b'i') => &[
+            b"if-match",
+            b"if-modified-since",
+            b"if-none-match",
+            b"if-range",
+            b"if-unmodified-since",
+        ],
+        Some(b'k' | b'l' | b'm') => &[b"keep-alive", b"location", b"max-forwards"],
+        Some(b'p') => {
+            &[b"pragma", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"]
+        }
+        Some(b'r' | b's') => &[b"range", b"retry-after", b"set-cookie"],
+        Some(b't') => &[b"te", b"trailer", b"transfer-encoding"],
+        Some(b'u' | b'v' | b'w') => &[b"upgrade", b"vary", b"via", b"www-authenticate"],
+        Some(b'x') => &[
+            b"x-client-cert-names",
+            b"x-client-cert-sha256",
+            b"x-client-cert-subject",
+            b"x-forwarded-for",
+            b"x-forwarded-host",
+            b"x-forwarded-proto",
+        ],
+        _ => &[],
+    };
+    !forbidden.contains(&name)
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -302,6 +362,15 @@ mod tests {
         let mut out = Vec::new();
         write_last_chunk(Some(&fields(&[("grpc-status", "0"), ("content-length", "9")])), &mut out);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n");
+        out.clear();
+        // What is too much is left out, and what comes behind it is not.
+        let long = "y".repeat(TRAILER_BYTES_MAX);
+        let trailers = fields(&[("x", &long), ("date", "now"), ("grpc-status", "0")]);
+        write_last_chunk(Some(&trailers), &mut out);
+        assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n");
+        out.clear();
+        write_last_chunk(Some(&fields(&[("x", "y"); TRAILERS_MAX + 1])), &mut out);
+        assert_eq!(out.len(), 3 + TRAILERS_MAX * 6 + 2);
         out.clear();
         write_last_chunk(None, &mut out);
         assert_eq!(out, b"0\r\n\r\n");

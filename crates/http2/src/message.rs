@@ -262,12 +262,6 @@ pub(crate) fn check_trailers(fields: &Fields) -> Result<(), MessageError> {
     check_plain(fields, 0).map(|_| ())
 }
 
-/// Fields that are part of a message's frame or of where it goes, so that they must not come after
-/// its body (RFC 9110 section 6.5.1); they are left out when trailers are passed on.
-pub(crate) fn may_trail(name: &[u8]) -> bool {
-    !matches!(name, b"content-length" | b"host" | b"transfer-encoding" | b"te" | b"trailer")
-}
-
 /// RFC 9113 section 8.2.
 fn check_plain(fields: &Fields, from: usize) -> Result<Plain, MessageError> {
     let mut plain = Plain::default();
@@ -447,6 +441,5 @@ mod tests {
         assert_eq!(check_trailers(&fields(&[("grpc-status", "0")])), Ok(()));
         let pseudo = check_trailers(&fields(&[("a", "b"), (":status", "200")]));
         assert_eq!(pseudo, Err(MessageError::PseudoInTrailers));
-        assert!(!may_trail(b"content-length") && may_trail(b"grpc-status"));
     }
 }

@@ -184,6 +184,11 @@ impl Stream {
         }
     }
 
+    /// Is it a stream of HTTP/2 that its client gave up? Of others reading tells. Wakes when it is.
+    pub(crate) fn is_broken(&self, cx: &Context<'_>) -> bool {
+        matches!(self, Stream::Http2(stream) if stream.is_broken(cx))
+    }
+
     /// Is it a stream of HTTP/2, which carries one request?
     pub(crate) fn is_http2(&self) -> bool {
         matches!(self, Stream::Http2(_))

@@ -68,10 +68,17 @@ pub(crate) enum PumpError {
     Write,
     /// The source ended in the middle of the message.
     Ended,
-    /// Its chunks are not well-formed.
+    /// It is not well-formed, as the pump sees or the destination, which understands it.
     Malformed,
     /// The payload passed the limit.
     TooLarge,
+}
+
+fn write_error(e: &io::Error) -> PumpError {
+    match e.kind() {
+        io::ErrorKind::InvalidInput => PumpError::Malformed,
+        _ => PumpError::Write,
+    }
 }
 
 #[derive(Debug)]
@@ -308,7 +315,7 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             let head_len = head.len();
-            let count = ready!(to.poll_write(cx, head, body)).map_err(|_| PumpError::Write)?;
+            let count = ready!(to.poll_write(cx, head, body)).map_err(|e| write_error(&e))?;
             if count == 0 {
                 return Poll::Ready(Err(PumpError::Write));
             }

@@ -49,7 +49,7 @@ pub(crate) async fn ask_store(target: &Target, session: Option<Session>, clock: 
     let (Some(store), Some(key)) = (store, target.service.lost(session, clock.now())) else {
         return;
     };
-    if let Some(endpoint) = store.find(key, clock.now()).await {
+    if let Some(endpoint) = store.find(key, clock).await {
         target.service.adopt(key, &endpoint, clock.now());
     }
 }

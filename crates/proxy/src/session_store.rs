@@ -90,17 +90,17 @@ impl SessionStore {
     }
 
     /// The id of the endpoint at which the session is, if the store knows, and says so in time.
-    pub(crate) async fn find(&self, key: u64, now: Instant) -> Option<String> {
+    pub(crate) async fn find(&self, key: u64, clock: Clock) -> Option<String> {
         let (answer, answered) = oneshot::channel();
-        let until = now + self.spec.timeout;
+        let until = clock.now() + self.spec.timeout;
         let sent = self.shared.up.load(Relaxed) == 1
             && self.commands.try_send(Command::Find { key, until, answer }).is_ok();
         if !sent {
             self.shared.skipped.fetch_add(1, Relaxed);
             return None;
         }
-        // The other side ends it in time, by dropping it.
-        answered.await.ok()
+        // The other side ends it in time, by dropping it, unless it hangs in sending.
+        tokio::time::timeout_at(clock.runtime(until), answered).await.ok()?.ok()
     }
 
     /// The session is at the endpoint from now on. `moved`: it was elsewhere, and failed there.

@@ -190,10 +190,15 @@ impl Exchange<'_> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            if self.progress.upload == Upload::Open
-                && let Poll::Ready(Err(fault)) = self.poll_upload(cx)
-            {
-                return Poll::Ready(End::Failed(fault));
+            if self.progress.upload == Upload::Open {
+                match self.poll_upload(cx) {
+                    Poll::Ready(Err(fault)) => return Poll::Ready(End::Failed(fault)),
+                    // Nothing is read of the client while the endpoint takes nothing.
+                    Poll::Pending if self.down.is_broken(cx) => {
+                        return Poll::Ready(End::Failed(Fault::ClientGone));
+                    }
+                    _ => {}
+                }
             }
             match self.poll_download(cx) {
                 Poll::Ready(Ok(end)) => return Poll::Ready(end),

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use http2::{Config, Connection, ErrorCode, Event, HeadKind, StreamKey};
-use wire::http1::RequestHead;
+use wire::http1::{ChunkStep, ChunkedDecoder, RequestHead};
 
 use super::request::{Manner, Request};
 use super::stream::Shared;
+use crate::pump::TRAILER_LIMITS;
 
 const CONFIG: Config = Config {
     streams_max: 10,
@@ -337,4 +338,36 @@ fn how_a_call_ended() {
         pair.carry_down();
         assert_eq!(pair.shared.grpc_status(key), expected);
     }
+}
+
+/// What is left out of an endpoint's trailers is what our own reader would refuse, and no more.
+#[test]
+fn trailers_are_those_that_are_read() {
+    let reads = |text: &[u8]| {
+        let (mut decoder, mut at) = (ChunkedDecoder::new(TRAILER_LIMITS), 0);
+        while !decoder.is_done() {
+            match decoder.step(&text[at..]) {
+                Ok(ChunkStep::Frame(count)) => at += count,
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        at == text.len()
+    };
+    // All names that the reader knows stand in these files as literals.
+    let sources = [
+        include_str!("../../../wire/src/http1/header.rs"),
+        include_str!("../../../wire/src/http1/chunked.rs"),
+    ];
+    let names = sources.iter().flat_map(|text| text.split("b\"").skip(1));
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let names = names.filter_map(|rest| rest.split('"').next());
+    let names: Vec<&str> =
+        names.filter(|name| !name.is_empty() && name.bytes().all(is_name)).collect();
+    assert!(names.contains(&"set-cookie") && names.contains(&"vary") && names.len() > 45);
+    for name in names.into_iter().chain(["grpc-status", "x"]) {
+        let message = format!("0\r\n{name}: y\r\n\r\n");
+        assert_eq!(http2::http1::may_trail(name.as_bytes()), reads(message.as_bytes()), "{name}");
+    }
+    assert_eq!(http2::http1::TRAILERS_MAX, TRAILER_LIMITS.count);
+    assert_eq!(http2::http1::TRAILER_BYTES_MAX, TRAILER_LIMITS.bytes);
 }

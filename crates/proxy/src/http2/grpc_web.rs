@@ -91,7 +91,7 @@ pub(super) struct TextDecoder {
 
 impl TextDecoder {
     /// Answers how many bytes it took; `send` does the same of what they stand for. What it did not
-    /// take has to come again, in front.
+    /// take has to come again, in front. What is no base64 is `InvalidInput`: it is the client's fault.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
@@ -122,7 +122,7 @@ impl TextDecoder {
 
     /// The text is complete.
     pub(super) fn finish(&self) -> io::Result<()> {
-        if self.filled == 0 { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if self.filled == 0 { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
     fn decode(&mut self, piece: &[u8]) -> io::Result<()> {
@@ -134,7 +134,7 @@ impl TextDecoder {
                 let mut three = [0; 3];
                 let count = STANDARD
                     .decode_slice(self.quad, &mut three)
-                    .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+                    .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
                 self.decoded.extend_from_slice(&three[..count]);
             }
         }
@@ -201,10 +201,11 @@ mod tests {
             }
         }
         let mut decoder = TextDecoder::default();
-        assert!(decoder.write(b"AA*A", |bytes| bytes.len()).is_err());
+        let refused = decoder.write(b"AA*A", |bytes| bytes.len()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
         let mut decoder = TextDecoder::default();
         assert_eq!(decoder.write(b"AAA", |bytes| bytes.len()).unwrap(), 3);
-        assert!(decoder.finish().is_err());
+        assert_eq!(decoder.finish().unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]

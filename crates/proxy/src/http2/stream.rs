@@ -409,6 +409,11 @@ impl StreamEnd {
         self.shared.connection.borrow().has_data_room(self.key)
     }
 
+    /// See [`crate::io::Stream::is_broken`].
+    pub(crate) fn is_broken(&self, cx: &Context<'_>) -> bool {
+        self.shared.is_broken(self.key, cx)
+    }
+
     /// Bytes that wait to be read.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.with(self.key, |leg| leg.inbound.len() - leg.read).unwrap_or(0)
