@@ -160,7 +160,6 @@ impl Supervisor {
                 }
             }
         };
-        let before = state.services.get(service).and_then(Running::found);
         let service = selector.service.as_ref().unwrap_or(service).to_string();
         Some(Box::new(Registered { place, service, checked, before }))
     }
