@@ -20,6 +20,9 @@ use crate::worker::Worker;
 
 /// What a listener's number never is: a dial belongs to none.
 const NO_LISTENER: u32 = u32::MAX;
+/// How often a request looks for a place before it takes the endpoint for full: others may be
+/// faster, and an endpoint may allow no request at all on what it accepts.
+const ROUNDS_MAX: u32 = 8;
 
 /// How a request wants to be connected.
 pub(crate) struct Wanted<'a> {
@@ -87,7 +90,7 @@ async fn on_carrier(
     let Wanted { endpoint, settings, secure, .. } = *wanted;
     ticket.set_deadline(now + wanted.timeout);
     let mut waited = false;
-    loop {
+    for _ in 0..ROUNDS_MAX {
         let place = worker.pools.place(endpoint, settings, now, wanted.once, secure.terms());
         if let Some((asking, was_idle)) = place {
             if wanted.upgrade == Some(true) && !asking.has_extended_connect() {
@@ -95,8 +98,7 @@ async fn on_carrier(
             }
             return Ok(Some((Upstream::on_carrier(asking, now), was_idle && !waited)));
         }
-        let begin =
-            |places| Dialling::begin(worker, endpoint, settings, secure, wanted.timeout, places);
+        let begin = |places| Dialling::begin(worker, endpoint, settings, secure, places);
         let Some(dialling) = worker.pools.dialling(endpoint, &settings.pool, begin) else {
             return Ok(None);
         };
@@ -105,6 +107,7 @@ async fn on_carrier(
         }
         waited = true;
     }
+    Err(DialError::Full)
 }
 
 fn is_http2(upstream: &Upstream) -> bool {
@@ -134,7 +137,6 @@ impl Dialling {
         endpoint: &Arc<EndpointHandle>,
         settings: &Arc<Settings>,
         secure: &Secure,
-        timeout: Duration,
         places: usize,
     ) -> Rc<Self> {
         let dialling = Rc::new(Self {
@@ -144,13 +146,8 @@ impl Dialling {
             places,
             joined: Cell::new(1),
         });
-        let run = dialling.clone().run(
-            worker.clone(),
-            endpoint.clone(),
-            settings.clone(),
-            secure.clone(),
-            timeout,
-        );
+        let (worker, endpoint) = (worker.clone(), endpoint.clone());
+        let run = dialling.clone().run(worker, endpoint, settings.clone(), secure.clone());
         tokio::task::spawn_local(run);
         dialling
     }
@@ -168,10 +165,9 @@ impl Dialling {
         endpoint: Arc<EndpointHandle>,
         settings: Arc<Settings>,
         secure: Secure,
-        timeout: Duration,
     ) {
         let ticket = worker.tracked.register(NO_LISTENER);
-        let made = make(&worker, &ticket, &endpoint, &settings, secure, timeout).await;
+        let made = make(&worker, &ticket, &endpoint, &settings, secure).await;
         let (result, carrier, speaks_http1) = match made {
             Ok(Made::Carrier(carrier)) => (Ok(()), Some(carrier), false),
             Ok(Made::Http1(upstream)) => {
@@ -229,7 +225,6 @@ async fn make(
     endpoint: &Arc<EndpointHandle>,
     settings: &Settings,
     secure: Secure,
-    timeout: Duration,
 ) -> Result<Made, DialError> {
     let pool = &settings.pool;
     let alpn: &[&[u8]] = match settings.protocol {
@@ -237,6 +232,8 @@ async fn make(
         EndpointProtocol::H2 => &[tls::ALPN_HTTP2],
         EndpointProtocol::H2c | EndpointProtocol::Http1 => &[],
     };
+    // How long one of those that wait has left is nothing to the others.
+    let timeout = settings.connect_timeout;
     let upstream = dial(worker, ticket, endpoint, timeout, pool, None, secure, alpn).await?;
     match settings.protocol {
         EndpointProtocol::Auto if !is_http2(&upstream) => {
@@ -245,5 +242,10 @@ async fn make(
         EndpointProtocol::H2 if !is_http2(&upstream) => return Err(DialError::NotHttp2),
         _ => {}
     }
-    carry(worker, ticket, upstream, pool).await.map(Made::Carrier)
+    let carrier = carry(worker, ticket, upstream, pool).await?;
+    if carrier.streams_max() == 0 {
+        // It allows no request: such connections are not collected.
+        return Err(DialError::Full);
+    }
+    Ok(Made::Carrier(carrier))
 }

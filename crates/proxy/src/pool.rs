@@ -54,6 +54,8 @@ struct Carriers {
     settings: PoolSpec,
     /// Of two protocols that it was offered it chose HTTP/1.1 the last time.
     speaks_http1: bool,
+    /// The endpoint leaves: what carries nothing is closed.
+    is_leaving: bool,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,8 @@ struct Pool {
 impl Carriers {
     fn new(settings: &PoolSpec) -> Self {
         let settings = settings.clone();
-        Self { all: Vec::new(), dials: Vec::new(), settings, speaks_http1: false }
+        let (all, dials) = (Vec::new(), Vec::new());
+        Self { all, dials, settings, speaks_http1: false, is_leaving: false }
     }
 }
 
@@ -168,6 +171,8 @@ impl Pools {
         }
         // As many as the endpoint allowed the last time.
         let allowed = carriers.all.last().map(|carrier| carrier.streams_max());
+        // None is to take the place of the new one.
+        carriers.all.retain(|carrier| !carrier.is_closed());
         let most = usize::try_from(settings.streams_max).unwrap_or(usize::MAX);
         let dialling = begin(allowed.unwrap_or(most).clamp(1, most));
         carriers.dials.push(dialling.clone());
@@ -187,28 +192,32 @@ impl Pools {
         let carriers = all.entry(endpoint.key).or_insert_with(|| Carriers::new(settings));
         carriers.dials.retain(|under_way| dialling.is_none_or(|it| !Rc::ptr_eq(it, under_way)));
         carriers.speaks_http1 = speaks_http1;
+        // It has sessions still, and a connection for them is used as any other.
+        carriers.is_leaving = endpoint.is_leaving();
         if let Some(carrier) = carrier {
             carriers.all.retain(|carrier| !carrier.is_closed());
             carriers.all.push(carrier.clone());
-            if endpoint.is_leaving() {
-                carrier.drain();
-            }
         }
     }
 
     /// The endpoint leaves: close what is idle, and begin nothing on what is not.
     pub(crate) fn forget(&self, endpoint: u64) {
         self.by_endpoint.borrow_mut().remove(&endpoint);
-        if let Some(carriers) = self.carriers.borrow().get(&endpoint) {
+        if let Some(carriers) = self.carriers.borrow_mut().get_mut(&endpoint) {
+            carriers.speaks_http1 = false;
+            carriers.is_leaving = true;
             carriers.all.iter().for_each(|carrier| carrier.drain());
         }
     }
 
     pub(crate) fn sweep(&self, now: Instant) {
         self.carriers.borrow_mut().retain(|_, carriers| {
-            carriers.all.iter().for_each(|carrier| carrier.tick(now, &carriers.settings));
-            carriers.all.retain(|carrier| !carrier.is_closed());
-            !carriers.all.is_empty() || !carriers.dials.is_empty()
+            let Carriers { all, dials, settings, is_leaving, .. } = carriers;
+            all.iter().for_each(|carrier| carrier.tick(now, settings, *is_leaving));
+            all.retain(|carrier| !carrier.is_closed());
+            // What it speaks is known until it leaves, or says otherwise.
+            let is_known = carriers.speaks_http1 && !*is_leaving;
+            is_known || !all.is_empty() || !dials.is_empty()
         });
         self.by_endpoint.borrow_mut().retain(|_, pool| {
             pool.idle.retain_mut(|u| is_fresh(u, &pool.settings, now) && u.stream.is_quiet());

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use model::spec::{EndpointSource, HealthKind, ListenerSpec, Protocol, ServiceSpec};
+use model::spec::{
+    EndpointProtocol, EndpointSource, HealthKind, ListenerSpec, Protocol, ServiceSpec,
+};
 use model::{Endpoint, ListenerName, ServiceName};
 use proxy::{Proxy, ProxyOptions};
 use service::Service;
@@ -181,4 +183,56 @@ fn a_request_that_failed_does_not_shift_the_next() {
     client.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 502 ") && text.contains("connection: close"), "{text}");
     assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+}
+
+/// An endpoint of HTTP/2 that says `settings` and then nothing, and how often it was dialled.
+fn silent(settings: &'static [u8]) -> (SocketAddr, std::sync::Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let dialled = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = dialled.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            count.fetch_add(1, Relaxed);
+            std::thread::spawn(move || {
+                stream.write_all(settings).unwrap();
+                std::io::copy(&mut stream, &mut std::io::sink())
+            });
+        }
+    });
+    (address, dialled)
+}
+
+/// What neither an endpoint that takes no request nor a client that writes no base64 may cost.
+#[test]
+fn endpoints_of_http2_that_answer_nothing() {
+    let proxy = Proxy::start(&ProxyOptions { workers: 1, ..ProxyOptions::default() }).unwrap();
+    let web = "Content-Type: application/grpc-web-text\r\nContent-Length: 8";
+    for (settings, head, body, expected) in [
+        // MAX_CONCURRENT_STREAMS is 0.
+        (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0"[..], "GET", "", "HTTP/1.1 503 "),
+        (&b"\0\0\0\x04\0\0\0\0\0"[..], "POST", "AA*AAAAA", "grpc-message: malformed body\r\n"),
+    ] {
+        let (address, dialled) = silent(settings);
+        let name = ServiceName::from(head);
+        let mut spec = ServiceSpec::new(name.clone());
+        spec.source = EndpointSource::Static(vec![Endpoint::at(address)]);
+        spec.health.kind = HealthKind::Off;
+        spec.protocol = EndpointProtocol::H2c;
+        spec.grpc_web = true;
+        proxy.watch(Service::new(&spec, proxy.events(), proxy.now(), 1));
+        let mut bound = listener(&name);
+        bound.name = ListenerName::from(head);
+        let mut client = TcpStream::connect(proxy.set_listener(&bound).unwrap()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let fields = if body.is_empty() { "X: y" } else { web };
+        let request =
+            format!("{head} / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n\r\n{body}");
+        client.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert!(text.contains(expected), "{text}");
+        // Once for each attempt.
+        assert!(dialled.load(Relaxed) <= 3, "{dialled:?}");
+    }
 }

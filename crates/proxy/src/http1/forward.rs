@@ -259,6 +259,12 @@ impl Forward<'_> {
         }
     }
 
+    /// Is it the client that sets [`Forward::total_at`]? How long it wants to wait says nothing about
+    /// the endpoint.
+    pub(super) fn is_hasty(&self) -> bool {
+        self.deadline != Instant::FAR_FUTURE && self.total_at() == self.deadline
+    }
+
     pub(super) fn now(&self) -> Instant {
         self.down.door.worker.clock.now()
     }
@@ -470,7 +476,8 @@ impl Forward<'_> {
         self.down.ticket.set_endpoint(0, None);
         self.tried.push(endpoint.key);
         self.unconnected = true;
-        pick.report(&Report::new(self.now(), dial_outcome(e)));
+        let now = self.now();
+        pick.report(&Report::new(now, dial_outcome(e, self.total_at() <= now && self.is_hasty())));
         let status = match e {
             // The client's connection must end, not only the endpoint's.
             DialError::Closed if self.down.ticket.is_closing() => {
@@ -524,8 +531,7 @@ impl Forward<'_> {
     ) -> Attempt {
         let stale = reused && !state.response_begun && matches!(fault, Fault::UpstreamClosed);
         let (mut outcome, status, error) = verdict(&fault, stale);
-        if matches!(fault, Fault::TotalTimeout) && self.total_at() == self.deadline {
-            // How long the client wants to wait says nothing about the endpoint.
+        if matches!(fault, Fault::TotalTimeout) && self.is_hasty() {
             outcome = Outcome::Abandoned;
         }
         let untouched = self.upload.written() == 0;
@@ -602,8 +608,10 @@ impl Forward<'_> {
 }
 
 /// What a failed connect says of the endpoint.
-pub(super) fn dial_outcome(e: &DialError) -> Outcome {
+/// `is_late`: the client would wait no longer, which says nothing about the endpoint.
+pub(super) fn dial_outcome(e: &DialError, is_late: bool) -> Outcome {
     match e {
+        DialError::TimedOut if is_late => Outcome::Abandoned,
         DialError::Full | DialError::NoResources | DialError::Closed => Outcome::Abandoned,
         DialError::TimedOut
         | DialError::Failed(_)

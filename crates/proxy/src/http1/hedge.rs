@@ -224,6 +224,7 @@ impl Forward<'_> {
             secure: Secure::clone(&self.target.secure.load()),
             message: [&scratch.outbound[..], body].concat(),
             total_at: self.total_at(),
+            is_hasty: self.is_hasty(),
         };
         Some(Second { pick: Some(pick), endpoint, began, attempt: Box::pin(attempt.run()) })
     }
@@ -436,6 +437,8 @@ struct Attempt {
     /// The whole request.
     message: Vec<u8>,
     total_at: Instant,
+    /// See [`Forward::is_hasty`].
+    is_hasty: bool,
 }
 
 impl Attempt {
@@ -461,12 +464,15 @@ impl Attempt {
             timeout: settings.connect_timeout.min(total_at.since(now)),
         };
         let dialled = connection(worker, ticket, &wanted, now).await;
-        let (mut upstream, reused) = dialled.map_err(|e| dial_outcome(&e))?;
+        let (mut upstream, reused) = dialled
+            .map_err(|e| dial_outcome(&e, self.is_hasty && *total_at <= worker.clock.now()))?;
         let deadline = worker.clock.now() + settings.first_byte_timeout;
         ticket.set_deadline(deadline.min(*total_at));
         let lost = |e: &io::Error| match e.kind() {
             _ if ticket.must_close() => Outcome::Abandoned,
             io::ErrorKind::TimedOut => Outcome::TimedOut,
+            // The client's body is not what it says it is.
+            io::ErrorKind::InvalidInput => Outcome::Abandoned,
             _ if reused => Outcome::Abandoned,
             _ => Outcome::Broken,
         };

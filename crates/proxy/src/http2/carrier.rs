@@ -52,8 +52,8 @@ pub(crate) struct Carrier {
     scheme: &'static [u8],
     /// For the heads that requests write; one at a time.
     pub(super) parsed: RefCell<RequestHead>,
-    /// Counts the connection while it lives.
-    _slot: ConnectionSlot,
+    /// Counts the connection until it is closed.
+    slot: RefCell<Option<ConnectionSlot>>,
     /// [`crate::upstream::Secure::terms`] when it was made.
     pub(crate) terms: u64,
     retire_at: Instant,
@@ -114,7 +114,7 @@ impl Carrier {
             clock,
             scheme,
             parsed: RefCell::default(),
-            _slot: slot,
+            slot: RefCell::new(Some(slot)),
             terms,
             retire_at,
             requests_left: Cell::new(settings.requests_max.unwrap_or(u64::MAX)),
@@ -214,14 +214,15 @@ impl Carrier {
         }
     }
 
-    /// Looks at its time-outs.
-    pub(crate) fn tick(&self, now: Instant, settings: &PoolSpec) {
+    /// Looks at its time-outs. `is_leaving`: of an endpoint whose connections end with their requests.
+    pub(crate) fn tick(&self, now: Instant, settings: &PoolSpec, is_leaving: bool) {
         if self.refill_at.get() <= now {
             self.refill_at.set(now + REFILL_EVERY);
             self.shared.connection.borrow_mut().refill();
         }
         let is_old = self.retire_at <= now || self.requests_left.get() == 0;
-        let is_left = self.is_idle() && now.since(self.idle_since.get()) >= settings.idle_timeout;
+        let idle = now.since(self.idle_since.get());
+        let is_left = self.is_idle() && (is_leaving || idle >= settings.idle_timeout);
         if is_old || is_left {
             self.drain();
         }
@@ -288,6 +289,7 @@ impl Carrier {
         self.shared.break_all();
         *self.shared.waker.borrow_mut() = None;
         self.socket.borrow_mut().end();
+        *self.slot.borrow_mut() = None;
     }
 
     /// Sends what there is, and lets requests make more as long as the endpoint takes it.
