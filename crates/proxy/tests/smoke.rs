@@ -212,6 +212,10 @@ fn endpoints_of_http2_that_answer_nothing() {
         // MAX_CONCURRENT_STREAMS is 0.
         (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0"[..], "GET", "", "503"),
         (&b"\0\0\0\x04\0\0\0\0\0"[..], "POST", "AA*AAAAA", "400"),
+    for (settings, head, body, expected) in [
+        // MAX_CONCURRENT_STREAMS is 0.
+        (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0"[..], "GET", "", "HTTP/1.1 503 "),
+        (&b"\0\0\0\x04\0\0\0\0\0"[..], "POST", "AA*AAAAA", "grpc-message: malformed body\r\n"),
     ] {
         let (address, dialled) = silent(settings);
         let name = ServiceName::from(head);
@@ -232,6 +236,7 @@ fn endpoints_of_http2_that_answer_nothing() {
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert!(text.contains(expected), "{text}");
         // Once for each attempt.
         assert!(dialled.load(Relaxed) <= 3, "{dialled:?}");
     }

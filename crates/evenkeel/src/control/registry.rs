@@ -18,7 +18,6 @@ use registrar::{Registrar, read_secret};
 use tracing::warn;
 
 use super::bind_check::explain;
-use super::running::Running;
 use super::{State, Supervisor};
 
 /// Where a registry listens, unless its address says otherwise.
