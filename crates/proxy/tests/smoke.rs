@@ -208,10 +208,6 @@ fn silent(settings: &'static [u8]) -> (SocketAddr, std::sync::Arc<AtomicUsize>) 
 fn endpoints_of_http2_that_answer_nothing() {
     let proxy = Proxy::start(&ProxyOptions { workers: 1, ..ProxyOptions::default() }).unwrap();
     let web = "Content-Type: application/grpc-web-text\r\nContent-Length: 8";
-    for (settings, head, body, status) in [
-        // MAX_CONCURRENT_STREAMS is 0.
-        (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0"[..], "GET", "", "503"),
-        (&b"\0\0\0\x04\0\0\0\0\0"[..], "POST", "AA*AAAAA", "400"),
     for (settings, head, body, expected) in [
         // MAX_CONCURRENT_STREAMS is 0.
         (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\0"[..], "GET", "", "HTTP/1.1 503 "),
@@ -235,7 +231,6 @@ fn endpoints_of_http2_that_answer_nothing() {
         client.write_all(request.as_bytes()).unwrap();
         let mut text = String::new();
         client.read_to_string(&mut text).unwrap();
-        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
         assert!(text.contains(expected), "{text}");
         // Once for each attempt.
         assert!(dialled.load(Relaxed) <= 3, "{dialled:?}");
