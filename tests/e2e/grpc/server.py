@@ -34,7 +34,8 @@ def begin(context):
     if "sleep" in given:
         # A call that is cancelled is noted, and ends early.
         over = threading.Event()
-        context.add_callback(over.set)
+        if not context.add_callback(over.set):
+            over.set()  # It is over already.
         if over.wait(float(given["sleep"])):
             ended.append(given.get("early", "-"))
     return given
