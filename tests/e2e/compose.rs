@@ -100,10 +100,11 @@ fn compose_deploy_of_a_broken_version_is_taken_back() {
     // Before it was known it got one request of 301; then one of a hundred until the next look.
     assert!(load.bad_status >= 3, "{load:?}");
     // The bound that the manual states: one in a hundred of what came while it served, and the three
-    // that it takes to know. `the new version got 61 of 9391 requests (0.65 %), ...`
+    // that it takes to know. `the new version got 61 of 9391 requests (0.65 %), ...`, and a few
+    // that were on their way when that was counted: as many as connections.
     let count = |word: usize| line.split(' ').nth(word).unwrap().parse::<u64>().unwrap();
     let (canary, all) = (count(4), count(6));
-    assert!(canary * 100 <= all + 300 && load.bad_status <= canary, "{line}: {load:?}");
+    assert!(canary * 100 <= all + 300 && load.bad_status <= canary + 8, "{line}: {load:?}");
     eprintln!("broken version: {} of {} requests; {line}", load.bad_status, load.requests);
     assert_eq!(Client::get(site.address, "/").status, 200);
     site.down();
@@ -425,7 +426,7 @@ fn compose_autoscale_follows_the_load() {
     let shown = site.run(&["status", "--admin", &admin]);
     let shown: Vec<Vec<&str>> =
         shown.lines().map(|line| line.split_whitespace().collect()).collect();
-    let grown = shown.iter().position(|line| line.starts_with(&["flask", "1", "->", "3"]));
+    let grown = shown.iter().position(|line| line.get(2..4) == Some(&["->", "3"]));
     let shrunk = shown.iter().position(|line| line.get(2..4) == Some(&["->", "1"]));
     assert!(shrunk.unwrap() < grown.unwrap(), "the last on top: {shown:?}");
     let json = site.run(&["status", "--json", "--admin", &admin]);

@@ -133,9 +133,14 @@ type Answer = dyn Fn(&Asked) -> Option<Reply> + Send + Sync;
 
 impl NameServer {
     pub fn start(answer: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> NameServer {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // A port may be free for one protocol and not for the other.
+        let pair = || {
+            let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+            Some((udp, tcp))
+        };
+        let (udp, tcp) = (0..100).find_map(|_| pair()).unwrap();
         let address = udp.local_addr().unwrap();
-        let tcp = TcpListener::bind(address).unwrap();
         let server = NameServer {
             address,
             over_udp: Arc::default(),
