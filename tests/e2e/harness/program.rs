@@ -328,11 +328,16 @@ fn replace(file: &Path, text: &str) {
 
 /// A configuration as the program shows it.
 fn without_secrets(config: &str) -> String {
-    let mut parts = config.split("secret: ");
-    let mut shown = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
-        shown += &format!("secret: REDACTED{rest}");
-    }
-    shown
+    // The admin API's own token is shown to who had to send it.
+    let keys =
+        if config.contains("agent: {") { &["secret: ", "token: "][..] } else { &["secret: "] };
+    keys.iter().fold(config.to_owned(), |config, key| {
+        let mut parts = config.split(key);
+        let mut shown = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let rest = part.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+            shown += &format!("{key}REDACTED{rest}");
+        }
+        shown
+    })
 }
