@@ -20,6 +20,7 @@ mod request_head;
 mod response_head;
 pub(crate) mod session;
 mod turn;
+mod verdict;
 
 pub(crate) use connection::{Downstream, refuse_stream, serve, serve_stream};
 pub(crate) use record::Record;

@@ -15,10 +15,10 @@ use crate::http1::exchange::{End, Exchange, Fault, State, Terms};
 use crate::http1::grpc::set_timeout;
 use crate::http1::hedge::Lane;
 use crate::http1::hints::Hints;
-use crate::http1::record::Record;
 use crate::http1::request_head;
 use crate::http1::session::Keeping;
 use crate::http1::turn::Scratch;
+use crate::http1::verdict::{dial_outcome, retry_grpc, retry_status, status_outcome, verdict};
 use crate::listener::{ListenerState, Route, Target};
 use crate::pump::Pump;
 use crate::queue::{self, Refusal};
@@ -604,68 +604,5 @@ impl Forward<'_> {
             }
         };
         Attempt::Over(next)
-    }
-}
-
-/// What a failed connect says of the endpoint.
-/// `is_late`: the client would wait no longer, which says nothing about the endpoint.
-pub(super) fn dial_outcome(e: &DialError, is_late: bool) -> Outcome {
-    match e {
-        DialError::TimedOut if is_late => Outcome::Abandoned,
-        DialError::Full | DialError::NoResources | DialError::Closed => Outcome::Abandoned,
-        DialError::TimedOut
-        | DialError::Failed(_)
-        | DialError::Handshake
-        | DialError::Certificate
-        | DialError::NotHttp2 => Outcome::ConnectFailed,
-    }
-}
-
-pub(super) fn status_outcome(status: u16) -> Outcome {
-    if status >= 500 { Outcome::ServerError } else { Outcome::Success }
-}
-
-fn retry_status(condition: &RetryCondition) -> Option<u16> {
-    match condition {
-        RetryCondition::Status(status) => Some(*status),
-        _ => None,
-    }
-}
-
-fn retry_grpc(condition: &RetryCondition) -> Option<u8> {
-    match condition {
-        RetryCondition::Grpc(code) => Some(*code),
-        _ => None,
-    }
-}
-
-/// What a fault says of the endpoint, and to the client.
-pub(super) fn verdict(fault: &Fault, stale: bool) -> (Outcome, u16, &'static str) {
-    match fault {
-        Fault::UpstreamClosed if stale => (Outcome::Abandoned, 502, "endpoint closed"),
-        Fault::UpstreamClosed => (Outcome::Broken, 502, "endpoint closed"),
-        Fault::Garbage(e) => (Outcome::Broken, 502, e.reason()),
-        Fault::GarbageBody => (Outcome::Broken, 502, "malformed response"),
-        Fault::NoTunnel => (Outcome::Success, 502, "endpoint opened no tunnel"),
-        Fault::FirstByteTimeout => (Outcome::TimedOut, 504, "no answer in time"),
-        Fault::UpstreamStalled => (Outcome::TimedOut, 504, "endpoint stalled"),
-        Fault::TotalTimeout => (Outcome::TimedOut, 504, "total time-out"),
-        Fault::Status(status) => (status_outcome(*status), *status, "status"),
-        Fault::GrpcStatus(code) => match grpc::is_failure(*code) {
-            true => (Outcome::ServerError, 503, "grpc-status"),
-            false => (Outcome::Success, 503, "grpc-status"),
-        },
-        Fault::ClientGone => (Outcome::Abandoned, 0, "client gone"),
-        Fault::ClientStalled => (Outcome::Abandoned, 408, "client stalled"),
-        Fault::MalformedBody => (Outcome::Abandoned, 400, "malformed body"),
-        Fault::BodyTooLarge => (Outcome::Abandoned, 413, "body too large"),
-        Fault::Closed => (Outcome::Abandoned, 503, "grace over"),
-    }
-}
-
-impl Record {
-    pub(crate) fn failed(&mut self, status: u16, error: &'static str) {
-        self.status = status;
-        self.error = Some(error);
     }
 }

@@ -31,6 +31,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Answered by ourselves, or not at all (status 0), and why.
+    pub(crate) fn failed(&mut self, status: u16, error: &'static str) {
+        self.status = status;
+        self.error = Some(error);
+    }
+
     /// Nothing is known yet.
     pub(crate) fn clear(&mut self) {
         for text in [
