@@ -324,18 +324,23 @@ impl Bound {
 /// Binds one socket per worker to the same address, between which the kernel spreads clients.
 /// `beside_ours`: sockets of ours that are about to close stand on this port, which is then not
 /// asked for alone.
+///
+/// SO_REUSEPORT would let a second instance share our port in silence: the first socket is bound
+/// without it, which is refused when anyone else listens there, and gets it afterwards for the
+/// others to join. A socket made only to ask and closed again would not do: processes that are
+/// being started hold it until they become their program.
 pub(crate) fn bind(
-    address: SocketAddr,
+    mut address: SocketAddr,
     protocol: Protocol,
     workers: usize,
     beside_ours: bool,
 ) -> io::Result<(SocketAddr, Vec<Bound>)> {
     let kind = if protocol == Protocol::Udp { Type::DGRAM } else { Type::STREAM };
-    let address = if beside_ours { address } else { probe(address, kind)? };
     let mut sockets = Vec::with_capacity(workers);
-    for _ in 0..workers {
+    for index in 0..workers {
         let socket = Socket::new(Domain::for_address(address), kind, None)?;
-        socket.set_reuse_port(true)?;
+        let alone = index == 0 && !beside_ours;
+        socket.set_reuse_port(!alone)?;
         socket.set_nonblocking(true)?;
         dual_stack(&socket, address)?;
         if kind == Type::STREAM {
@@ -348,6 +353,10 @@ pub(crate) fn bind(
             udp::tell_destinations(&socket, address.ip())?;
         }
         socket.bind(&address.into())?;
+        if alone {
+            address = socket.local_addr()?.as_socket().unwrap_or(address);
+            socket.set_reuse_port(true)?;
+        }
         if kind == Type::STREAM {
             socket.listen(BACKLOG)?;
             sockets.push(Bound::Tcp(socket.into()));
@@ -356,21 +365,6 @@ pub(crate) fn bind(
         }
     }
     Ok((address, sockets))
-}
-
-/// SO_REUSEPORT would let a second instance share our port in silence; a first socket without it
-/// is refused when anyone else listens there. Answers the address with the port that it got.
-fn probe(address: SocketAddr, kind: Type) -> io::Result<SocketAddr> {
-    let probe = Socket::new(Domain::for_address(address), kind, None)?;
-    if kind == Type::STREAM {
-        probe.set_reuse_address(true)?;
-    }
-    dual_stack(&probe, address)?;
-    probe.bind(&address.into())?;
-    if kind == Type::STREAM {
-        probe.listen(1)?;
-    }
-    Ok(probe.local_addr()?.as_socket().unwrap_or(address))
 }
 
 /// `[::]` takes IPv4 clients too, whatever the system's default.
@@ -550,6 +544,9 @@ impl Drop for Open {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
 
     #[test]
@@ -562,5 +559,28 @@ mod tests {
         assert_eq!(lighter(0, &[100, 95]), None);
         assert_eq!(lighter(0, &[103, 95]), Some(1));
         assert_eq!(lighter(2, &[40, 30, 50]), Some(1));
+    }
+
+    #[test]
+    fn processes_that_are_being_started_are_no_obstacle() {
+        // Between fork and exec a child holds every socket that its parent had open.
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+            for _ in 0..2_000 {
+                for protocol in [Protocol::Http, Protocol::Udp] {
+                    let any = "127.0.0.1:0".parse().unwrap();
+                    if let Err(e) = bind(any, protocol, 2, false) {
+                        over.store(true, Relaxed);
+                        panic!("{protocol:?}: {e}");
+                    }
+                }
+            }
+            over.store(true, Relaxed);
+        });
     }
 }

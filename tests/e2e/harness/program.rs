@@ -1,11 +1,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use serde_json::Value;
 
 use super::client::{Client, Response};
@@ -15,18 +16,25 @@ use super::wait::until;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_evenkeel");
 
 /// A port that was free a moment ago, from below the range that the kernel gives to clients, so
-/// that no connection takes it in between.
+/// that no connection takes it in between. Asked for without listening: a process that is being
+/// started holds this socket until it becomes its program, and must not be in the way.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let offset = std::process::id().wrapping_mul(131);
     for _ in 0..20_000 {
         let n = NEXT.fetch_add(1, Relaxed).wrapping_add(offset);
         let port = u16::try_from(12_000 + n % 20_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if is_free(SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
             return port;
         }
     }
     panic!("no free port");
+}
+
+fn is_free(address: SocketAddr) -> rustix::io::Result<()> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &address)
 }
 
 /// A folder of its own, removed at the end.

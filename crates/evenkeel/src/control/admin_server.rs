@@ -20,16 +20,15 @@ impl AdminServer {
     /// Only binds, so that a failure changes nothing. `beside`: where the API is served until
     /// now. On the same port (127.0.0.1 becomes 0.0.0.0) both are open for a moment.
     pub(super) fn bind(address: SocketAddr, beside: Option<SocketAddr>) -> io::Result<TcpListener> {
-        if beside.is_none_or(|beside| beside.port() != address.port()) {
-            // Without SO_REUSEPORT, as with it another balancer of this user could share the port.
-            drop(TcpListener::bind(address)?);
-        }
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_socket_reuseaddr(&socket, true)?;
-        sockopt::set_socket_reuseport(&socket, true)?;
+        // Bound without SO_REUSEPORT, as with it another balancer of this user could share the port.
+        let alone = beside.is_none_or(|beside| beside.port() != address.port());
+        sockopt::set_socket_reuseport(&socket, !alone)?;
         rustix::net::bind(&socket, &address)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
         rustix::net::listen(&socket, BACKLOG)?;
         Ok(socket.into())
     }
