@@ -14,6 +14,7 @@ mod names;
 mod outcome;
 mod report;
 mod rng;
+mod shared_map;
 mod time;
 
 pub mod grpc;
@@ -29,4 +30,5 @@ pub use names::{EndpointId, ListenerName, ServiceName};
 pub use outcome::Outcome;
 pub use report::{AgentReply, AgentStanding, ProbeAnswer, Report, Utilization};
 pub use rng::Rng;
+pub use shared_map::{Differing, SharedMap};
 pub use time::Instant;
