@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use model::spec::Spec;
-use model::{ListenerName, ServiceName};
+use model::spec::{ServiceSpec, Spec};
+use model::{Differing, ListenerName, ServiceName, SharedMap};
 
 /// Names that are in one of two maps only, or in both with different values; each list in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Difference {
 pub fn difference(old: &Spec, new: &Spec) -> Difference {
     Difference {
         listeners: changes(&old.listeners, &new.listeners),
-        services: changes(&old.services, &new.services),
+        services: services(&old.services, &new.services),
         admin: old.admin != new.admin,
         access_log: old.access_log != new.access_log,
         workers: old.workers != new.workers,
@@ -68,6 +68,22 @@ fn changes<N: Ord + Clone, V: PartialEq>(old: &BTreeMap<N, V>, new: &BTreeMap<N,
         changed: named(new, &|n, v| old.get(n).is_some_and(|o| o != v)),
         removed: named(old, &|n, _| !new.contains_key(n)),
     }
+}
+
+/// Without a look at what both share.
+fn services(
+    old: &SharedMap<ServiceName, ServiceSpec>,
+    new: &SharedMap<ServiceName, ServiceSpec>,
+) -> Changes<ServiceName> {
+    let mut changes = Changes { added: Vec::new(), changed: Vec::new(), removed: Vec::new() };
+    for differing in new.differences(old) {
+        match differing {
+            Differing::Added(name, _) => changes.added.push(name.clone()),
+            Differing::Changed(name, ..) => changes.changed.push(name.clone()),
+            Differing::Removed(name, _) => changes.removed.push(name.clone()),
+        }
+    }
+    changes
 }
 
 /// One line: `service + images, service ~ web, listener - mqtt, admin`.

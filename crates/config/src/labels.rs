@@ -5,6 +5,7 @@
 //! any other. So every key that a file knows is a label, too, with the same checks and messages.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::ListenerName;
 use model::spec::{DeclaredSpec, DiscoverSpec, DockerSelector, EndpointSource, Protocol};
@@ -207,18 +208,20 @@ impl Reader {
         }
         let (Ok(mut checked), []) = (parsed, &*self.defects) else { return Err(self.defects) };
         let listener = checked.spec.listeners.pop_first();
-        let service = checked.spec.services.pop_first();
-        let (Some((_, listener)), Some((_, mut service))) = (listener, service) else {
+        let name = checked.spec.services.keys().next().cloned();
+        let service = name.and_then(|name| checked.spec.services.remove(name.as_str()));
+        let (Some((_, listener)), Some(service)) = (listener, service) else {
             return Err(self.defects);
         };
         let endpoint = match &service.source {
             EndpointSource::Static(endpoints) => endpoints.first().cloned(),
             _ => None,
         };
+        let mut service = Arc::unwrap_or_clone(service);
         service.source = EndpointSource::Discover(DiscoverSpec::Docker(DockerSelector::default()));
         Ok(DeclaredSpec {
             service,
-            routes: listener.routes,
+            routes: Arc::unwrap_or_clone(listener.routes),
             listener: self.own.get("listener").map(|name| ListenerName::new(name.as_str())),
             protocol,
             port,

@@ -83,8 +83,8 @@ pub struct Changes {
     /// Endpoints that are the same container at the same address, restarted: what they were is no
     /// more.
     pub restarted: Vec<(ServiceName, EndpointId)>,
-    /// [`Picture::declared`] differs.
-    pub declared: bool,
+    /// Services of which [`Picture::declared`] says something else.
+    pub declared: BTreeSet<ServiceName>,
     pub usage: Vec<(ServiceName, EndpointId, Usage)>,
     /// New sentences about what containers say, for the log.
     pub notes: Vec<String>,
@@ -121,7 +121,7 @@ impl Changes {
     fn add(&mut self, other: Changes) {
         self.services.extend(other.services);
         self.restarted.extend(other.restarted);
-        self.declared |= other.declared;
+        self.declared.extend(other.declared);
         self.usage.extend(other.usage);
         self.notes.extend(other.notes);
     }
@@ -150,13 +150,13 @@ impl Picture {
     pub fn configure(&mut self, spec: &Spec) -> Changes {
         let Some(docker) = &spec.providers.docker else {
             let services = self.members.keys().cloned().collect();
-            let declared = !self.declared.is_empty();
+            let declared = self.declared.keys().cloned().collect();
             *self = Self::new(self.read);
             return Changes { services, declared, ..Changes::default() };
         };
         let mut rules = BTreeMap::new();
         let mut taken = BTreeSet::new();
-        for (name, service) in &spec.services {
+        for (name, service) in spec.services.iter() {
             match &service.source {
                 EndpointSource::Discover(DiscoverSpec::Docker(selector)) => {
                     rules.insert(name.clone(), selector.clone());
@@ -361,7 +361,9 @@ impl Picture {
             || declared.as_ref() != known.declared();
         self.containers.insert(id, known);
         for name in names.iter().filter(|_| differs) {
-            changes.declared |= self.declare(name);
+            if self.declare(name) {
+                changes.declared.insert(name.clone());
+            }
         }
         changes
     }
@@ -382,8 +384,10 @@ impl Picture {
         for role in &known.roles {
             self.leave(&role.service, id);
         }
-        if let Some((name, _)) = known.declared() {
-            changes.declared = self.declare(name);
+        if let Some((name, _)) = known.declared()
+            && self.declare(name)
+        {
+            changes.declared.insert(name.clone());
         }
         changes
     }

@@ -49,8 +49,8 @@ pub use registry::{
     SecretSpec,
 };
 pub use route::{
-    ActionSpec, HeaderEdit, HostPattern, PathPattern, PathRewrite, RouteSpec, TextMatch,
-    WeightedService,
+    ActionSpec, HeaderEdit, HostPattern, LabelledRoute, PathPattern, PathRewrite, RouteSpec,
+    TextMatch, WeightedService,
 };
 pub use run::RunSpec;
 pub use service::{
@@ -63,7 +63,7 @@ pub use tls::{
     ServerTlsSpec, TlsVersion,
 };
 
-use crate::{ListenerName, ServiceName};
+use crate::{ListenerName, ServiceName, SharedMap};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +75,7 @@ pub struct Spec {
     /// After SIGTERM, how long requests and streams in flight may go on. Default 30 s.
     pub stop_grace: StopGrace,
     pub listeners: BTreeMap<ListenerName, ListenerSpec>,
-    pub services: BTreeMap<ServiceName, ServiceSpec>,
+    pub services: SharedMap<ServiceName, ServiceSpec>,
     /// Where endpoints, and what labels say of services and routes, are discovered.
     pub providers: ProvidersSpec,
     /// Where instances register themselves. Default: nowhere.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec, ServerTlsSpec};
-use model::{Instant, ListenerName, ServiceName};
+use model::{Differing, Instant, ListenerName, ServiceName};
 use route::{Rewriter, Split, Table};
 use service::Service;
 use socket2::{Domain, Socket, Type};
@@ -58,8 +58,9 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) struct ListenerState {
     pub(crate) spec: ListenerSpec,
-    pub(crate) table: Table,
-    pub(crate) routes: Vec<Route>,
+    pub(crate) table: Table<Arc<Route>>,
+    /// Where everything goes that no route takes. TCP and UDP listeners have nothing else.
+    pub(crate) rest: Option<Arc<Target>>,
     /// `None`: clients speak in clear.
     pub(crate) tls: Option<Arc<tls::Server>>,
     /// What a CA may come to see (HTTP-01).
@@ -103,35 +104,68 @@ impl fmt::Debug for Target {
 pub(crate) type Targets<'a> = &'a dyn Fn(&ServiceName) -> Option<Arc<Target>>;
 
 impl ListenerState {
-    /// `former`: the TLS of the listener until now. `issued`: where certificates by ACME come to.
+    /// `former`: the listener's until now, of which is kept what stays as it is: where only routes by
+    /// label differ, this costs by the hosts that these are for. `issued`: where certificates by ACME
+    /// come to.
     pub(crate) fn build(
         spec: &ListenerSpec,
         targets: Targets<'_>,
-        former: Option<Arc<tls::Server>>,
+        former: Option<&ListenerState>,
         issued: Arc<tls::Issued>,
     ) -> io::Result<Self> {
-        let mut specs = spec.routes.clone();
-        specs.extend(spec.service.clone().map(RouteSpec::catch_all));
-        let table = Table::build(&specs).map_err(|e| invalid(format!("{}: {e}", spec.name)))?;
         let tls = match &spec.tls {
             None => None,
-            Some(tls) => Some(secured(spec, tls, former, issued.clone())?),
+            Some(tls) => {
+                let former = former.and_then(|former| former.tls.clone());
+                Some(secured(spec, tls, former, issued.clone())?)
+            }
         };
         let hsts = tls.as_ref().and_then(|tls| tls.hsts());
-        let routes = specs
-            .iter()
-            .map(|route| Route::build(route, targets, hsts))
-            .collect::<io::Result<_>>()?;
-        Ok(Self { spec: spec.clone(), table, routes, tls, issued })
+        let same = former.filter(|former| {
+            former.spec.routes == spec.routes
+                && former.spec.service == spec.service
+                && former.tls.as_ref().and_then(|tls| tls.hsts()) == hsts
+        });
+        let none = Default::default();
+        let (mut table, rest, labelled) = match same {
+            Some(former) => (former.table.clone(), former.rest.clone(), &former.spec.labelled),
+            None => {
+                let (table, rest) = configured(spec, targets, hsts)?;
+                (table, rest, &none)
+            }
+        };
+        for differing in spec.labelled.differences(labelled) {
+            let (host, routes) = match differing {
+                Differing::Added(host, routes) | Differing::Changed(host, _, routes) => {
+                    (host, &routes[..])
+                }
+                Differing::Removed(host, _) => (host, &[][..]),
+            };
+            let made = routes.iter().map(|labelled| {
+                let route = Route::build(&labelled.route, targets, hsts)?;
+                Ok((&*labelled.route, Arc::new(route)))
+            });
+            let made = made.collect::<io::Result<Vec<_>>>()?;
+            table
+                .set_added(host.as_ref(), made)
+                .map_err(|defect| invalid(format!("{}: {defect}", spec.name)))?;
+        }
+        Ok(Self { spec: spec.clone(), table, rest, tls, issued })
     }
+}
 
-    /// TCP and UDP listeners have one route, to one service.
-    pub(crate) fn only_target(&self) -> Option<&Arc<Target>> {
-        self.routes.iter().find_map(|route| match &route.action {
-            Action::Forward { targets, .. } => targets.first(),
-            _ => None,
-        })
-    }
+/// The routes that the configuration itself says.
+fn configured(
+    spec: &ListenerSpec,
+    targets: Targets<'_>,
+    hsts: Option<&str>,
+) -> io::Result<(Table<Arc<Route>>, Option<Arc<Target>>)> {
+    let made = |spec| Ok((spec, Arc::new(Route::build(spec, targets, hsts)?)));
+    let routes = spec.routes.iter().map(made).collect::<io::Result<Vec<_>>>()?;
+    let catch_all = spec.service.clone().map(RouteSpec::catch_all);
+    let last = catch_all.as_ref().map(made).transpose()?;
+    let table = Table::of(routes, last).map_err(|e| invalid(format!("{}: {e}", spec.name)))?;
+    Ok((table, spec.service.as_ref().and_then(targets)))
 }
 
 /// As it was if nothing about it changed, so that its tickets stay good.

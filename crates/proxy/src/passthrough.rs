@@ -44,7 +44,7 @@ pub(crate) async fn target(
     }
     let found = {
         let state = door.listener.state.load();
-        let route = state.table.find(&View(&hello)).and_then(|index| state.routes.get(index));
+        let route = state.table.find(&View(&hello));
         route.and_then(|route| match &route.action {
             Action::Forward { split, targets } => {
                 let chosen = split.pick(&mut door.worker.rng.borrow_mut());

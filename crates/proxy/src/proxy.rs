@@ -59,7 +59,7 @@ struct Inner {
 }
 
 /// What questions of policies are asked with: the services as they are now.
-pub(crate) type SharedTargets = Arc<ArcSwap<HashMap<ServiceName, Arc<Target>>>>;
+pub(crate) type SharedTargets = Arc<Mutex<HashMap<ServiceName, Arc<Target>>>>;
 
 /// What is served now.
 #[derive(Default)]
@@ -196,17 +196,14 @@ impl Proxy {
             store: ArcSwapOption::empty(),
         });
         self.set_store(&target);
-        self.change_targets(|targets| {
-            targets.insert(service.name().clone(), target.clone());
-        });
+        self.table().targets.insert(service.name().clone(), target.clone());
+        self.asked_with().insert(service.name().clone(), target.clone());
         // A closed channel means that we are stopping.
         let _ = self.inner.probes.send(ProbeEvent::Watch(target));
     }
 
-    fn change_targets(&self, change: impl FnOnce(&mut HashMap<ServiceName, Arc<Target>>)) {
-        let mut table = self.table();
-        change(&mut table.targets);
-        self.inner.services.store(Arc::new(table.targets.clone()));
+    fn asked_with(&self) -> MutexGuard<'_, HashMap<ServiceName, Arc<Target>>> {
+        self.inner.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The service's specification changed: what is spoken to its endpoints may have, too.
@@ -302,9 +299,8 @@ impl Proxy {
 
     /// The service is gone: no more checks.
     pub fn forget(&self, name: &ServiceName) {
-        self.change_targets(|targets| {
-            targets.remove(name);
-        });
+        self.table().targets.remove(name);
+        self.asked_with().remove(name);
         self.inner.lifecycle.set_store(name, None);
         let _ = self.inner.probes.send(ProbeEvent::Forget(name.clone()));
     }
@@ -379,9 +375,10 @@ impl Proxy {
         spec: &ListenerSpec,
         leaving: &[Arc<Listener>],
     ) -> io::Result<(ListenerState, Option<Place>)> {
-        let former = table.listeners.get(&spec.name).and_then(|old| old.state.load().tls.clone());
+        let former = table.listeners.get(&spec.name).map(|old| old.state.load_full());
         let target = |name: &ServiceName| table.targets.get(name).cloned();
-        let state = ListenerState::build(spec, &target, former, self.inner.issued.clone())?;
+        let state =
+            ListenerState::build(spec, &target, former.as_deref(), self.inner.issued.clone())?;
         if let Some(old) = table.listeners.get(&spec.name)
             && leaving.iter().all(|leaving| leaving.id != old.id)
         {
@@ -454,7 +451,7 @@ impl Proxy {
                     name: sum.name,
                     bind: listener.address,
                     protocol: protocol_name(listener.protocol).to_owned(),
-                    routes: state.routes.len(),
+                    routes: state.table.len(),
                     connections: sum.connections_open,
                     connections_total: sum.connections,
                     requests_total: sum.responses.iter().sum(),

@@ -37,7 +37,7 @@ pub(crate) async fn serve(door: &Door, mut arrival: Arrival) {
     let target = match door.listener.protocol {
         Protocol::Tls => passthrough::target(door, &mut arrival, &mut asked).await.map_err(Some),
         // As it is now: the handshake may have been long in coming.
-        _ => door.listener.state.load().only_target().cloned().ok_or(None),
+        _ => door.listener.state.load().rest.clone().ok_or(None),
     };
     let Arrival { mut stream, mut inbound, ticket, client, local, accepted_at: started, secured } =
         arrival;

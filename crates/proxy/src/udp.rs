@@ -169,7 +169,7 @@ impl Front {
         let Some(admission) = self.door.listener.admit(key.client_ip()) else {
             return counters.refused.add(1);
         };
-        let Some(target) = self.door.listener.state.load().only_target().cloned() else {
+        let Some(target) = self.door.listener.state.load().rest.clone() else {
             return counters.refused.add(1);
         };
         let leg = match Leg::open(&self.door.worker, &target, key.client_ip(), now, Vec::new()) {

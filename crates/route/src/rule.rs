@@ -12,9 +12,10 @@ use regex::bytes::Regex;
 use std::cmp::Reverse;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    /// Among the specs that the table was built from.
-    pub(crate) index: usize,
+pub(crate) struct Rule<R> {
+    /// What its maker finds it by.
+    pub(crate) route: R,
+    pub(crate) order: Order,
     pub(crate) host: Host,
     pub(crate) path: Path,
     methods: Vec<String>,
@@ -22,6 +23,17 @@ pub(crate) struct Rule {
     query: Vec<(String, Matcher)>,
     cookies: Vec<(String, Matcher)>,
     alpn: Vec<String>,
+}
+
+/// Which of two that are equally specific comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Among those that the table was built from.
+    Built(usize),
+    /// Among those that were added for their host.
+    Added(usize),
+    /// After all others.
+    Last,
 }
 
 /// In lower case, without a trailing dot.
@@ -51,15 +63,30 @@ pub(crate) enum Miss<'a> {
     Alpn,
 }
 
-impl Rule {
-    pub(crate) fn new(index: usize, spec: &RouteSpec) -> Result<Self, RouteDefect> {
+impl Host {
+    pub(crate) fn new(pattern: Option<&HostPattern>) -> Result<Self, RouteDefect> {
+        Ok(match pattern {
+            Some(HostPattern::Exact(name)) => Host::Exact(pattern_host(name)?),
+            Some(HostPattern::Suffix(name)) => Host::Suffix(pattern_host(name)?),
+            None => Host::Any,
+        })
+    }
+
+    /// Empty for any.
+    pub(crate) fn name(&self) -> &[u8] {
+        match self {
+            Host::Exact(name) | Host::Suffix(name) => name,
+            Host::Any => &[],
+        }
+    }
+}
+
+impl<R> Rule<R> {
+    pub(crate) fn new(order: Order, spec: &RouteSpec, route: R) -> Result<Self, RouteDefect> {
         Ok(Self {
-            index,
-            host: match &spec.host {
-                Some(HostPattern::Exact(name)) => Host::Exact(pattern_host(name)?),
-                Some(HostPattern::Suffix(name)) => Host::Suffix(pattern_host(name)?),
-                None => Host::Any,
-            },
+            route,
+            order,
+            host: Host::new(spec.host.as_ref())?,
             path: match &spec.path {
                 Some(PathPattern::Exact(path)) => Path::Exact(pattern_path(path)?),
                 Some(PathPattern::Prefix(path)) => Path::Prefix(pattern_prefix(path)?),
@@ -77,7 +104,7 @@ impl Rule {
     /// Sorted by this, rules stand from the most to the least specific, and those with the same
     /// host and the same exact path or prefix stand side by side. Texts of the same kind and
     /// length cannot match the same request, except for regexes; so only these leave theirs out.
-    pub(crate) fn specificity(&self) -> impl Ord + use<'_> {
+    pub(crate) fn specificity(&self) -> impl Ord + use<'_, R> {
         let host = match &self.host {
             Host::Exact(name) => (0, Reverse(name.len()), &**name),
             Host::Suffix(name) => (1, Reverse(name.len()), &**name),
@@ -94,7 +121,7 @@ impl Rule {
             self.methods.is_empty(),
             self.alpn.is_empty(),
             Reverse((self.headers.len(), self.query.len(), self.cookies.len())),
-            self.index,
+            self.order,
         )
     }
 

@@ -95,7 +95,7 @@ fn find_allocates_nothing() {
     ];
     let find_all = || {
         for (expected, request) in requests.iter().enumerate() {
-            assert_eq!(table.find(request), Some(expected));
+            assert_eq!(table.find(request), Some(&expected));
             let mut out = Vec::new();
             assert_eq!(route::normalise_path(request.path, &mut out), route::Normalised::Same);
         }

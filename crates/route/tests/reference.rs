@@ -212,10 +212,40 @@ proptest! {
         let table = route::Table::build(&routes).expect("sound routes");
         for request in &requests {
             let found = table.find(request);
-            prop_assert_eq!(found, find_naively(&routes, request), "{:?}", request);
+            prop_assert_eq!(found.copied(), find_naively(&routes, request), "{:?}", request);
             let explained = table.explain(request);
             let matched = explained.iter().find(|c| c.verdict == route::Verdict::Matched);
-            prop_assert_eq!(matched.map(|c| c.index), found, "{:?}", request);
+            prop_assert_eq!(matched.map(|c| c.route), found, "{:?}", request);
+        }
+    }
+
+    /// Routes that were added for their hosts, after others had been.
+    #[test]
+    fn a_table_that_was_changed_is_as_one_that_was_built(
+        routes in vec(route_spec(), 0..12),
+        others in vec(route_spec(), 0..6),
+        built in 0_usize..12,
+        requests in vec(request(), 1..12),
+    ) {
+        let built = built.min(routes.len());
+        let last = RouteSpec::catch_all("last".into());
+        let all: Vec<RouteSpec> = routes.iter().chain([&last]).cloned().collect();
+        let positions = || routes.iter().enumerate().map(|(n, spec)| (spec, n));
+        let mut table = route::Table::of(positions().take(built), Some((&last, routes.len())))
+            .expect("sound routes");
+        for spec in others.iter().chain(&routes) {
+            let host = |other: &&RouteSpec| other.host == spec.host;
+            let added = others.iter().filter(host).map(|spec| (spec, 99));
+            table.set_added(spec.host.as_ref(), added).expect("sound routes");
+        }
+        for spec in others.iter().chain(&routes) {
+            let added = positions().skip(built).filter(|(other, _)| other.host == spec.host);
+            table.set_added(spec.host.as_ref(), added).expect("sound routes");
+        }
+        prop_assert_eq!(table.len(), all.len());
+        for request in &requests {
+            let found = table.find(request).copied();
+            prop_assert_eq!(found, find_naively(&all, request), "{:?}", request);
         }
     }
 }

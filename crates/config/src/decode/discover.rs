@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use model::spec::{
@@ -9,7 +10,7 @@ use model::spec::{
     DockerSpec, FileSelector, HttpSelector, HttpSpec, LarsSelector, LimitSpec, ListenerSpec,
     Protocol, ProvidersSpec, RegistrySelector, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
-use model::{ListenerName, ServiceName};
+use model::{ListenerName, ServiceName, SharedMap};
 
 use crate::address::{parse_dns_server, parse_endpoint_address};
 use crate::fields::{Fields, scalar, wrong_kind};
@@ -87,7 +88,8 @@ fn default_listener(name: ListenerName, port: u16) -> ListenerSpec {
         name,
         bind: (Ipv4Addr::UNSPECIFIED, port).into(),
         protocol: Protocol::Http,
-        routes: Vec::new(),
+        routes: Arc::default(),
+        labelled: SharedMap::default(),
         service: None,
         timeouts: TimeoutSpec::default(),
         limits: LimitSpec::default(),

@@ -1,12 +1,13 @@
 //! `listeners.NAME`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::spec::{
     AcceptProxyProtocol, ActionSpec, HttpSpec, LimitSpec, ListenerSpec, PathPattern, Protocol,
     RouteSpec, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
-use model::{Cidr, ListenerName};
+use model::{Cidr, ListenerName, SharedMap};
 
 use crate::address::parse_bind;
 use crate::defect::Span;
@@ -37,7 +38,8 @@ pub(super) fn listener(entry: &Entry, context: &Context<'_>) -> Option<ListenerS
         name: ListenerName::new(&*entry.key),
         bind: bind.as_ref().map_or_else(|| ([0, 0, 0, 0], 0).into(), |(bind, _)| *bind),
         protocol: protocol.unwrap_or(Protocol::Http),
-        routes,
+        routes: Arc::new(routes),
+        labelled: SharedMap::default(),
         service,
         timeouts: timeouts(&fields),
         limits: limits(&fields),

@@ -34,7 +34,7 @@ pub(super) fn set(supervisor: &Supervisor, new: &Spec, bound: Option<Bound>) {
         let running = state.services.iter().filter(|(name, _)| stays(name));
         running.map(|(name, running)| (name.clone(), running.service.clone())).collect()
     };
-    let services = services();
+    let services = if new.agent.is_some() { services() } else { BTreeMap::new() };
     let result = match (&mut state.agent, &new.agent, bound) {
         (_, None, _) => {
             // Its threads end within a moment, which nobody needs to wait for.

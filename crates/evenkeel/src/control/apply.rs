@@ -51,7 +51,7 @@ impl Supervisor {
     ) -> Result<String, String> {
         let before = Arc::clone(&self.state().configured);
         let merged = self.configure(&configured);
-        match self.apply_spec(merged, text, true).await {
+        match self.apply_spec(merged, Some(text), true).await {
             Ok(summary) => {
                 self.set_watcher(&configured);
                 self.state().configured = Arc::new(configured);
@@ -69,15 +69,15 @@ impl Supervisor {
         let mut state = self.state();
         let changes = state.discovery.picture.configure(configured);
         self.publish(&mut state, &changes.services, false);
-        state.discovery.merged(configured)
+        state.discovery.configure(configured)
     }
 
-    /// Only while `applying` is held. Says what changed, or why nothing did. `prove`: wait a little
-    /// until what is new is healthy.
+    /// Only while `applying` is held. Says what changed, or why nothing did. `text`: if that is
+    /// another one. `prove`: wait a little until what is new is healthy.
     pub(super) async fn apply_spec(
         self: &Arc<Self>,
         new: Spec,
-        text: String,
+        text: Option<String>,
         prove: bool,
     ) -> Result<String, String> {
         if *self.stopping.borrow() {
@@ -89,7 +89,9 @@ impl Supervisor {
         };
         let difference = difference(&old, &new);
         if difference.is_empty() {
-            self.state().text = text;
+            if let Some(text) = text {
+                self.state().text = text;
+            }
             return Ok(NOTHING.into());
         }
         let change = Change { supervisor: self, old: &old, new: &new, difference: &difference };
@@ -102,7 +104,9 @@ impl Supervisor {
         }
         let mut state = self.state();
         state.spec = Arc::new(new);
-        state.text = text;
+        if let Some(text) = text {
+            state.text = text;
+        }
         drop(state);
         notes.insert(0, difference.to_string());
         Ok(notes.join("; "))

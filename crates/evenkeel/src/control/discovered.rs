@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::merge::Merge;
 use super::{State, Supervisor, seed, vocabulary};
 
 /// Messages of the watcher that wait to be taken; beyond it the watcher waits.
@@ -30,8 +31,11 @@ const GATHER: Duration = Duration::from_millis(20);
 pub(super) struct Discovery {
     pub(super) picture: Picture,
     watch: Option<Watch>,
+    merge: Merge,
+    /// Services by label that are not yet merged as they are.
+    unmerged: BTreeSet<ServiceName>,
     /// Why some of what labels say is not in force.
-    problems: Vec<String>,
+    problems: BTreeSet<String>,
 }
 
 struct Watch {
@@ -43,7 +47,13 @@ struct Watch {
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { picture: Picture::new(read_labels), watch: None, problems: Vec::new() }
+        Self {
+            picture: Picture::new(read_labels),
+            watch: None,
+            merge: Merge::default(),
+            unmerged: BTreeSet::new(),
+            problems: BTreeSet::new(),
+        }
     }
 }
 
@@ -63,14 +73,28 @@ fn read_labels(
 }
 
 impl Discovery {
-    /// The configuration as it is in force: with what exists by label. New problems are logged.
-    pub(super) fn merged(&mut self, configured: &Spec) -> Spec {
-        let (spec, problems) = super::merge::merge(configured, self.picture.declared());
-        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+    /// What is to be in force with this configuration: with what exists by label. New problems are
+    /// logged.
+    pub(super) fn configure(&mut self, configured: &Spec) -> Spec {
+        self.unmerged.clear();
+        self.merge.configure(configured, self.picture.declared());
+        self.merged()
+    }
+
+    /// The same with what was declared since.
+    pub(super) fn update(&mut self) -> Spec {
+        let unmerged = std::mem::take(&mut self.unmerged);
+        self.merge.update(self.picture.declared(), &unmerged);
+        self.merged()
+    }
+
+    fn merged(&mut self) -> Spec {
+        let problems = self.merge.problems();
+        for problem in problems.difference(&self.problems) {
             warn!("{problem}");
         }
         self.problems = problems;
-        spec
+        self.merge.spec()
     }
 
     pub(super) fn stop(&mut self) {
@@ -177,6 +201,7 @@ impl Supervisor {
         }
         let was_synced = state.discovery.picture.is_synced();
         let changes = state.discovery.picture.apply(message);
+        state.discovery.unmerged.extend(changes.declared.iter().cloned());
         for note in &changes.notes {
             warn!("container {note}");
         }
@@ -194,7 +219,7 @@ impl Supervisor {
                 let all: BTreeSet<ServiceName> = state.services.keys().cloned().collect();
                 self.publish(&mut state, &all, false);
             }
-            if declared || !was_synced {
+            if !declared.is_empty() || !was_synced {
                 self.declared.notify_one();
             }
             for (service, id, usage) in usage {
@@ -225,12 +250,8 @@ impl Supervisor {
 
     async fn apply_declared(self: &Arc<Self>) -> Result<String, String> {
         let _turn = self.applying.lock().await;
-        let (merged, text) = {
-            let mut state = self.state();
-            let configured = Arc::clone(&state.configured);
-            (state.discovery.merged(&configured), state.text.clone())
-        };
-        self.apply_spec(merged, text, false).await
+        let merged = self.state().discovery.update();
+        self.apply_spec(merged, None, false).await
     }
 }
 

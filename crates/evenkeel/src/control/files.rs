@@ -1,9 +1,10 @@
 //! The files that a configuration names: their paths, and what is wrong with what they hold.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::{Checked, Defect, Defects, Severity, Source, defect_at};
-use model::spec::{CertificateFiles, DiscoverSpec, EndpointSource, Spec};
+use model::spec::{CertificateFiles, DiscoverSpec, EndpointSource, ServiceSpec, Spec};
 
 use super::vocabulary;
 
@@ -50,15 +51,26 @@ fn place(spec: &mut Spec, directory: &Path) {
         }
         tls.client_auth.iter_mut().for_each(|auth| from_here(&mut auth.ca));
     }
-    for tls in spec.services.values_mut().filter_map(|service| service.tls.as_mut()) {
-        tls.certificate.iter_mut().for_each(both);
-        tls.ca.iter_mut().for_each(from_here);
-    }
-    for service in spec.services.values_mut() {
+    let names_files = |service: &&Arc<ServiceSpec>| {
+        let source = &service.source;
+        service.tls.is_some()
+            || matches!(
+                source,
+                EndpointSource::Discover(DiscoverSpec::File(_) | DiscoverSpec::Dns(_))
+            )
+    };
+    let placed: Vec<ServiceSpec> =
+        spec.services.values().filter(names_files).map(|service| (**service).clone()).collect();
+    for mut service in placed {
+        if let Some(tls) = &mut service.tls {
+            tls.certificate.iter_mut().for_each(both);
+            tls.ca.iter_mut().for_each(from_here);
+        }
         match &mut service.source {
             EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),
             EndpointSource::Discover(DiscoverSpec::Dns(dns)) => from_here(&mut dns.resolv_conf),
             _ => {}
         }
+        spec.services.insert(service.name.clone(), service);
     }
 }

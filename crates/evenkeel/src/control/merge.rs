@@ -1,102 +1,204 @@
 //! The configuration, and beside it what containers say of services and routes. What is configured
 //! comes first, and one container's labels never undo another's: what does not fit is left out,
 //! and told.
+//!
+//! Kept from change to change, so that a service that comes or goes costs by what else there is for
+//! its hosts, and not by how many services and routes there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use config::route_matchers;
 use discovery::{Declared, Way};
-use model::spec::{DOMAINS_MAX, ListenerSpec, Protocol, RouteSpec, Spec};
+use model::spec::{
+    DOMAINS_MAX, HostPattern, LabelledRoute, ListenerSpec, Protocol, RouteSpec, Spec,
+};
 use model::{ListenerName, ServiceName};
 
-/// The two together, and a sentence for each thing that was left out.
-pub(super) fn merge(
-    configured: &Spec,
-    declared: &BTreeMap<ServiceName, Declared>,
-) -> (Spec, Vec<String>) {
-    let mut merge = Merge {
-        spec: configured.clone(),
-        by_default: configured.providers.docker.as_ref().and_then(|docker| docker.listener.clone()),
-        taken: BTreeMap::new(),
-        problems: Vec::new(),
-    };
-    if configured.providers.docker.is_some() {
-        let mut in_turn: Vec<(&ServiceName, &Declared)> = declared.iter().collect();
-        in_turn.sort_by_key(|(name, declared)| (declared.rank, *name));
-        for (service, declared) in in_turn {
-            if merge.spec.services.contains_key(service) {
-                continue;
-            }
-            merge.spec.services.insert(service.clone(), declared.spec.clone());
-            for way in &declared.ways {
-                if let Err(problem) = merge.add(service, way) {
-                    merge.problems.push(format!("service {service}: {problem}"));
-                }
-            }
-        }
-    }
-    for (name, listener) in &mut merge.spec.listeners {
-        let left_out = listener.follow_routes();
-        if left_out > 0 {
-            merge.problems.push(format!(
-                "listener {name}: acme gets certificates for the first {DOMAINS_MAX} hosts of \
-                 routes; {left_out} more are left out"
-            ));
-        }
-    }
-    (merge.spec, merge.problems)
+/// The two together.
+#[derive(Default)]
+pub(super) struct Merge {
+    configured: Spec,
+    /// Which of the configured routes are for which host, by listener.
+    hosts: BTreeMap<ListenerName, Hosts>,
+    spec: Spec,
+    /// What was made of each service by label.
+    entered: BTreeMap<ServiceName, Entered>,
+    /// Who wants what.
+    offers: BTreeMap<Place, BTreeMap<Claimant, Offer>>,
+    /// Why some of that is left out.
+    refused: BTreeMap<Place, Vec<String>>,
+    /// Of certificates.
+    left_out: BTreeMap<ListenerName, String>,
 }
 
-struct Merge {
-    spec: Spec,
-    /// The listener of those that name none.
-    by_default: Option<ListenerName>,
-    /// What the routes of a listener match, and whose they are.
-    taken: BTreeMap<ListenerName, BTreeMap<String, Option<ServiceName>>>,
+/// Positions among these routes.
+struct Hosts {
+    routes: Arc<Vec<RouteSpec>>,
+    positions: HashMap<Option<HostPattern>, Vec<usize>>,
+}
+
+/// What only one service can have, or what several have to share.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// The routes of a host.
+    Host(ListenerName, Option<HostPattern>),
+    /// A listener whose protocol has no routes by label.
+    Whole(ListenerName),
+}
+
+/// A service and its rank: who comes first has what it wants.
+type Claimant = ((u64, i64), ServiceName);
+
+struct Offer {
+    routes: Vec<Arc<RouteSpec>>,
+    /// They stand there only because none was given.
+    by_default: bool,
+}
+
+struct Entered {
+    rank: (u64, i64),
+    places: BTreeSet<Place>,
     problems: Vec<String>,
 }
 
 impl Merge {
-    fn add(&mut self, service: &ServiceName, way: &Way) -> Result<(), String> {
-        let name = self.listener(way)?;
-        let Some(listener) = self.spec.listeners.get_mut(&name) else {
-            return Err(format!("there is no listener {name}"));
-        };
-        if let Some(protocol) = way.protocol.filter(|protocol| *protocol != listener.protocol) {
-            let (has, wants) = (word(listener.protocol), word(protocol));
-            return Err(format!("listener {name} has protocol {has}, and its label says {wants}"));
+    /// Begins anew with another configuration.
+    pub(super) fn configure(
+        &mut self,
+        configured: &Spec,
+        declared: &BTreeMap<ServiceName, Declared>,
+    ) {
+        let before = std::mem::take(self);
+        self.spec = configured.clone();
+        self.configured = configured.clone();
+        if configured.providers.docker.is_some() {
+            self.hosts = hosts(configured, before.hosts);
+            self.update(declared, declared.keys());
         }
-        if listener.protocol == Protocol::Http {
-            self.add_routes(service, way, &name);
-            return Ok(());
+        let all: Vec<ListenerName> = self.spec.listeners.keys().cloned().collect();
+        for listener in all {
+            self.follow_routes(&listener);
         }
-        match &listener.service {
-            Some(other) if other != service => {
-                return Err(format!("listener {name} leads to service {other} already"));
+    }
+
+    /// These services are declared otherwise than before, or no longer.
+    pub(super) fn update<'a>(
+        &mut self,
+        declared: &BTreeMap<ServiceName, Declared>,
+        changed: impl IntoIterator<Item = &'a ServiceName>,
+    ) {
+        let mut touched = BTreeSet::new();
+        for service in changed {
+            self.withdraw(service, &mut touched);
+            let declared = declared.get(service);
+            if let Some(declared) = declared
+                && self.configured.providers.docker.is_some()
+                && !self.configured.services.contains_key(service)
+            {
+                self.enter(service, declared, &mut touched);
             }
-            _ => listener.service = Some(service.clone()),
         }
-        if way.by_default {
-            return Ok(());
+        let listeners: BTreeSet<ListenerName> =
+            touched.iter().map(|place| place.listener().clone()).collect();
+        for place in &touched {
+            self.settle(place);
         }
-        let has = word(listener.protocol);
-        Err(format!("listener {name} has protocol {has}, where labels of routes have no meaning"))
+        for listener in listeners {
+            self.follow_routes(&listener);
+        }
+    }
+
+    /// What is to be in force.
+    pub(super) fn spec(&self) -> Spec {
+        self.spec.clone()
+    }
+
+    /// A sentence for each thing that was left out.
+    pub(super) fn problems(&self) -> BTreeSet<String> {
+        let own = self.entered.values().flat_map(|entered| &entered.problems);
+        let refused = self.refused.values().flatten();
+        own.chain(refused).chain(self.left_out.values()).cloned().collect()
+    }
+
+    fn withdraw(&mut self, service: &ServiceName, touched: &mut BTreeSet<Place>) {
+        let Some(entered) = self.entered.remove(service) else { return };
+        self.spec.services.remove(service.as_str());
+        let claimant = (entered.rank, service.clone());
+        for place in &entered.places {
+            if let Some(offers) = self.offers.get_mut(place) {
+                offers.remove(&claimant);
+                if offers.is_empty() {
+                    self.offers.remove(place);
+                }
+            }
+        }
+        touched.extend(entered.places);
+    }
+
+    fn enter(&mut self, service: &ServiceName, declared: &Declared, touched: &mut BTreeSet<Place>) {
+        self.spec.services.insert(service.clone(), declared.spec.clone());
+        let mut entered =
+            Entered { rank: declared.rank, places: BTreeSet::new(), problems: Vec::new() };
+        let claimant = (declared.rank, service.clone());
+        for way in &declared.ways {
+            let (name, protocol) = match self.listener(way) {
+                Ok(listener) => (listener.name.clone(), listener.protocol),
+                Err(problem) => {
+                    entered.problems.push(format!("service {service}: {problem}"));
+                    continue;
+                }
+            };
+            let mut offer = |place: Place, route: Option<&RouteSpec>| {
+                entered.places.insert(place.clone());
+                let offers = self.offers.entry(place).or_default();
+                let none = || Offer { routes: Vec::new(), by_default: true };
+                let offer = offers.entry(claimant.clone()).or_insert_with(none);
+                offer.routes.extend(route.cloned().map(Arc::new));
+                offer.by_default &= way.by_default;
+            };
+            if protocol != Protocol::Http {
+                offer(Place::Whole(name), None);
+                continue;
+            }
+            for route in &way.routes {
+                let host = route.host.as_ref().map(HostPattern::normalised);
+                offer(Place::Host(name.clone(), host), Some(route));
+            }
+        }
+        touched.extend(entered.places.iter().cloned());
+        self.entered.insert(service.clone(), entered);
     }
 
     /// Where it is to be reached.
-    fn listener(&self, way: &Way) -> Result<ListenerName, String> {
+    fn listener(&self, way: &Way) -> Result<&ListenerSpec, String> {
+        let listeners = &self.configured.listeners;
+        let name = self.listener_name(way)?;
+        let listener =
+            listeners.get(&name).ok_or_else(|| format!("there is no listener {name}"))?;
+        match way.protocol.filter(|protocol| *protocol != listener.protocol) {
+            None => Ok(listener),
+            Some(protocol) => {
+                let (has, wants) = (word(listener.protocol), word(protocol));
+                Err(format!("listener {name} has protocol {has}, and its label says {wants}"))
+            }
+        }
+    }
+
+    fn listener_name(&self, way: &Way) -> Result<ListenerName, String> {
         if let Some(name) = &way.listener {
             return Ok(name.clone());
         }
         let Some(protocol) = way.protocol.filter(|protocol| *protocol != Protocol::Http) else {
-            return self.by_default.clone().ok_or_else(|| {
+            let docker = self.configured.providers.docker.as_ref();
+            return docker.and_then(|docker| docker.listener.clone()).ok_or_else(|| {
                 "its containers name no listener, and there is not exactly one; set the label \
                  evenkeel.listener, or `listener` of `providers.docker`"
                     .to_owned()
             });
         };
         let speaks = |listener: &&ListenerSpec| listener.protocol == protocol;
-        let mut all = self.spec.listeners.values().filter(speaks);
+        let mut all = self.configured.listeners.values().filter(speaks);
         match (all.next(), all.next()) {
             (Some(only), None) => Ok(only.name.clone()),
             _ => Err(format!(
@@ -107,29 +209,141 @@ impl Merge {
         }
     }
 
-    fn add_routes(&mut self, service: &ServiceName, way: &Way, name: &ListenerName) {
+    /// Who wants this place gets it, in turn; who cannot is told.
+    fn settle(&mut self, place: &Place) {
+        let none = BTreeMap::new();
+        let offers = self.offers.get(place).unwrap_or(&none);
+        let Some(listener) = self.spec.listeners.get_mut(place.listener()) else { return };
+        let refused = match place {
+            Place::Host(name, host) => {
+                let hosts = self.hosts.get(name);
+                let (routes, refused) = share(offers, listener, hosts, host.as_ref());
+                if routes.is_empty() {
+                    listener.labelled.remove(host);
+                } else {
+                    listener.labelled.insert(host.clone(), routes);
+                }
+                refused
+            }
+            Place::Whole(name) => {
+                let configured = self.configured.listeners.get(name);
+                listener.service = configured.and_then(|listener| listener.service.clone());
+                occupy(offers, listener)
+            }
+        };
+        if refused.is_empty() {
+            self.refused.remove(place);
+        } else {
+            self.refused.insert(place.clone(), refused);
+        }
+    }
+
+    fn follow_routes(&mut self, name: &ListenerName) {
         let Some(listener) = self.spec.listeners.get_mut(name) else { return };
-        let taken = self.taken.entry(name.clone()).or_insert_with(|| {
-            let catch_all = listener.service.clone().map(RouteSpec::catch_all);
-            let all = listener.routes.iter().chain(&catch_all);
-            all.map(|route| (route_matchers(route), None)).collect()
-        });
-        for route in &way.routes {
-            match taken.get(&route_matchers(route)) {
+        let left_out = listener.follow_routes();
+        if left_out == 0 {
+            self.left_out.remove(name);
+            return;
+        }
+        let problem = format!(
+            "listener {name}: acme gets certificates for the first {DOMAINS_MAX} hosts of \
+             routes; {left_out} more are left out"
+        );
+        self.left_out.insert(name.clone(), problem);
+    }
+}
+
+impl Place {
+    fn listener(&self) -> &ListenerName {
+        match self {
+            Place::Host(listener, _) | Place::Whole(listener) => listener,
+        }
+    }
+}
+
+/// Of each listener that has routes, those of `known` for what did not change.
+fn hosts(
+    configured: &Spec,
+    mut known: BTreeMap<ListenerName, Hosts>,
+) -> BTreeMap<ListenerName, Hosts> {
+    let of = |listener: &ListenerSpec| {
+        let routes = Arc::clone(&listener.routes);
+        if let Some(known) = known.remove(&listener.name)
+            && Arc::ptr_eq(&known.routes, &routes)
+        {
+            return (listener.name.clone(), known);
+        }
+        let mut positions: HashMap<_, Vec<usize>> = HashMap::new();
+        for (position, route) in routes.iter().enumerate() {
+            let host = route.host.as_ref().map(HostPattern::normalised);
+            positions.entry(host).or_default().push(position);
+        }
+        (listener.name.clone(), Hosts { routes, positions })
+    };
+    configured.listeners.values().map(of).collect()
+}
+
+/// The routes of a host, and who is refused because another matches the same.
+fn share(
+    offers: &BTreeMap<Claimant, Offer>,
+    listener: &ListenerSpec,
+    hosts: Option<&Hosts>,
+    host: Option<&HostPattern>,
+) -> (Vec<LabelledRoute>, Vec<String>) {
+    let mut taken: BTreeMap<String, Option<&ServiceName>> = BTreeMap::new();
+    if let Some(hosts) = hosts {
+        let positions = hosts.positions.get(&host.cloned()).into_iter().flatten();
+        taken.extend(positions.map(|at| (route_matchers(&hosts.routes[*at]), None)));
+    }
+    if host.is_none()
+        && let Some(service) = &listener.service
+    {
+        taken.insert(route_matchers(&RouteSpec::catch_all(service.clone())), None);
+    }
+    let (mut routes, mut refused) = (Vec::new(), Vec::new());
+    for ((rank, service), offer) in offers {
+        for route in &offer.routes {
+            let matchers = route_matchers(route);
+            match taken.get(&matchers) {
                 None => {
-                    taken.insert(route_matchers(route), Some(service.clone()));
-                    listener.routes.push(route.clone());
+                    taken.insert(matchers, Some(service));
+                    let (rank, service, route) = (*rank, service.clone(), Arc::clone(route));
+                    routes.push(LabelledRoute { rank, service, route });
                 }
                 // Two versions of a service, side by side.
-                Some(Some(owner)) if owner == service => {}
-                Some(_) => self.problems.push(format!(
-                    "service {service}: another route of listener {name} matches the same \
-                     requests ({:?}, {:?})",
-                    route.host, route.path
+                Some(Some(owner)) if *owner == service => {}
+                Some(_) => refused.push(format!(
+                    "service {service}: another route of listener {} matches the same requests \
+                     ({:?}, {:?})",
+                    listener.name, route.host, route.path
                 )),
             }
         }
     }
+    (routes, refused)
+}
+
+/// The first gets the whole listener; answers who is refused.
+fn occupy(offers: &BTreeMap<Claimant, Offer>, listener: &mut ListenerSpec) -> Vec<String> {
+    let (name, has) = (&listener.name, word(listener.protocol));
+    let mut refused = Vec::new();
+    for ((_, service), offer) in offers {
+        match &listener.service {
+            Some(other) if other != service => {
+                let problem = format!("listener {name} leads to service {other} already");
+                refused.push(format!("service {service}: {problem}"));
+                continue;
+            }
+            _ => listener.service = Some(service.clone()),
+        }
+        if !offer.by_default {
+            refused.push(format!(
+                "service {service}: listener {name} has protocol {has}, where labels of routes \
+                 have no meaning"
+            ));
+        }
+    }
+    refused
 }
 
 fn word(protocol: Protocol) -> &'static str {
@@ -162,11 +376,42 @@ mod tests {
         (service.into(), Declared { spec, rank, ways: vec![way] })
     }
 
+    /// Whatever comes and goes, and in whatever order: what is there in the end decides.
+    fn check_one_by_one(spec: &Spec, all: &BTreeMap<ServiceName, Declared>, expected: &Merge) {
+        let mut merge = Merge::default();
+        merge.configure(spec, &BTreeMap::new());
+        let mut there = BTreeMap::new();
+        for (service, declared) in all.iter().rev() {
+            there.insert(service.clone(), declared.clone());
+            merge.update(&there, [service]);
+        }
+        for service in all.keys().step_by(2) {
+            there.remove(service);
+            merge.update(&there, [service]);
+        }
+        let mut anew = Merge::default();
+        anew.configure(spec, &there);
+        assert_eq!((merge.spec(), merge.problems()), (anew.spec(), anew.problems()));
+        for (service, declared) in all.iter().step_by(2) {
+            there.insert(service.clone(), declared.clone());
+        }
+        merge.update(&there, all.keys());
+        assert_eq!((merge.spec(), merge.problems()), (expected.spec(), expected.problems()));
+        merge.update(&BTreeMap::new(), all.keys());
+        let mut none = Merge::default();
+        none.configure(spec, &BTreeMap::new());
+        assert_eq!((merge.spec(), merge.problems()), (none.spec(), BTreeSet::new()));
+    }
+
     fn check(text: &str, declared: &[(ServiceName, Declared)], expected: &[&str]) -> Spec {
         let spec = config::parse(&Source { name: "test", text }, &vocabulary())
             .unwrap_or_else(|defects| panic!("{defects}"))
             .spec;
-        let (spec, problems) = merge(&spec, &declared.iter().cloned().collect());
+        let all: BTreeMap<ServiceName, Declared> = declared.iter().cloned().collect();
+        let mut merge = Merge::default();
+        merge.configure(&spec, &all);
+        check_one_by_one(&spec, &all, &merge);
+        let (spec, problems) = (merge.spec(), merge.problems());
         assert_eq!(problems.len(), expected.len(), "{problems:?}");
         for (problem, expected) in problems.iter().zip(expected) {
             assert!(problem.contains(expected), "{problem}");
@@ -179,7 +424,7 @@ mod tests {
         let all = [declared("a", "a.example", None), declared("b", "b.example", None)];
         let spec = check("providers: { docker: {} }", &all, &[]);
         assert_eq!(spec.listeners["web"].bind, "0.0.0.0:8080".parse().unwrap());
-        assert_eq!(spec.listeners["web"].routes.len(), 2);
+        assert_eq!(spec.listeners["web"].all_routes().count(), 2);
         assert_eq!(spec.services.len(), 2);
     }
 
@@ -217,8 +462,8 @@ services:
             "service f: listener raw leads to service fixed already",
         ];
         let spec = check(text, &all, &problems);
-        assert_eq!(spec.listeners["one"].routes.len(), 2);
-        assert_eq!(spec.listeners["two"].routes.len(), 1);
+        assert_eq!(spec.listeners["one"].all_routes().count(), 2);
+        assert_eq!(spec.listeners["two"].all_routes().count(), 1);
     }
     #[test]
     fn streams_and_datagrams() {
@@ -254,7 +499,7 @@ listeners:
         for (listener, service) in [("mqtt", "broker"), ("dns", "resolver"), ("other", "z")] {
             assert_eq!(spec.listeners[listener].service, Some(service.into()));
         }
-        assert!(spec.listeners["web"].routes.is_empty());
+        assert!(spec.listeners["web"].all_routes().next().is_none());
     }
 
     #[test]
@@ -274,7 +519,7 @@ listeners:
         let spec = check(text, &all[DOMAINS_MAX + 1..], &[]);
         let acme = spec.listeners["web"].tls.as_ref().unwrap().acme.as_ref().unwrap();
         assert_eq!(acme.domains, [format!("s{}.example", DOMAINS_MAX + 1)]);
-        assert_eq!(spec.listeners["web"].routes.len(), 2);
+        assert_eq!(spec.listeners["web"].all_routes().count(), 2);
     }
 
     /// While one version replaces another, both may say the same.
@@ -287,6 +532,6 @@ listeners:
         second.routes.push(route);
         all[0].1.ways.push(second);
         let spec = check("providers: { docker: {} }", &all, &[]);
-        assert_eq!(spec.listeners["web"].routes.len(), 2);
+        assert_eq!(spec.listeners["web"].all_routes().count(), 2);
     }
 }

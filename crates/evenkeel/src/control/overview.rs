@@ -83,7 +83,7 @@ fn agent(status: &AgentStatus) -> Vec<(&'static str, String)> {
 
 fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
     let mut services: BTreeSet<&ServiceName> = listener.service.iter().collect();
-    for route in &listener.routes {
+    for route in listener.all_routes() {
         if let ActionSpec::Forward(targets) = &route.action {
             services.extend(targets.iter().map(|target| &target.service));
         }
@@ -101,7 +101,7 @@ fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
     };
     let names: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
     let plural = if names.len() == 1 { "" } else { "s" };
-    let routes = match listener.routes.len() {
+    let routes = match listener.all_routes().count() {
         0 | 1 => String::new(),
         count => format!("{count} routes, "),
     };

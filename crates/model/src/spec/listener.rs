@@ -1,9 +1,10 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::spec::{HostPattern, RouteSpec, ServerTlsSpec};
-use crate::{Cidr, ListenerName, ServiceName};
+use crate::spec::{HostPattern, LabelledRoute, RouteSpec, ServerTlsSpec};
+use crate::{Cidr, ListenerName, ServiceName, SharedMap};
 
 /// An address that accepts, and what becomes of what it accepts.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +14,10 @@ pub struct ListenerSpec {
     pub protocol: Protocol,
     /// HTTP and TLS. The most specific route wins, whatever the order; see `route`. With TLS the
     /// host is what the client asks for by SNI, and only `host` and `alpn` are matched.
-    pub routes: Vec<RouteSpec>,
+    pub routes: Arc<Vec<RouteSpec>>,
+    /// Those that exist by label, by host ([`HostPattern::normalised`]; `None`: any), each list in
+    /// the order in which they were there. They come after `routes`.
+    pub labelled: SharedMap<Option<HostPattern>, Vec<LabelledRoute>>,
     /// TCP and UDP: where everything goes. HTTP and TLS: a catch-all after `routes`.
     pub service: Option<ServiceName>,
     pub timeouts: TimeoutSpec,
@@ -29,12 +33,22 @@ pub struct ListenerSpec {
 }
 
 impl ListenerSpec {
+    /// The configured routes, and then those by label, host by host.
+    pub fn all_routes(&self) -> impl Iterator<Item = &RouteSpec> {
+        let labelled = self.labelled.values().flat_map(|labelled| labelled.iter());
+        self.routes.iter().chain(labelled.map(|labelled| &*labelled.route))
+    }
+
     /// After its routes changed: certificates by ACME are for their hosts, unless others were
     /// listed. How many are left out, being beyond [`DOMAINS_MAX`].
     pub fn follow_routes(&mut self) -> usize {
         let acme = self.tls.as_mut().and_then(|tls| tls.acme.as_mut());
         let Some(acme) = acme.filter(|acme| acme.from_routes) else { return 0 };
-        acme.domains = exact_hosts(&self.routes);
+        // In the order in which they were there, so that one that is new takes nobody's place.
+        let mut labelled: Vec<&LabelledRoute> = self.labelled.values().flat_map(|l| &**l).collect();
+        labelled.sort_by_key(|labelled| (labelled.rank, &labelled.service));
+        let labelled = labelled.into_iter().map(|labelled| &*labelled.route);
+        acme.domains = exact_hosts(self.routes.iter().chain(labelled));
         let left_out = acme.domains.len().saturating_sub(DOMAINS_MAX);
         acme.domains.truncate(DOMAINS_MAX);
         left_out
@@ -47,7 +61,7 @@ pub const DOMAINS_MAX: usize = 1000;
 
 /// The names of hosts that routes are for and that a CA may know, each once, in their order;
 /// wildcards are none.
-pub fn exact_hosts(routes: &[RouteSpec]) -> Vec<String> {
+pub fn exact_hosts<'a>(routes: impl IntoIterator<Item = &'a RouteSpec>) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut hosts: Vec<String> = Vec::new();
     for route in routes {

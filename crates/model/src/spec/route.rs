@@ -1,7 +1,9 @@
+use std::sync::Arc;
+
 use crate::ServiceName;
 
 /// One rule of a listener: all its matchers must hold. Absent matchers match everything.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteSpec {
     pub host: Option<HostPattern>,
     pub path: Option<PathPattern>,
@@ -41,13 +43,33 @@ impl RouteSpec {
     }
 }
 
+/// A route that containers say of their service by label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelledRoute {
+    /// Of the service, by which of two was there first: see `discovery::Declared`.
+    pub rank: (u64, i64),
+    pub service: ServiceName,
+    pub route: Arc<RouteSpec>,
+}
+
 /// Compared without regard to case, port, or one trailing dot.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
     /// `shop.example.com`, in lower case.
     Exact(String),
     /// `*.example.com`: any name with at least one label more; holds `example.com`.
     Suffix(String),
+}
+
+impl HostPattern {
+    /// The same for all spellings of what matches the same hosts.
+    pub fn normalised(&self) -> Self {
+        let plain = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        match self {
+            HostPattern::Exact(name) => HostPattern::Exact(plain(name)),
+            HostPattern::Suffix(name) => HostPattern::Suffix(plain(name)),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +91,7 @@ pub enum TextMatch {
     Regex(String),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActionSpec {
     /// Split by weight; one entry is the usual case. Never empty; not all weights are zero.
     Forward(Vec<WeightedService>),
@@ -86,7 +108,7 @@ pub enum ActionSpec {
     },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedService {
     pub service: ServiceName,
     pub weight: u32,

@@ -395,7 +395,7 @@ impl Downstream {
         }
         let route = {
             let view = self.view(scratch, changed);
-            state.table.find(&view).and_then(|index| state.routes.get(index))
+            state.table.find(&view)
         };
         let Some(route) = route else {
             let reply = Reply { grpc: grpc_status(scratch, 404, "no route"), ..Reply::status(404) };

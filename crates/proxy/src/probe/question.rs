@@ -5,7 +5,7 @@
 //! question that was not asked costs nothing but freshness.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use model::{Instant, ProbeAnswer, ServiceName, Utilization};
@@ -100,7 +100,9 @@ struct Ended {
 impl Asker {
     fn start(&mut self, Question { service, endpoint, path }: Question) {
         // A service that is gone has nobody who would hear the answer.
-        let Some(target) = self.services.load().get(&service).cloned() else { return };
+        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(target) = services.get(&service).cloned() else { return };
+        drop(services);
         let secure = Secure::clone(&target.secure.load());
         let line = self.lines.entry(endpoint.key).or_default();
         if self.running.len() >= RUNNING_MAX || line.running >= PER_ENDPOINT_MAX {

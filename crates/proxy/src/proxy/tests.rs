@@ -15,7 +15,9 @@ fn connections_are_spread_evenly() {
         name: ListenerName::from("web"),
         bind: "127.0.0.1:0".parse().unwrap(),
         protocol: Protocol::Http,
-        routes: vec![RouteSpec { action, ..RouteSpec::catch_all(ServiceName::from("none")) }],
+        routes: vec![RouteSpec { action, ..RouteSpec::catch_all(ServiceName::from("none")) }]
+            .into(),
+        labelled: Default::default(),
         service: None,
         timeouts: Default::default(),
         limits: Default::default(),

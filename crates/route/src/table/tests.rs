@@ -72,7 +72,7 @@ fn check(patterns: &[&str], expected: &[(&str, Option<&str>)]) {
         let table = Table::build(&routes).expect("sound routes");
         for &(text, winner) in expected {
             let request = Asked::parse(text);
-            let found = table.find(&request).map(|index| patterns[index]);
+            let found = table.find(&request).map(|index| patterns[*index]);
             assert_eq!(found, winner, "{text} among {patterns:?}");
             check_explained(&table, &request);
         }
@@ -83,7 +83,7 @@ fn check(patterns: &[&str], expected: &[(&str, Option<&str>)]) {
 fn check_explained(table: &Table, request: &Asked<'_>) {
     let considered = table.explain(request);
     let matched = considered.iter().find(|considered| considered.verdict == Verdict::Matched);
-    assert_eq!(matched.map(|considered| considered.index), table.find(request));
+    assert_eq!(matched.map(|considered| considered.route), table.find(request));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn method_then_headers_then_query_then_cookies_then_file_order() {
         ("POST h/b", None),
     ] {
         let request_parsed = Asked::parse(request);
-        assert_eq!(table.find(&request_parsed), expected, "{request}");
+        assert_eq!(table.find(&request_parsed).copied(), expected, "{request}");
         check_explained(&table, &request_parsed);
     }
 }
@@ -229,17 +229,17 @@ fn explain_gives_the_reason_in_order() {
     routes[2].headers = vec![("x-user".into(), TextMatch::Present)];
     let table = Table::build(&routes).expect("sound routes");
     let missed =
-        |index, reason: &str| Considered { index, verdict: Verdict::Missed(reason.into()) };
-    let matched = Considered { index: 0, verdict: Verdict::Matched };
+        |route, reason: &str| Considered { route, verdict: Verdict::Missed(reason.into()) };
+    let matched = Considered { route: &0, verdict: Verdict::Matched };
     let expected = [
-        missed(1, "the method is not POST"),
-        missed(2, "no header `x-user` has the wanted value"),
+        missed(&1, "the method is not POST"),
+        missed(&2, "no header `x-user` has the wanted value"),
         matched.clone(),
     ];
     assert_eq!(table.explain(&Asked::parse("GET a.example/x")), expected);
     let expected = [
-        missed(1, "the host is not `a.example`"),
-        missed(2, "the host is not `a.example`"),
+        missed(&1, "the host is not `a.example`"),
+        missed(&2, "the host is not `a.example`"),
         matched,
     ];
     assert_eq!(table.explain(&Asked::parse("GET b.example/x")), expected);
@@ -307,10 +307,64 @@ fn a_long_request_costs_no_more_than_the_deepest_route() {
     let table = Table::build(&[route("/a/b/c/*"), route("*.b.c")]).expect("sound routes");
     let path = format!("GET {}b.c{}", "a.".repeat(100), "/a/b/c".repeat(1000));
     let mut steps = 0;
-    assert_eq!(table.find_counted(&Asked::parse(&path), &mut steps), Some(1));
+    assert_eq!(table.find_counted(&Asked::parse(&path), &mut steps), Some(&1));
     assert!(steps <= 4, "{steps}");
     let path = format!("GET {}{}", "a".repeat(300), "/a/b/c".repeat(1000));
     let mut steps = 0;
-    assert_eq!(table.find_counted(&Asked::parse(&path), &mut steps), Some(0));
+    assert_eq!(table.find_counted(&Asked::parse(&path), &mut steps), Some(&0));
     assert!(steps <= 5, "{steps}");
+}
+
+/// What is added for one host is found, and taken back, beside any number of others.
+#[test]
+fn routes_of_a_host_come_and_go() {
+    let routes: Vec<_> = (0..1000).map(|n| route(&format!("h{n}.example"))).collect();
+    let built = routes.iter().enumerate().map(|(n, spec)| (spec, n));
+    let catch_all = route("");
+    let mut table = Table::of(built, Some((&catch_all, 5000))).expect("sound routes");
+    let before = table.clone();
+    let find = |table: &Table, text: &str| table.find(&Asked::parse(text)).copied();
+    for (host, all, text) in [
+        ("new.example", vec![route("new.example/a")], "GET NEW.example/a"),
+        ("h7.example", vec![route("h7.example/a")], "GET h7.example/a"),
+        ("*.example.org", vec![route("*.example.org")], "GET x.y.example.org/a"),
+        ("", vec![route("/a"), route("")], "GET other/a"),
+    ] {
+        let pattern = route(host).host;
+        let len = table.len();
+        let added = |from: usize| all.iter().enumerate().map(move |(n, spec)| (spec, from + n));
+        for from in [6000, 7000] {
+            table.set_added(pattern.as_ref(), added(from)).expect("sound routes");
+            assert_eq!(find(&table, text), Some(from), "{text}");
+            assert_eq!(table.len(), len + all.len());
+        }
+        // Of routes that are equally specific, the one that comes last.
+        assert_eq!(find(&table, "GET h8.example/a"), Some(8));
+        assert!(!find(&before, text).is_some_and(|found| found >= 6000), "a copy stays as it was");
+        if !host.is_empty() {
+            table.set_added(pattern.as_ref(), []).expect("nothing");
+            assert_eq!(find(&table, text), find(&before, text), "{text}");
+            assert_eq!((table.len(), table.suffix_len_max), (len, 0));
+        }
+    }
+    assert_eq!(find(&table, "GET other/b"), Some(7001), "what is added comes before the last");
+    let error = table.set_added(None, [(&route("/a/../b"), 1)]);
+    assert!(error.is_err());
+    assert_eq!(find(&table, "GET other/b"), Some(7001), "nothing has changed");
+}
+
+/// Counted, not timed: what two versions do not share after one host has changed.
+#[test]
+fn a_change_of_one_host_leaves_the_others_alone() {
+    for count in [100, 10_000] {
+        let routes: Vec<_> = (0..count).map(|n| route(&format!("h{n}.example"))).collect();
+        let before = Table::build(&routes).expect("sound routes");
+        let mut after = before.clone();
+        let added = route("new.example");
+        after.set_added(added.host.as_ref(), [(&added, count)]).expect("a sound route");
+        let mut kept: std::collections::HashSet<_> =
+            before.exact_hosts.iter().map(Arc::as_ptr).collect();
+        let new = after.exact_hosts.iter().filter(|site| !kept.remove(&Arc::as_ptr(site)));
+        assert_eq!((new.count(), kept.len()), (1, 0), "of {count}");
+    }
 }

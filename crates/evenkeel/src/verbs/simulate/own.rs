@@ -69,7 +69,7 @@ impl Own {
             let message = format!("service {:?} has no endpoints", service.name.as_str());
             return Err(Failure::Usage(message));
         }
-        Ok(Self { service: service.clone(), members })
+        Ok(Self { service: ServiceSpec::clone(service), members })
     }
 
     /// Its policy comes first, then those of the scenario, or all others.
