@@ -340,7 +340,7 @@ fn routes_of_a_host_come_and_go() {
         }
         // Of routes that are equally specific, the one that comes last.
         assert_eq!(find(&table, "GET h8.example/a"), Some(8));
-        assert!(!find(&before, text).is_some_and(|found| found >= 6000), "a copy stays as it was");
+        assert!(find(&before, text).is_none_or(|found| found < 6000), "a copy stays as it was");
         if !host.is_empty() {
             table.set_added(pattern.as_ref(), []).expect("nothing");
             assert_eq!(find(&table, text), find(&before, text), "{text}");
