@@ -58,7 +58,11 @@ impl Fault {
             std::io::ErrorKind::PermissionDenied => "let the user that runs this program read it",
             _ => "",
         };
-        Self::error(place, format!("cannot read {}: {}", path.display(), model::reason(error).to_lowercase()), help)
+        Self::error(
+            place,
+            format!("cannot read {}: {}", path.display(), model::reason(error).to_lowercase()),
+            help,
+        )
     }
 }
 
