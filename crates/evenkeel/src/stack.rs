@@ -17,7 +17,7 @@ mod wake;
 
 use std::collections::BTreeMap;
 
-use compose::engine::{Address, EngineError, encoded};
+use compose::engine::{Address, EngineError};
 use compose::observed::{self, Observed};
 use compose::project::{Project, Service};
 use compose::registry::Logins;
@@ -30,6 +30,7 @@ pub(crate) use autoscale::line;
 pub(crate) use balancer::Balancer;
 pub(crate) use deployment::Deployment;
 
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// A project, the engine that it is on, and its balancer.

@@ -63,7 +63,7 @@ impl Merge {
             return Err(format!("there is no listener {name}"));
         };
         if let Some(protocol) = way.protocol.filter(|protocol| *protocol != listener.protocol) {
-            let (has, wants) = (word(listener.protocol), word(protocol));
+            let (has, wants) = (listener.protocol.name(), protocol.name());
             return Err(format!("listener {name} has protocol {has}, and its label says {wants}"));
         }
         if listener.protocol == Protocol::Http {
@@ -79,7 +79,7 @@ impl Merge {
         if way.by_default {
             return Ok(());
         }
-        let has = word(listener.protocol);
+        let has = listener.protocol.name();
         Err(format!("listener {name} has protocol {has}, where labels of routes have no meaning"))
     }
 
@@ -102,7 +102,7 @@ impl Merge {
             _ => Err(format!(
                 "there is not exactly one listener of protocol {}; say which with the label \
                  evenkeel.listener",
-                word(protocol)
+                protocol.name()
             )),
         }
     }
@@ -129,15 +129,6 @@ impl Merge {
                 )),
             }
         }
-    }
-}
-
-fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Tls => "tls",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use compose::balancer::Listened;
-use compose::engine::{Body, LogLines, encoded};
+use compose::engine::{Body, LogLines};
 use compose::observed::{Observed, condition};
 use compose::plan::{Action, There, Wanted, concerned, holds_balanced_port, plan, replicas};
 use compose::project::{Condition, Service};
@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::Stack;
 use super::drain::POLL;
 use super::images::Fresh;
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// How long a service that others depend on may take to be healthy, beyond what its own check

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::act::together;
 use super::wake::{Slept, listen};
 use super::{Stack, UpOptions};
-use crate::client::segment;
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// How long a new container may take to be well; the load is not looked at meanwhile.
@@ -231,7 +231,7 @@ impl Stack {
             balanced_names(service).into_iter().map(|(name, _)| name).collect();
         names.dedup();
         let read = |name: &String| {
-            let status = client.get(&format!("/v1/services/{}", segment(name))).ok()?;
+            let status = client.get(&format!("/v1/services/{}", encoded(name))).ok()?;
             serde_json::from_value(status).ok()
         };
         names.iter().map(read).collect()

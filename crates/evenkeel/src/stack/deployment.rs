@@ -263,7 +263,7 @@ impl Stack {
         let Some(client) = self.balancer.client() else { return 1 };
         let names = compose::balancer::balanced_names(service);
         let Some((name, _)) = names.first() else { return 1 };
-        let path = format!("/v1/services/{}", crate::client::segment(name));
+        let path = format!("/v1/services/{}", crate::client::encoded(name));
         let found = client.get(&path).ok();
         let found = found.as_ref().and_then(|found| found["endpoints"].as_array());
         let healthy = |e: &&Value| e["state"] == "healthy";
