@@ -88,8 +88,6 @@ pub(super) struct Ring {
     to: Box<libc::sockaddr_in>,
     /// What `TCP_NODELAY` is set to.
     on: Box<libc::c_int>,
-    /// How often the kernel was entered.
-    pub(super) entries: u64,
 }
 
 /// To either kind of descriptor: the table's or the process's.
@@ -131,7 +129,7 @@ impl Ring {
             sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
             sin_zero: [0; 8],
         };
-        Ok(Self { inner, options, to: Box::new(to), on: Box::new(1), entries: 0 })
+        Ok(Self { inner, options, to: Box::new(to), on: Box::new(1) })
     }
 
     /// Lends the kernel the buffers.
@@ -157,7 +155,6 @@ impl Ring {
             if unsafe { self.inner.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
-            self.entries += 1;
             self.inner.submit()?;
         }
     }
@@ -169,7 +166,6 @@ impl Ring {
 
     /// One system call: all that was asked, and the wait for what has ended.
     pub(super) fn turn(&mut self, ended: &mut Vec<cqueue::Entry>) -> io::Result<()> {
-        self.entries += 1;
         match self.inner.submit_and_wait(1) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             // So much has ended that the kernel wants that seen first.
