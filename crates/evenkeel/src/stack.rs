@@ -13,9 +13,12 @@ mod deployment;
 mod drain;
 mod images;
 mod journal;
+mod turn;
 mod wake;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Weak;
 
 use compose::engine::{Address, EngineError, encoded};
 use compose::observed::{self, Observed};
@@ -29,6 +32,7 @@ pub(crate) use arguments::ComposeFile;
 pub(crate) use autoscale::line;
 pub(crate) use balancer::Balancer;
 pub(crate) use deployment::Deployment;
+use turn::Turn;
 
 use crate::failure::Failure;
 
@@ -38,6 +42,8 @@ pub(crate) struct Stack {
     pub(crate) engine: Engine,
     pub(crate) balancer: Balancer,
     logins: Logins,
+    /// Ours, while we have it.
+    turn: RefCell<Weak<Turn>>,
 }
 
 impl From<EngineError> for Failure {

@@ -41,6 +41,7 @@ pub(crate) struct Done {
 
 impl Stack {
     pub(crate) async fn up(&self, options: &UpOptions) -> Result<Done, Failure> {
+        let _turn = self.claim("up").await?;
         self.recover().await?;
         let wanted = &options.wanted;
         let services = concerned(&self.project, &wanted.services);
@@ -401,6 +402,7 @@ pub(super) async fn together(
 impl Stack {
     /// Removes what `up` has made. Volumes hold data: they stay unless `volumes` says otherwise.
     pub(crate) async fn down(&self, volumes: bool, orphans: bool) -> Result<(), Failure> {
+        let _turn = self.claim("down").await?;
         // Clients first: what is in flight is finished, and nothing new comes.
         self.balancer.stop()?;
         let mut containers = self.containers().await?;
