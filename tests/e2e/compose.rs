@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -412,6 +413,81 @@ configs: { inline: { content: \"listeners: { web: { bind: :1, routes: [] } }\" }
     assert!(answer().starts_with("third "), "{}", answer());
     up(&["down", "-v"], "changed");
     until("the end of the balancer", || site.balancers().is_empty());
+}
+
+#[test]
+fn compose_gives_texts_to_containers_that_cannot_be_written() {
+    let Some(engine) = Engine::start() else { return };
+    let site = Site::new(
+        &engine,
+        "\
+services:
+  web:
+    image: evenkeel-echo
+    entrypoint: [/evenkeel, run, -c, /etc/app.yaml]
+    command: []
+    read_only: true
+    user: \"1000\"
+    ports: [\"PORT:5000\"]
+    secrets: [{ source: token, uid: \"1000\", mode: 0400 }]
+    configs: [{ source: app, target: /etc/app.yaml }]
+  hidden:
+    image: evenkeel-echo
+    tmpfs: [/run]
+    secrets: [token]
+secrets: { token: { environment: TOKEN } }
+configs:
+  app:
+    content: |
+      listeners: { web: { bind: 0.0.0.0:5000, routes: [ { respond: { status: 200, body: $TOKEN } } ] } }
+",
+    );
+    let run = |arguments: &[&str], token: &str| {
+        let output = site.command(arguments).env("TOKEN", token).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let given = |service: &str| -> BTreeSet<std::path::PathBuf> {
+        let states = fs::read_dir(site.folder.join("state")).unwrap().flatten();
+        let folders = states.filter_map(|state| fs::read_dir(state.path().join("given")).ok());
+        let paths = folders.flatten().flatten().map(|folder| folder.path());
+        let own = |path: &std::path::PathBuf| {
+            path.file_name().unwrap().to_str().unwrap().starts_with(service)
+        };
+        paths.filter(own).collect()
+    };
+    let secret = |id: &str, to: &str| {
+        let copied = site.folder.join(to);
+        engine.docker(&["cp", &format!("{id}:/run/secrets/token"), copied.to_str().unwrap()]);
+        let mode = fs::metadata(&copied).unwrap().permissions().mode() & 0o777;
+        (fs::read_to_string(copied).unwrap(), mode)
+    };
+    run(&["up", "-d", "--scale", "web=2"], "t0p");
+    // Its process, which is not root's, has read its config.
+    assert_eq!(Client::get(site.address, "/").text(), "t0p");
+    let ids = site.ids_with("web", "t0p");
+    assert_eq!((ids.len(), secret(&ids[0], "first")), (2, ("t0p".into(), 0o400)));
+    let hidden = site.ids_with("hidden", "t0p").remove(0);
+    assert_eq!(secret(&hidden, "hidden"), ("t0p".into(), 0o444));
+    let folders = given("web");
+    assert_eq!(folders.len(), 1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folders.first().unwrap()), 0o700);
+    // With another text they are made anew, and the old text goes with the old containers.
+    let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
+    run(&["up", "-d", "--scale", "web=2"], "changed");
+    load.stop().assert_perfect("up with another text");
+    assert_eq!(Client::get(site.address, "/").text(), "changed");
+    assert!(given("web").len() == 1 && given("web").is_disjoint(&folders));
+    // What was in memory is gone with a restart of the machine; `up` makes it again.
+    run(&["stop"], "changed");
+    let ids = site.ids_with("web", "changed");
+    fs::remove_dir_all(given("web").first().unwrap()).unwrap();
+    run(&["up", "-d", "--scale", "web=2"], "changed");
+    assert_eq!(site.ids_with("web", "changed"), ids);
+    assert_eq!(Client::get(site.address, "/").text(), "changed");
+    run(&["down", "-v"], "changed");
+    assert_eq!(fs::read_dir(site.folder.join("state")).unwrap().count(), 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod autoscale;
 mod balancer;
 mod deployment;
 mod drain;
+mod given;
 mod images;
 mod journal;
 mod turn;

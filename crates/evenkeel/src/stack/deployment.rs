@@ -115,12 +115,14 @@ impl Stack {
                 record.finish();
                 self.write_journal(&record)?;
                 self.settle(service, &own, &progress).await;
+                self.forget_given().await;
                 self.end_journal();
                 let count = old.len();
                 Ok(format!("{name}: {count} of {count} containers have the new version"))
             }
             Err(why) => {
                 self.back(service, &own, &progress).await?;
+                self.forget_given().await;
                 self.end_journal();
                 let share = share(&progress);
                 Err(Failure::Job(format!("{name} is as it was: {why}\n{share}")))
