@@ -11,11 +11,15 @@ mod autoscale;
 mod balancer;
 mod deployment;
 mod drain;
+mod given;
 mod images;
 mod journal;
+mod turn;
 mod wake;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Weak;
 
 use compose::engine::{Address, EngineError};
 use compose::observed::{self, Observed};
@@ -29,6 +33,7 @@ pub(crate) use arguments::ComposeFile;
 pub(crate) use autoscale::line;
 pub(crate) use balancer::Balancer;
 pub(crate) use deployment::Deployment;
+use turn::Turn;
 
 use crate::client::encoded;
 use crate::failure::Failure;
@@ -39,6 +44,8 @@ pub(crate) struct Stack {
     pub(crate) engine: Engine,
     pub(crate) balancer: Balancer,
     logins: Logins,
+    /// Ours, while we have it.
+    turn: RefCell<Weak<Turn>>,
 }
 
 impl From<EngineError> for Failure {

@@ -66,7 +66,9 @@ impl Merge {
             let (has, wants) = (listener.protocol.name(), protocol.name());
             return Err(format!("listener {name} has protocol {has}, and its label says {wants}"));
         }
-        if listener.protocol == Protocol::Http {
+        // Routes that were read as those of TLS, by its names.
+        let by_name = way.protocol == Some(Protocol::Tls);
+        if listener.protocol == Protocol::Http || by_name {
             self.add_routes(service, way, &name);
             return Ok(());
         }
@@ -211,6 +213,34 @@ services:
         assert_eq!(spec.listeners["one"].routes.len(), 2);
         assert_eq!(spec.listeners["two"].routes.len(), 1);
     }
+    #[test]
+    fn tls_passes_through_by_its_names() {
+        let text = "
+providers: { docker: {} }
+listeners:
+  web: { bind: ':1' }
+  tls: { bind: ':2', protocol: tls }
+";
+        let by_name = |service: &str, name: &str, listener: Option<&str>| {
+            let (service, mut declared) = declared(service, name, listener);
+            declared.ways[0].protocol = Some(Protocol::Tls);
+            (service, declared)
+        };
+        let all = [
+            by_name("db", "db.example", None),
+            by_name("other", "db.example", Some("tls")),
+            by_name("third", "c.example", Some("tls")),
+            by_name("wrong", "d.example", Some("web")),
+        ];
+        let problems = [
+            "service other: another route of listener tls",
+            "service wrong: listener web has protocol http, and its label says tls",
+        ];
+        let spec = check(text, &all, &problems);
+        assert_eq!(spec.listeners["tls"].routes.len(), 2);
+        assert_eq!(spec.listeners["tls"].service, None);
+    }
+
     #[test]
     fn streams_and_datagrams() {
         let text = "

@@ -46,6 +46,7 @@ impl Verb for Scale {
 /// Only this service is touched, and of it only the number.
 fn containers(stack: &Stack, service: String, replicas: usize) -> Result<(), Failure> {
     block_on(async {
+        let _turn = stack.claim(&format!("scale {service}={replicas}")).await?;
         let all = Stack::counts(&stack.containers().await?);
         let mut scales = all;
         scales.insert(service.clone(), replicas);
