@@ -26,8 +26,7 @@ impl Launch {
         Self { command: spec.command.clone(), env: spec.env.clone(), cwd: spec.cwd.clone() }
     }
 
-    /// The command of the replica `name` on `port`, in a process group of its own so that a
-    /// terminal's Ctrl-C does not reach it before it is drained.
+    /// The command of the replica `name` on `port`.
     pub(crate) fn command(&self, name: &str, port: u16) -> Command {
         let program = self.program();
         let mut command = if program == OURSELVES {
@@ -43,7 +42,7 @@ impl Launch {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        command.stdin(Stdio::null()).process_group(0);
+        command.stdin(Stdio::null());
         command
     }
 

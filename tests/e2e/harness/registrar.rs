@@ -125,7 +125,7 @@ impl Registrant {
 impl Drop for Registrant {
     fn drop(&mut self) {
         let _ = self.program.child.kill();
-        // The command would go on without it.
+        // The command ends with it, but may take its time.
         for pid in pids_with_env(&self.mark) {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }
