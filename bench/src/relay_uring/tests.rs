@@ -90,9 +90,13 @@ fn socket_linger_zero(stream: &TcpStream) {
     rustix::net::sockopt::set_socket_linger(stream, now).unwrap();
 }
 
-/// What is sent depends on who sends and where, so that mixed up bytes are not equal.
+/// What is sent depends on who sends and where, so that mixed up bytes are not equal: the period
+/// is a prime, which no block is a multiple of.
 fn bytes(client: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at / 251 + at * 7 + client * 31) as u8).collect()
+    let period: Vec<u8> = (0..65_521).map(|at| (at / 251 + at * 7 + client * 31) as u8).collect();
+    let mut all = period.repeat(length.div_ceil(period.len()));
+    all.truncate(length);
+    all
 }
 
 /// Everything comes back, and after the end the end.
