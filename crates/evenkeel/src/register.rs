@@ -67,7 +67,7 @@ async fn keep(plan: Plan) -> Result<i32, Failure> {
     };
     let mut command = match plan.command.is_empty() {
         true => None,
-        false => Some(Command::start(&plan.command, plan.registration.port)?),
+        false => Some(Command::start(&plan.command, plan.registration.port, plan.grace).await?),
     };
     let mut registrant = Registrant {
         seed: u64::from(std::process::id()),

@@ -176,7 +176,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream = TcpStream::connect(&self.authority.0).await.map_err(reason)?;
+        let stream = TcpStream::connect(&self.authority.0).await.map_err(|e| model::reason(&e))?;
         let _ = stream.set_nodelay(true);
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
@@ -204,12 +204,6 @@ impl Client {
         // Only ever replaced as a whole.
         self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-/// `Connection refused`, without the error number that the standard library adds.
-fn reason(error: std::io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(reason, _)| reason).to_owned()
 }
 
 #[cfg(test)]

@@ -316,10 +316,12 @@ impl Keeper {
         let registered = match &self.store {
             None => self.registry().register(instance, self.now())?,
             Some(store) => {
-                store.put(&instance).await.map_err(Failed::Store)?;
+                let number = store.put(&instance).await.map_err(Failed::Store)?;
                 let mut registry = self.registry();
                 let now = self.now();
-                let registered = registry.hold(instance, now)?;
+                let gone = || Failed::Store("it was taken out again at once".into());
+                let taken = store.take(&mut registry, instance, number, now)?;
+                let registered = taken.ok_or_else(gone)?;
                 let id = &registered.instance.id;
                 let _ = registry.heartbeat(service, id, now); // it was just put there
                 registered
@@ -344,7 +346,11 @@ impl Keeper {
     }
 
     pub(crate) async fn deregister(&self, service: &str, id: &str) -> Result<u64, Failed> {
-        let change = self.registry().deregister(service, id);
+        let (change, of) = {
+            let mut registry = self.registry();
+            let of = self.store.as_ref().map(|store| store.left_here(service, id, self.now()));
+            (registry.deregister(service, id), of.unwrap_or(0))
+        };
         // Who watches may know it from before we began, though we do not.
         if self.is_settling() {
             let mut left = lock(&self.left);
@@ -359,7 +365,7 @@ impl Keeper {
         Counters::count(&self.counters.deregistrations);
         let version = self.publish(service, &[change]);
         if let Some(store) = &self.store {
-            store.leave(service, id).await;
+            store.leave(service, id, of).await;
         }
         Ok(version)
     }
@@ -380,7 +386,7 @@ impl Keeper {
             }
             // Of an address that changed hands: the store has the one before, too.
             if let (Some(store), None) = (&self.store, instance) {
-                store.forget_later(service, id, why);
+                store.forget_later(service, id, why, self.now());
             }
         }
         if let Some(journal) = &self.journal

@@ -2,12 +2,14 @@
 //! instance's heartbeats renews its lease there.
 //!
 //! An instance is a key with a lease of its TTL. Who deregisters leaves a *tombstone*: the same key
-//! with a value that says so, which goes with the lease. A key that goes without one has only lost
+//! with a value that says so, which goes with the lease. It is written only over the instance that
+//! left, and names it, so that one which comes too late ends nobody who came back meanwhile. A key that goes without one has only lost
 //! its lease, perhaps because the store was away: the instance then has its TTL from that moment,
 //! and comes back if it is still heard of. While the store is away nobody leaves.
 
 mod consul;
 mod etcd;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,13 +19,15 @@ use std::time::Duration;
 use discovery::Backoff;
 use model::Instant;
 use model::spec::RegistryStoreSpec;
-use registry::{Change, Instance, is_id, is_service_name};
+use registry::{Change, Instance, Listed, Refusal, Registered, Registry, is_id, is_service_name};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::keeper::Keeper;
 use crate::secret;
+
+use self::order::{Leaving, Order};
 
 /// For one answer of the store.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -36,26 +40,44 @@ const EVENTS: usize = 1024;
 /// Instances that left while the store was away, and are still to be taken out of it.
 const LEAVES_MAX: usize = 20_000;
 
-/// What a store tells.
+/// What a store tells. Numbers order the changes of a key: etcd's revisions, Consul's indexes.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Everything that there is, the oldest first: what is not among it is no longer held.
-    Synced(Vec<Instance>),
-    Held(Box<Instance>),
-    /// It said that it leaves.
-    Left {
-        service: String,
-        id: String,
-    },
+    /// Everything that there is: what is not among it is no longer held.
+    Synced(All),
+    Held(u64, Box<Instance>),
+    Left(Leave),
     /// Its lease is over, though it did not say anything.
     Gone {
         service: String,
         id: String,
+        number: u64,
     },
     /// It answers, and there is nothing new.
     Alive,
     /// The store does not answer, and why; nothing is known to have changed.
     Lost(String),
+}
+
+/// What a store holds at one moment.
+#[derive(Debug)]
+pub(crate) struct All {
+    number: u64,
+    /// It counts from the beginning again: it was restored, or made anew.
+    counts_anew: bool,
+    /// The oldest first.
+    held: Vec<(u64, Instance)>,
+    left: Vec<Leave>,
+}
+
+/// It said that it leaves.
+#[derive(Debug)]
+pub(crate) struct Leave {
+    service: String,
+    id: String,
+    number: u64,
+    /// The number of the instance that left.
+    of: Option<u64>,
 }
 
 enum Kind {
@@ -76,8 +98,18 @@ struct State {
     answered: bool,
     /// When it told something the last time.
     told_at: Instant,
-    /// Who is still to be taken out of it, and until when that matters.
-    leaves: BTreeMap<(String, String), std::time::Instant>,
+    /// Who is still to be taken out of it.
+    leaves: BTreeMap<(String, String), Pending>,
+    order: Order,
+}
+
+/// A tombstone that is still to be written.
+#[derive(Clone, Copy)]
+struct Pending {
+    /// The number of the instance that left.
+    of: u64,
+    /// It matters no longer than this.
+    until: std::time::Instant,
 }
 
 impl Shared {
@@ -119,7 +151,8 @@ impl Shared {
         self.state().told_at
     }
 
-    pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
+    /// Answers the number of the change.
+    pub(crate) async fn put(&self, instance: &Instance) -> Result<u64, String> {
         let key = (instance.service.clone(), instance.id.clone());
         self.state().leaves.remove(&key);
         let put = async {
@@ -129,6 +162,44 @@ impl Shared {
             }
         };
         in_time(put).await
+    }
+
+    /// Gives it another lease, unless its key changed after `of`; `None`: it did.
+    async fn put_again(&self, instance: &Instance, of: u64) -> Result<Option<u64>, String> {
+        let put = async {
+            match &self.kind {
+                Kind::Etcd(etcd) => etcd.put_again(instance, of).await,
+                Kind::Consul(consul) => consul.put_again(instance, of).await,
+            }
+        };
+        in_time(put).await
+    }
+
+    /// Takes what was put at `number` into the registry, unless it changed since; `None`: it did,
+    /// and is not there.
+    pub(crate) fn take(
+        &self,
+        registry: &mut Registry,
+        instance: Instance,
+        number: u64,
+        now: Instant,
+    ) -> Result<Option<Registered>, Refusal> {
+        let (service, id) = (instance.service.clone(), instance.id.clone());
+        if self.state().order.hold(&service, &id, number) {
+            return registry.hold(instance, now).map(Some);
+        }
+        let found = registry.find(&service, &id, now);
+        let unchanged = |listed: Listed| Registered {
+            instance: listed.instance,
+            new: false,
+            changes: Vec::new(),
+        };
+        Ok(found.map(unchanged))
+    }
+
+    /// It left here. Answers what [`Shared::leave`] wants to know.
+    pub(crate) fn left_here(&self, service: &str, id: &str, now: Instant) -> u64 {
+        self.state().order.left_here(service, id, now)
     }
 
     /// Answers whether it is still there.
@@ -142,12 +213,13 @@ impl Shared {
         in_time(renewed).await
     }
 
-    /// Writes a tombstone; now, or once the store answers again.
-    pub(crate) async fn leave(&self, service: &str, id: &str) {
+    /// Writes a tombstone over what is there since `of`, or over nothing; now, or once the store
+    /// answers again. Whoever wrote there meanwhile has the last word.
+    pub(crate) async fn leave(&self, service: &str, id: &str, of: u64) {
         let left = async {
             match &self.kind {
-                Kind::Etcd(etcd) => etcd.leave(service, id).await,
-                Kind::Consul(consul) => consul.leave(service, id).await,
+                Kind::Etcd(etcd) => etcd.leave(service, id, of).await,
+                Kind::Consul(consul) => consul.leave(service, id, of).await,
             }
         };
         let left = match self.lost() {
@@ -155,26 +227,40 @@ impl Shared {
             None => in_time(left).await,
         };
         match left {
-            Ok(()) => drop(self.state().leaves.remove(&(service.to_owned(), id.to_owned()))),
+            Ok(written) => {
+                if written.is_none() {
+                    info!(
+                        "registry: {service}: {id} came back before the store heard that it left"
+                    );
+                }
+                let key = (service.to_owned(), id.to_owned());
+                let mut state = self.state();
+                // Another may have come to be told since.
+                if state.leaves.get(&key).is_some_and(|pending| pending.of == of) {
+                    state.leaves.remove(&key);
+                }
+            }
             Err(why) => {
                 info!("registry: {service}: that {id} left is told to the store later: {why}");
-                self.leave_later(service, id);
+                self.leave_later(service, id, of);
             }
         }
     }
 
-    fn leave_later(&self, service: &str, id: &str) {
+    fn leave_later(&self, service: &str, id: &str, of: u64) {
         let mut state = self.state();
-        if state.leaves.len() < LEAVES_MAX {
+        let came_back = state.order.held_at(service, id) > of;
+        if !came_back && state.leaves.len() < LEAVES_MAX {
             let until = std::time::Instant::now() + registry::TTL_MAX;
-            state.leaves.insert((service.to_owned(), id.to_owned()), until);
+            state.leaves.insert((service.to_owned(), id.to_owned()), Pending { of, until });
         }
     }
 
     /// Of one whose address another took: the next sweep tells the store.
-    pub(crate) fn forget_later(&self, service: &str, id: &str, why: &str) {
+    pub(crate) fn forget_later(&self, service: &str, id: &str, why: &str, now: Instant) {
         if why == registry::REPLACED {
-            self.leave_later(service, id);
+            let of = self.left_here(service, id, now);
+            self.leave_later(service, id, of);
         }
     }
 
@@ -198,15 +284,24 @@ fn parse_key<'a>(key: &'a str, prefix: &str) -> Option<(&'a str, &'a str)> {
 /// What a key's value says.
 enum Value {
     Instance(Box<Instance>),
-    Tombstone,
+    Tombstone { of: Option<u64> },
 }
 
-const TOMBSTONE: &str = r#"{"left":true}"#;
+/// What says that the instance which the key held since `of` left.
+fn tombstone(of: u64) -> Vec<u8> {
+    format!(r#"{{"left":true,"of":{of}}}"#).into_bytes()
+}
+
+#[derive(serde::Deserialize)]
+struct Tombstone {
+    left: bool,
+    of: Option<u64>,
+}
 
 /// `None`: it is nothing of ours, or not under its own key.
 fn parse_value(service: &str, id: &str, value: &[u8]) -> Option<Value> {
-    if value == TOMBSTONE.as_bytes() {
-        return Some(Value::Tombstone);
+    if let Ok(Tombstone { left: true, of }) = serde_json::from_slice(value) {
+        return Some(Value::Tombstone { of });
     }
     let instance: Instance = serde_json::from_slice(value).ok()?;
     let is_its_own = instance.service == service && instance.id == id;
@@ -220,9 +315,11 @@ pub(crate) async fn follow(keeper: Arc<Keeper>) {
     let watch = async {
         let mut backoff = Backoff::new(keeper.chance());
         loop {
+            // What is told from now on is not older than this, unless the store counts anew.
+            let highest = store.state().order.highest();
             let (ended, synced) = match &store.kind {
-                Kind::Etcd(etcd) => etcd.watch(&sender).await,
-                Kind::Consul(consul) => consul.watch(&sender).await,
+                Kind::Etcd(etcd) => etcd.watch(highest, &sender).await,
+                Kind::Consul(consul) => consul.watch(highest, &sender).await,
             };
             if synced {
                 backoff.reset();
@@ -254,46 +351,14 @@ fn take(keeper: &Keeper, store: &Shared, event: Event) {
                 tell_all(keeper);
             }
         }
-        Event::Synced(instances) => {
-            let present: BTreeSet<(&str, &str)> =
-                instances.iter().map(|i| (&*i.service, &*i.id)).collect();
-            let absent: Vec<Arc<Instance>> = keeper
-                .registry()
-                .held()
-                .into_iter()
-                .filter(|held| !present.contains(&(&*held.service, &*held.id)))
-                .collect();
-            for instance in &absent {
-                keeper.registry().release(&instance.service, &instance.id, now);
+        Event::Synced(all) => sync(keeper, store, all, now),
+        Event::Held(number, instance) => hold(keeper, store, number, *instance, now),
+        Event::Left(leave) => left(keeper, store, &leave, now),
+        Event::Gone { service, id, number } => {
+            let mut registry = keeper.registry();
+            if store.state().order.go(&service, &id, number, now) {
+                registry.release(&service, &id, now);
             }
-            drop(present);
-            if store.lost().is_some() {
-                // Those whose lease ended before are given one by who hears them, now that it can.
-                keeper.registry().begin_again(now);
-            }
-            info!(
-                "registry: {} answers with {} instances; {} of ours have lost their lease there",
-                store.name(),
-                instances.len(),
-                absent.len()
-            );
-            for instance in instances {
-                hold(keeper, store, instance, now);
-            }
-            let mut state = store.state();
-            (state.lost, state.answered) = (None, true);
-            drop(state);
-            tell_all(keeper);
-        }
-        Event::Held(instance) => hold(keeper, store, *instance, now),
-        Event::Left { service, id } => {
-            let change = keeper.registry().deregister(&service, &id);
-            if let Some(change) = change {
-                keeper.publish(&service, &[change]);
-            }
-        }
-        Event::Gone { service, id } => {
-            keeper.registry().release(&service, &id, now);
         }
     }
     if is_news {
@@ -302,17 +367,88 @@ fn take(keeper: &Keeper, store: &Shared, event: Event) {
     }
 }
 
-fn hold(keeper: &Keeper, store: &Shared, instance: Instance, now: Instant) {
-    let service = instance.service.clone();
-    // It left here while the store was away, and the store does not know yet.
-    if store.state().leaves.contains_key(&(service.clone(), instance.id.clone())) {
-        return;
+fn sync(keeper: &Keeper, store: &Shared, all: All, now: Instant) {
+    if all.counts_anew {
+        let mut state = store.state();
+        state.order.begin_anew();
+        // Their numbers mean nothing any more: only where there is nothing they still leave.
+        state.leaves.values_mut().for_each(|pending| pending.of = 0);
     }
-    let id = instance.id.clone();
-    let held = keeper.registry().hold(instance, now);
+    for leave in &all.left {
+        left(keeper, store, leave, now);
+    }
+    let present: BTreeSet<(&str, &str)> =
+        all.held.iter().map(|(_, i)| (&*i.service, &*i.id)).collect();
+    let mut lost = 0;
+    {
+        let mut registry = keeper.registry();
+        for held in registry.held() {
+            let (service, id) = (&*held.service, &*held.id);
+            if !present.contains(&(service, id))
+                && store.state().order.go(service, id, all.number, now)
+            {
+                registry.release(service, id, now);
+                lost += 1;
+            }
+        }
+        if store.lost().is_some() {
+            // Those whose lease ended before are given one by who hears them, now that it can.
+            registry.begin_again(now);
+        }
+    }
+    drop(present);
+    info!(
+        "registry: {} answers with {} instances; {lost} of ours have lost their lease there",
+        store.name(),
+        all.held.len(),
+    );
+    for (number, instance) in all.held {
+        hold(keeper, store, number, instance, now);
+    }
+    let mut state = store.state();
+    (state.lost, state.answered) = (None, true);
+    drop(state);
+    tell_all(keeper);
+}
+
+fn left(keeper: &Keeper, store: &Shared, leave: &Leave, now: Instant) {
+    let Leave { service, id, number, of } = leave;
+    let mut registry = keeper.registry();
+    let change = match store.state().order.leave(service, id, *number, *of, now) {
+        Leaving::Left => registry.deregister(service, id),
+        // Whoever hears it puts it there again.
+        Leaving::Released => {
+            registry.release(service, id, now);
+            None
+        }
+        Leaving::Late => None,
+    };
+    drop(registry);
+    if let Some(change) = change {
+        keeper.publish(service, &[change]);
+    }
+}
+
+fn hold(keeper: &Keeper, store: &Shared, number: u64, instance: Instance, now: Instant) {
+    let key = (instance.service.clone(), instance.id.clone());
+    {
+        let mut state = store.state();
+        if let Some(pending) = state.leaves.get(&key) {
+            // It left here while the store was away, and the store does not know yet.
+            if number <= pending.of {
+                return;
+            }
+            info!("registry: {}: {} came back through another balancer", key.0, key.1);
+            state.leaves.remove(&key);
+        }
+    }
+    let (service, id) = key;
+    let held = store.take(&mut keeper.registry(), instance, number, now);
     match held {
-        Ok(registered) if registered.changes.is_empty() => {}
-        Ok(registered) => drop(keeper.publish(&service, &registered.changes)),
+        Ok(Some(registered)) if !registered.changes.is_empty() => {
+            keeper.publish(&service, &registered.changes);
+        }
+        Ok(_) => {}
         Err(refusal) => warn!("registry: {service}: {id} of the store is left out: {refusal}"),
     }
 }
@@ -349,19 +485,22 @@ pub(crate) async fn renew(keeper: Arc<Keeper>) {
             });
         }
         let now = std::time::Instant::now();
-        let leaves: Vec<(String, String)> = {
+        let leaves: Vec<((String, String), Pending)> = {
             let mut state = store.state();
-            state.leaves.retain(|_, until| *until > now);
-            state.leaves.keys().cloned().collect()
+            state.leaves.retain(|_, pending| pending.until > now);
+            state.leaves.iter().map(|(key, pending)| (key.clone(), *pending)).collect()
         };
-        for (service, id) in leaves {
+        for ((service, id), pending) in leaves {
             // One that registered again since has not left.
             if keeper.registry().find(&service, &id, next).is_some() {
                 store.state().leaves.remove(&(service, id));
             } else {
-                store.leave(&service, &id).await;
+                store.leave(&service, &id, pending.of).await;
             }
         }
+        let registry = keeper.registry();
+        let is_known = |service: &str, id: &str| registry.find(service, id, next).is_some();
+        store.state().order.forget(next, is_known);
     }
 }
 
@@ -374,13 +513,27 @@ async fn renew_one(keeper: &Keeper, instance: &Instance, held: bool) {
     let outcome = match renewed {
         Ok(true) => Ok(()),
         Ok(false) => {
+            let (service, id) = (&*instance.service, &*instance.id);
             // It may have left while we asked.
-            let (service, id) = (&instance.service, &instance.id);
-            if keeper.registry().find(service, id, keeper.now()).is_none() {
-                return;
-            }
+            let of = {
+                let registry = keeper.registry();
+                if registry.find(service, id, keeper.now()).is_none() {
+                    return;
+                }
+                store.state().order.held_at(service, id)
+            };
             info!("registry: {service}: {id} lost its lease and lives; it gets another");
-            store.put(instance).await
+            let put = store.put_again(instance, of).await;
+            put.map(|number| {
+                let Some(number) = number else { return }; // the watch tells what came after it
+                let mut registry = keeper.registry();
+                if registry.find(service, id, keeper.now()).is_some() {
+                    // Without news it changes nothing but that it is held.
+                    let now = keeper.now();
+                    let _ = store.take(&mut registry, instance.clone(), number, now);
+                    let _ = registry.heartbeat(service, id, now);
+                }
+            })
         }
         Err(why) => Err(why),
     };
@@ -417,8 +570,16 @@ mod tests {
         assert!(parse_value("web", "b", &json).is_none(), "another's key");
         assert!(parse_value("web", "a", b"{}").is_none());
         assert!(parse_value("web", "a", b"\xff").is_none());
+        for (value, expected) in [
+            (&tombstone(7)[..], Some(7)),
+            // As balancers wrote it that did not know of what.
+            (br#"{"left":true}"#, None),
+        ] {
+            let read = parse_value("web", "a", value);
+            assert!(matches!(read, Some(Value::Tombstone { of }) if of == expected));
+        }
+        assert!(parse_value("web", "a", br#"{"left":false}"#).is_none());
         let portless = Instance { port: 0, ..instance };
         assert!(parse_value("web", "a", &serde_json::to_vec(&portless).unwrap()).is_none());
-        assert!(matches!(parse_value("web", "a", TOMBSTONE.as_bytes()), Some(Value::Tombstone)));
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use model::reason;
 use model::spec::RunSpec;
 use tokio::process::Command;
 
@@ -25,8 +26,7 @@ impl Launch {
         Self { command: spec.command.clone(), env: spec.env.clone(), cwd: spec.cwd.clone() }
     }
 
-    /// The command of the replica `name` on `port`, in a process group of its own so that a
-    /// terminal's Ctrl-C does not reach it before it is drained.
+    /// The command of the replica `name` on `port`.
     pub(crate) fn command(&self, name: &str, port: u16) -> Command {
         let program = self.program();
         let mut command = if program == OURSELVES {
@@ -42,7 +42,7 @@ impl Launch {
         if let Some(cwd) = &self.cwd {
             command.current_dir(cwd);
         }
-        command.stdin(Stdio::null()).process_group(0);
+        command.stdin(Stdio::null());
         command
     }
 
@@ -101,15 +101,6 @@ impl Launch {
 
 fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
-}
-
-/// `No such file or directory`, without the error number that the standard library adds.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_owned(),
-        None => text,
-    }
 }
 
 #[cfg(test)]

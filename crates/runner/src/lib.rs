@@ -6,8 +6,8 @@
 //! service behind it.
 //!
 //! Where to start: [`ProcessRunner`] is the handle; `fleet` decides how many replicas there are
-//! and which are replaced; `replica` is the life of one; `process` is one process group, from
-//! start to its certain end; [`watchdog`] ends what is left when the balancer itself is killed.
+//! and which are replaced; `replica` is the life of one; [`Tied`] is one process group, from start
+//! to its certain end; [`watchdog`] ends what is left when the balancer itself is killed.
 #![deny(unsafe_code)]
 
 mod backoff;
@@ -22,6 +22,7 @@ mod process;
 mod published;
 mod replica;
 mod spawner;
+mod tied;
 pub mod watchdog;
 
 use std::pin::Pin;
@@ -30,6 +31,7 @@ use model::{Endpoint, EndpointId};
 
 pub use file_limit::raise_file_limit;
 pub use fleet::ProcessRunner;
+pub use tied::Tied;
 pub use watchdog::Watchdog;
 
 /// The service that the replicas serve, as the runner sees it.

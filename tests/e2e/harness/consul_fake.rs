@@ -4,8 +4,9 @@
 //! - `PUT /v1/session/create` with `TTL`, `Behavior` and `LockDelay`; `PUT /v1/session/renew/ID`
 //!   answers 404 for one that ended. A TTL below 10 s is refused with 400, as there. So that tests
 //!   do not last minutes, time runs three times as fast for sessions.
-//! - `PUT /v1/kv/KEY?acquire=SESSION` answers `true` if nobody else holds the key, else `false`;
-//!   the end of a session with `Behavior: delete` deletes its keys.
+//! - The end of a session with `Behavior: delete` deletes the keys that it locked.
+//! - `PUT /v1/txn` with `lock`, `check-index` and `check-not-exists`: all of them or none; 409 says
+//!   by `OpIndex` which one did not go.
 //! - `GET /v1/kv/PREFIX?recurse&index=N&wait=10s` waits until the index is above N; answers 404
 //!   where there is nothing, with `X-Consul-Index` in each answer.
 
@@ -67,7 +68,9 @@ impl ConsulFake {
 
     /// As after the servers were restored from a snapshot: the index goes backwards.
     pub fn set_back(&self) {
-        self.state.lock().unwrap().index = 1;
+        let mut state = self.state.lock().unwrap();
+        state.index = 1;
+        state.pairs.values_mut().for_each(|pair| pair.modified = 1);
     }
 
     pub fn end_sessions(&self) {
@@ -105,18 +108,40 @@ impl State {
         }
     }
 
-    fn put(&mut self, key: &str, value: Vec<u8>, session: Option<&str>) -> Value {
-        let holder = self.pairs.get(key).and_then(|pair| pair.session.clone());
-        if let Some(session) = session
-            && (!self.sessions.contains_key(session)
-                || holder.as_deref().is_some_and(|holder| holder != session))
-        {
-            return json!(false);
+    /// The result of each operation, or which one did not go.
+    fn transact(&mut self, operations: &[Value]) -> Result<Value, Value> {
+        let refused = |index: usize, what: &str| json!({ "OpIndex": index, "What": what });
+        // Ours check before they lock, so that what is refused has changed nothing.
+        let mut results = Vec::new();
+        for (index, operation) in operations.iter().enumerate() {
+            let operation = &operation["KV"];
+            let key = operation["Key"].as_str().unwrap();
+            let modified = self.pairs.get(key).map(|pair| pair.modified);
+            match operation["Verb"].as_str().unwrap() {
+                "check-index" if modified != operation["Index"].as_u64() => {
+                    return Err(refused(index, "current modify index does not match"));
+                }
+                "check-not-exists" if modified.is_some() => {
+                    return Err(refused(index, "key exists"));
+                }
+                "check-index" | "check-not-exists" => {}
+                "lock" => {
+                    let session = operation["Session"].as_str().unwrap();
+                    let holder = self.pairs.get(key).and_then(|pair| pair.session.clone());
+                    let is_others = holder.is_some_and(|holder| holder != session);
+                    if is_others || !self.sessions.contains_key(session) {
+                        return Err(refused(index, "failed to lock key, lock is already held"));
+                    }
+                    self.index += 1;
+                    let value = STANDARD.decode(operation["Value"].as_str().unwrap()).unwrap();
+                    let (session, modified) = (Some(session.to_owned()), self.index);
+                    self.pairs.insert(key.to_owned(), Pair { value, session, modified });
+                    results.push(json!({ "KV": { "Key": key, "ModifyIndex": modified } }));
+                }
+                other => panic!("the fake knows no {other}"),
+            }
         }
-        self.index += 1;
-        let session = session.map(str::to_owned).or(holder);
-        self.pairs.insert(key.to_owned(), Pair { value, session, modified: self.index });
-        json!(true)
+        Ok(Value::Array(results))
     }
 
     fn create(&mut self, seen: &Seen) -> Result<Value, &'static str> {
@@ -166,6 +191,14 @@ fn answer(state: &Mutex<State>, seen: &Seen) -> Vec<u8> {
     }
     let mut locked = state.lock().unwrap();
     locked.expire();
+    if (method, path) == ("PUT", "/v1/txn") {
+        let operations: Vec<Value> = serde_json::from_slice(&seen.body).unwrap();
+        let (status, answer) = match locked.transact(&operations) {
+            Ok(results) => (200, json!({ "Results": results, "Errors": null })),
+            Err(error) => (409, json!({ "Results": null, "Errors": [error] })),
+        };
+        return written(status, locked.index, &answer.to_string());
+    }
     let path = path.strip_prefix("/v1/").unwrap();
     match (method, path.split_once('/').unwrap()) {
         ("PUT", ("session", "create")) => match locked.create(seen) {
@@ -182,10 +215,6 @@ fn answer(state: &Mutex<State>, seen: &Seen) -> Vec<u8> {
                 }
                 None => written(404, index, "Session id not found"),
             }
-        }
-        ("PUT", ("kv", key)) => {
-            let put = locked.put(key, seen.body.clone(), value("acquire="));
-            written(200, locked.index, &put.to_string())
         }
         ("GET", ("kv", key)) => {
             let known: u64 = value("index=").map_or(0, |index| index.parse().unwrap());

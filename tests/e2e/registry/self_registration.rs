@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::until_timed;
-use crate::e2e::harness::program::{Folder, signal};
+use crate::e2e::harness::program::{BINARY, Folder, free_port, pids_with_env, signal};
 use crate::e2e::harness::registrar::{
     Registrant, Registry, are_healthy, balancer, balancing, list, local, states,
 };
@@ -83,6 +83,29 @@ fn three_instances_die_hang_and_return_and_the_registry_restarts() {
     load.assert_perfect("three that die, hang and return, and a registry that restarts");
     eprintln!("{load:?}");
     drop((one, two));
+}
+
+/// A command that ignores SIGTERM, as does what it starts: both end with who registered them.
+#[test]
+fn a_command_ends_with_who_registered_it() {
+    let registry = Registry::start("");
+    let mark = format!("MARK={}", local());
+    let mut command = std::process::Command::new(BINARY);
+    let port = free_port().to_string();
+    let script = "trap '' TERM HUP INT; sleep 1000 & exec \"$0\" echo";
+    command.args(["register", "--service", "web", "--port", &port, "--registry", &registry.url()]);
+    command.args(["--ttl", "1500ms", "--grace", "300ms", "--", "sh", "-c", script, BINARY]);
+    let (name, value) = mark.split_once('=').unwrap();
+    command.env(name, value);
+    let mut program = Evenkeel::start(command, registry.address, Folder::new());
+    until("it is registered", || registry.list("web").len() == 1);
+    let alive = || pids_with_env(&mark).into_iter().filter(|pid| *pid != program.child.id());
+    // The watchdog, the command, and what that started.
+    assert_eq!(alive().count(), 3);
+    program.signal("KILL");
+    until_timed("kill -9 of who registered it: the command has ended", || alive().count() == 0);
+    until_timed("it has left after its TTL", || registry.list("web").is_empty());
+    program.wait_exit();
 }
 
 /// Nothing is on disk: what begins anew knows nobody, and so removes nobody.

@@ -198,6 +198,55 @@ fn a_balancer_that_is_cut_off_keeps_what_it_knows_and_catches_up() {
     });
 }
 
+/// It leaves through a balancer that is cut off, and comes back through another, before the store
+/// hears of the first: that word comes too late to end what came after it.
+fn one_comes_back_before_it_left(near: &str, far: &str, relay: &Relay) {
+    let (near, far) = (Balancer::start(near), Balancer::start(far));
+    let at = "/v1/services/web/instances/web-9";
+    let body = |weight: u8| {
+        format!(r#"{{"port":9,"address":"127.0.0.1","weight":{weight},"ttl_ms":60000}}"#)
+    };
+    let weight = |balancer: &Balancer| {
+        list(balancer.registry, "web").first().map(|listed| listed["weight"].clone())
+    };
+    assert!(matches!(ask(near.registry, "PUT", at, &body(1)).status, 200 | 201));
+    until("both know it", || weight(&far) == Some(1.into()));
+    relay.cut();
+    // What is asked of the store now is held up on its way, and given up, and asked again.
+    assert_eq!(ask(far.registry, "DELETE", at, "").status, 200);
+    assert_eq!(weight(&far), None);
+    assert_eq!(ask(near.registry, "PUT", at, &body(2)).status, 200);
+    until_timed("the partition is told", || !far.is_connected());
+    relay.heal();
+    until_timed("it is known there again", || weight(&far) == Some(2.into()));
+    // A sweep of those that are still to be told of, and an answer that it leads to, have passed.
+    wait_longer_than(Duration::from_secs(3));
+    for balancer in [&near, &far] {
+        assert_eq!(weight(balancer), Some(2.into()), "{}", balancer.program.log());
+        let heartbeat = format!("{at}/heartbeat");
+        assert_eq!(ask(balancer.registry, "POST", &heartbeat, "").status, 200);
+    }
+    near.assert_nobody_left();
+    // Who leaves through the one that came late leaves everywhere.
+    assert_eq!(ask(far.registry, "DELETE", at, "").status, 200);
+    until_timed("it has left", || weight(&near).is_none());
+}
+
+#[test]
+fn a_late_word_that_one_left_does_not_end_who_came_back_in_etcd() {
+    let Some(server) = Etcd::start() else { return };
+    let relay = Relay::to(server.address);
+    one_comes_back_before_it_left(&etcd(server.address), &etcd(relay.address), &relay);
+}
+
+#[test]
+fn a_late_word_that_one_left_does_not_end_who_came_back_in_consul() {
+    let consul = ConsulFake::start();
+    let relay = Relay::to(consul.replica.address);
+    let store = |at| format!("{{ consul: {{ url: 'http://{at}' }} }}");
+    one_comes_back_before_it_left(&store(consul.replica.address), &store(relay.address), &relay);
+}
+
 #[test]
 fn a_registry_begins_while_etcd_is_away() {
     let Some(server) = Etcd::start() else { return };

@@ -157,7 +157,9 @@ impl Merge {
                 offer.routes.extend(route.cloned().map(Arc::new));
                 offer.by_default &= way.by_default;
             };
-            if protocol != Protocol::Http {
+            // Routes that were read as those of TLS, by its names.
+            let by_name = way.protocol == Some(Protocol::Tls);
+            if protocol != Protocol::Http && !by_name {
                 offer(Place::Whole(name), None);
                 continue;
             }
@@ -179,7 +181,7 @@ impl Merge {
         match way.protocol.filter(|protocol| *protocol != listener.protocol) {
             None => Ok(listener),
             Some(protocol) => {
-                let (has, wants) = (word(listener.protocol), word(protocol));
+                let (has, wants) = (listener.protocol.name(), protocol.name());
                 Err(format!("listener {name} has protocol {has}, and its label says {wants}"))
             }
         }
@@ -204,7 +206,7 @@ impl Merge {
             _ => Err(format!(
                 "there is not exactly one listener of protocol {}; say which with the label \
                  evenkeel.listener",
-                word(protocol)
+                protocol.name()
             )),
         }
     }
@@ -325,7 +327,7 @@ fn share(
 
 /// The first gets the whole listener; answers who is refused.
 fn occupy(offers: &BTreeMap<Claimant, Offer>, listener: &mut ListenerSpec) -> Vec<String> {
-    let (name, has) = (&listener.name, word(listener.protocol));
+    let (name, has) = (&listener.name, listener.protocol.name());
     let mut refused = Vec::new();
     for ((_, service), offer) in offers {
         match &listener.service {
@@ -344,15 +346,6 @@ fn occupy(offers: &BTreeMap<Claimant, Offer>, listener: &mut ListenerSpec) -> Ve
         }
     }
     refused
-}
-
-fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Tls => "tls",
-    }
 }
 
 #[cfg(test)]
@@ -465,6 +458,35 @@ services:
         assert_eq!(spec.listeners["one"].all_routes().count(), 2);
         assert_eq!(spec.listeners["two"].all_routes().count(), 1);
     }
+
+    #[test]
+    fn tls_passes_through_by_its_names() {
+        let text = "
+providers: { docker: {} }
+listeners:
+  web: { bind: ':1' }
+  tls: { bind: ':2', protocol: tls }
+";
+        let by_name = |service: &str, name: &str, listener: Option<&str>| {
+            let (service, mut declared) = declared(service, name, listener);
+            declared.ways[0].protocol = Some(Protocol::Tls);
+            (service, declared)
+        };
+        let all = [
+            by_name("db", "db.example", None),
+            by_name("other", "db.example", Some("tls")),
+            by_name("third", "c.example", Some("tls")),
+            by_name("wrong", "d.example", Some("web")),
+        ];
+        let problems = [
+            "service other: another route of listener tls",
+            "service wrong: listener web has protocol http, and its label says tls",
+        ];
+        let spec = check(text, &all, &problems);
+        assert_eq!(spec.listeners["tls"].all_routes().count(), 2);
+        assert_eq!(spec.listeners["tls"].service, None);
+    }
+
     #[test]
     fn streams_and_datagrams() {
         let text = "

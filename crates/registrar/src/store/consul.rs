@@ -10,7 +10,7 @@ use registry::Instance;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
 
-use super::{Event, PATIENCE, TOMBSTONE, Value, parse_key, parse_value};
+use super::{All, Event, Leave, PATIENCE, Value, parse_key, parse_value, tombstone};
 use crate::client::{Ask, Authority, Client, Reply};
 
 /// Where Consul listens for HTTP.
@@ -36,54 +36,100 @@ impl Consul {
         Ok(Self { client: client()?, watching: client()?, prefix: prefix.to_owned() })
     }
 
-    pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
+    /// Answers the index at which it was put.
+    pub(crate) async fn put(&self, instance: &Instance) -> Result<u64, String> {
+        let put = self.put_over(instance, None).await?;
+        put.ok_or_else(|| "Consul checked what it was not asked to".to_owned())
+    }
+
+    /// The same where the key is as it was at index `of`, or not there; `None`: it is another.
+    pub(crate) async fn put_again(
+        &self,
+        instance: &Instance,
+        of: u64,
+    ) -> Result<Option<u64>, String> {
+        self.put_over(instance, Some(of)).await
+    }
+
+    async fn put_over(&self, instance: &Instance, of: Option<u64>) -> Result<Option<u64>, String> {
         // Text, numbers, and maps with text as keys: this cannot fail.
         let value = serde_json::to_vec(instance).unwrap_or_default();
-        self.put_value(&instance.service, &instance.id, value, instance.ttl()).await
+        self.lock(&instance.service, &instance.id, &value, instance.ttl(), of).await
     }
 
-    pub(crate) async fn leave(&self, service: &str, id: &str) -> Result<(), String> {
-        let value = TOMBSTONE.as_bytes().to_vec();
-        self.put_value(service, id, value, SESSION_TTL.0).await
-    }
-
-    async fn put_value(
+    /// Answers the index of the tombstone; `None`: it is not written, as for `put_again`.
+    pub(crate) async fn leave(
         &self,
         service: &str,
         id: &str,
-        value: Vec<u8>,
+        of: u64,
+    ) -> Result<Option<u64>, String> {
+        self.lock(service, id, &tombstone(of), SESSION_TTL.0, Some(of)).await
+    }
+
+    /// Writes under a session; with `of` only where the key was changed last then, or is not
+    /// there, which Consul checks and does in one (its documentation, "Transactions").
+    async fn lock(
+        &self,
+        service: &str,
+        id: &str,
+        value: &[u8],
         ttl: Duration,
-    ) -> Result<(), String> {
-        let held = self.session(service, id).await?;
-        let session = match held {
+        of: Option<u64>,
+    ) -> Result<Option<u64>, String> {
+        let key = format!("{}{service}/{id}", self.prefix);
+        let held = self.look_up(service, id).await?;
+        let check = match (of, &held) {
+            (None, _) => None,
+            (Some(_), None) => Some(json!({ "KV": { "Verb": "check-not-exists", "Key": key } })),
+            (Some(of), Some(held)) if held.index == of => {
+                Some(json!({ "KV": { "Verb": "check-index", "Key": key, "Index": of } }))
+            }
+            (Some(_), Some(_)) => return Ok(None),
+        };
+        let session = match held.and_then(|held| held.session) {
             Some(session) if self.renew_session(&session).await? => session,
             _ => self.new_session(service, id, ttl).await?,
         };
-        let path = format!("/v1/kv/{}{service}/{id}?acquire={session}", self.prefix);
-        let reply = self.ask(Method::PUT, &path, value).await?;
-        match reply.json() {
-            Json::Bool(true) => Ok(()),
+        let lock = json!({ "KV": { "Verb": "lock", "Key": key, "Session": session,
+                                   "Value": STANDARD.encode(value) } });
+        let is_checked = check.is_some();
+        let operations = Json::Array(check.into_iter().chain([lock]).collect());
+        let (body, path) = (operations.to_string().into_bytes(), "/v1/txn");
+        let ask = Ask { method: Method::PUT, path, body, within: PATIENCE };
+        let reply = self.client.ask(&ask).await?;
+        let answer = reply.json();
+        match reply.status {
+            StatusCode::CONFLICT if is_checked && answer["Errors"][0]["OpIndex"] == 0 => Ok(None),
             // Another balancer was quicker; the next heartbeat tries again.
-            _ => Err(format!("the key of {id} is held by another session")),
+            StatusCode::CONFLICT => Err(format!("the key of {id} is held by another session")),
+            status if status.is_success() => {
+                let results = answer["Results"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let index = results.last().and_then(|last| last["KV"]["ModifyIndex"].as_u64());
+                index.map(Some).ok_or_else(|| "Consul answered without a ModifyIndex".to_owned())
+            }
+            _ => Err(reply.refusal()),
         }
     }
 
     pub(crate) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
-        match self.session(&instance.service, &instance.id).await? {
+        let held = self.look_up(&instance.service, &instance.id).await?;
+        match held.and_then(|held| held.session) {
             Some(session) => self.renew_session(&session).await,
             None => Ok(false),
         }
     }
 
-    /// That of the key, if it is there and held.
-    async fn session(&self, service: &str, id: &str) -> Result<Option<String>, String> {
+    async fn look_up(&self, service: &str, id: &str) -> Result<Option<HeldKey>, String> {
         let path = format!("/v1/kv/{}{service}/{id}", self.prefix);
         let ask = Ask { method: Method::GET, path: &path, body: Vec::new(), within: PATIENCE };
         let reply = self.client.ask(&ask).await?;
         match reply.status {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => {
-                Ok(reply.json()[0]["Session"].as_str().map(str::to_owned))
+                let pair = &reply.json()[0];
+                let index = pair["ModifyIndex"].as_u64().unwrap_or(0);
+                Ok(Some(HeldKey { session: pair["Session"].as_str().map(str::to_owned), index }))
             }
             _ => Err(reply.refusal()),
         }
@@ -121,10 +167,11 @@ impl Consul {
     }
 
     /// As [`super::etcd::Etcd::watch`].
-    pub(crate) async fn watch(&self, events: &mpsc::Sender<Event>) -> (String, bool) {
+    pub(crate) async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
         let (mut index, mut synced) = (0, false);
         loop {
-            let told = self.look(&mut index, events).await;
+            let known = if synced { index } else { highest };
+            let told = self.look(&mut index, known, events).await;
             match told {
                 Ok(()) => synced = true,
                 Err(why) => return (why, synced),
@@ -132,8 +179,13 @@ impl Consul {
         }
     }
 
-    /// What there is, once it is other than at `index`.
-    async fn look(&self, index: &mut u64, events: &mpsc::Sender<Event>) -> Result<(), String> {
+    /// What there is, once it is other than at `index`; below `known` Consul counts anew.
+    async fn look(
+        &self,
+        index: &mut u64,
+        known: u64,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(), String> {
         let wait = WAIT.as_secs();
         let path = match *index {
             0 => format!("/v1/kv/{}?recurse", self.prefix),
@@ -156,35 +208,39 @@ impl Consul {
         if unchanged {
             return events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned());
         }
-        for event in self.read(&reply.json()) {
-            events.send(event).await.map_err(|_| "nobody listens".to_owned())?;
-        }
-        Ok(())
+        let all = self.read(&reply.json(), told, told < known);
+        events.send(Event::Synced(all)).await.map_err(|_| "nobody listens".to_owned())
     }
 
-    /// Who left, and then all there is.
-    fn read(&self, pairs: &Json) -> Vec<Event> {
-        let (mut instances, mut told) = (Vec::new(), Vec::new());
+    fn read(&self, pairs: &Json, number: u64, counts_anew: bool) -> All {
+        let (mut held, mut left) = (Vec::new(), Vec::new());
         for pair in pairs.as_array().map(Vec::as_slice).unwrap_or_default() {
             let key = pair["Key"].as_str().and_then(|key| parse_key(key, &self.prefix));
             let Some((service, id)) = key else { continue };
             let value = STANDARD.decode(pair["Value"].as_str().unwrap_or_default());
             let value = value.ok().and_then(|value| parse_value(service, id, &value));
+            let number = pair["ModifyIndex"].as_u64().unwrap_or(0);
             match value {
                 // Without a session nothing would ever take it out.
                 Some(Value::Instance(instance)) if pair["Session"].is_string() => {
-                    instances.push((pair["ModifyIndex"].as_u64().unwrap_or(0), *instance));
+                    held.push((number, *instance));
                 }
-                Some(Value::Tombstone) => {
-                    told.push(Event::Left { service: service.to_owned(), id: id.to_owned() });
+                Some(Value::Tombstone { of }) => {
+                    let (service, id) = (service.to_owned(), id.to_owned());
+                    left.push(Leave { service, id, number, of });
                 }
                 _ => {}
             }
         }
-        instances.sort_by_key(|(index, _)| *index);
-        told.push(Event::Synced(instances.into_iter().map(|(_, instance)| instance).collect()));
-        told
+        held.sort_by_key(|(number, _)| *number);
+        All { number, counts_anew, held, left }
     }
+}
+
+/// What is known of a key that is there.
+struct HeldKey {
+    session: Option<String>,
+    index: u64,
 }
 
 #[cfg(test)]
@@ -204,18 +260,18 @@ mod tests {
             let made = Instance::new("web", Registration::on(80), id, [10, 0, 0, 1].into());
             serde_json::to_vec(&made.unwrap()).unwrap()
         };
-        let events = consul.read(&json!([
+        let pairs = json!([
             pair("a", &instance("a"), json!("s1"), 9),
             pair("b", &instance("b"), json!("s2"), 4),
             pair("c", &instance("c"), Json::Null, 5),
-            pair("d", TOMBSTONE.as_bytes(), json!("s3"), 6),
+            pair("d", &tombstone(3), json!("s3"), 6),
             pair("e", &instance("a"), json!("s4"), 7),
             { "Key": "p/", "Value": Json::Null },
-        ]));
-        assert!(matches!(&events[0], Event::Left { id, .. } if id == "d"));
-        let Event::Synced(all) = &events[1] else { panic!("{events:?}") };
-        assert_eq!(all.iter().map(|i| &*i.id).collect::<Vec<_>>(), ["b", "a"]);
-        let none = consul.read(&Json::Null);
-        assert!(matches!(&none[..], [Event::Synced(all)] if all.is_empty()));
+        ]);
+        let all = consul.read(&pairs, 9, false);
+        assert!(matches!(&all.left[..], [Leave { id, number: 6, of: Some(3), .. }] if id == "d"));
+        let held: Vec<(u64, &str)> = all.held.iter().map(|(n, i)| (*n, &*i.id)).collect();
+        assert_eq!(held, [(4, "b"), (9, "a")]);
+        assert!(consul.read(&Json::Null, 9, false).held.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::interval;
 
-use super::{Event, PATIENCE, TOMBSTONE, Value, parse_key, parse_value};
+use super::{All, Event, Leave, PATIENCE, Value, parse_key, parse_value, tombstone};
 use crate::client::{Ask, Authority, Client};
 
 /// Where etcd listens for clients.
@@ -82,25 +82,49 @@ impl Etcd {
         let _ = self.preferred.compare_exchange(index, next, set, failed);
     }
 
-    pub(crate) async fn put(&self, instance: &Instance) -> Result<(), String> {
+    /// Answers the revision at which it was put.
+    pub(crate) async fn put(&self, instance: &Instance) -> Result<u64, String> {
+        let put = self.request_put(instance).await?;
+        revision(&self.ask("/v3/kv/put", &put).await?)
+    }
+
+    /// The same where the key is as it was at revision `of`, or not there; `None`: it is another.
+    pub(crate) async fn put_again(
+        &self,
+        instance: &Instance,
+        of: u64,
+    ) -> Result<Option<u64>, String> {
+        let put = self.request_put(instance).await?;
+        self.put_over(of, &put).await
+    }
+
+    async fn request_put(&self, instance: &Instance) -> Result<Json, String> {
         // Text, numbers, and maps with text as keys: this cannot fail.
         let value = serde_json::to_vec(instance).unwrap_or_default();
-        self.put_value(&instance.service, &instance.id, &value, instance.ttl()).await
+        self.leased(&instance.service, &instance.id, &value, instance.ttl()).await
     }
 
-    pub(crate) async fn leave(&self, service: &str, id: &str) -> Result<(), String> {
+    /// Answers the revision of the tombstone; `None`: it is not written, as for `put_again`.
+    pub(crate) async fn leave(
+        &self,
+        service: &str,
+        id: &str,
+        of: u64,
+    ) -> Result<Option<u64>, String> {
         // Long enough for every balancer to see it, if it is not away for longer than this.
         const SEEN_WITHIN: Duration = Duration::from_secs(60);
-        self.put_value(service, id, TOMBSTONE.as_bytes(), SEEN_WITHIN).await
+        let put = self.leased(service, id, &tombstone(of), SEEN_WITHIN).await?;
+        self.put_over(of, &put).await
     }
 
-    async fn put_value(
+    /// What puts a value under a lease that there is.
+    async fn leased(
         &self,
         service: &str,
         id: &str,
         value: &[u8],
         ttl: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<Json, String> {
         let lease = lease(service, id, ttl);
         let grant = json!({ "ID": lease, "TTL": seconds(ttl) });
         match self.ask("/v3/lease/grant", &grant).await {
@@ -112,8 +136,25 @@ impl Etcd {
             Err(why) => return Err(why),
         }
         let key = self.key(service, id);
-        let put = json!({ "key": key, "value": STANDARD.encode(value), "lease": lease });
-        self.ask("/v3/kv/put", &put).await.map(drop)
+        Ok(json!({ "key": key, "value": STANDARD.encode(value), "lease": lease }))
+    }
+
+    /// Puts where the key was changed last at `of`, or is not there. It cannot be there at `of`
+    /// again once it is gone, so that two questions are as good as one.
+    async fn put_over(&self, of: u64, put: &Json) -> Result<Option<u64>, String> {
+        // A key that is not there has revision 0 (etcd documentation, "Transaction").
+        let mut wanted = vec![of, 0];
+        wanted.dedup();
+        for of in wanted {
+            let compare = json!({ "key": put["key"], "target": "MOD", "result": "EQUAL",
+                                  "mod_revision": of.to_string() });
+            let txn = json!({ "compare": [compare], "success": [{ "request_put": put }] });
+            let answer = self.ask("/v3/kv/txn", &txn).await?;
+            if answer["succeeded"] == true {
+                return revision(&answer).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
@@ -128,11 +169,13 @@ impl Etcd {
 
     /// Tells what there is, and what changes, until something fails; answers what, and whether
     /// there was an answer before.
-    pub(crate) async fn watch(&self, events: &mpsc::Sender<Event>) -> (String, bool) {
+    ///
+    /// `highest`: the revision that was heard of before; a lower one is another store's.
+    pub(crate) async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
         let mut last = String::new();
         for (index, member) in self.in_turn() {
             let mut synced = false;
-            let ended = self.watch_member(member, events, &mut synced).await;
+            let ended = self.watch_member(member, highest, events, &mut synced).await;
             self.pass_over(index);
             last = ended.err().unwrap_or_else(|| "the watch ended".to_owned());
             if synced {
@@ -145,26 +188,28 @@ impl Etcd {
     async fn watch_member(
         &self,
         member: &Client,
+        highest: u64,
         events: &mpsc::Sender<Event>,
         synced: &mut bool,
     ) -> Result<(), String> {
         let range = json!({ "key": STANDARD.encode(&self.prefix), "range_end": self.range_end(),
                             "sort_target": "MOD", "sort_order": "ASCEND" });
         let all = ask(member, "/v3/kv/range", &range, PATIENCE).await?;
-        let revision = number(&all["header"]["revision"]);
+        let revision = revision(&all)?;
         let pairs = all["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let (mut instances, mut told) = (Vec::new(), Vec::new());
-        for (service, id, value) in pairs.iter().filter_map(|pair| self.parse(pair)) {
+        let (mut held, mut left) = (Vec::new(), Vec::new());
+        for Pair { service, id, number, value } in pairs.iter().filter_map(|pair| self.parse(pair))
+        {
             match value {
-                Some(Value::Instance(instance)) => instances.push(*instance),
-                Some(Value::Tombstone) => told.push(Event::Left { service, id }),
+                Some(Value::Instance(instance)) => held.push((number, *instance)),
+                Some(Value::Tombstone { of }) => left.push(Leave { service, id, number, of }),
                 None => {}
             }
         }
-        told.push(Event::Synced(instances));
-        for event in told {
-            events.send(event).await.map_err(|_| "nobody listens".to_owned())?;
-        }
+        let counts_anew = revision < highest;
+        let synced_with = All { number: revision, counts_anew, held, left };
+        let told = events.send(Event::Synced(synced_with)).await;
+        told.map_err(|_| "nobody listens".to_owned())?;
         *synced = true;
 
         let create = json!({ "create_request": {
@@ -235,11 +280,15 @@ impl Etcd {
             return Err(format!("etcd cancelled the watch (compacted at {compacted}): {reason}"));
         }
         for event in result["events"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            let Some((service, id, value)) = self.parse(&event["kv"]) else { continue };
+            let Some(Pair { service, id, number, value }) = self.parse(&event["kv"]) else {
+                continue;
+            };
             let told = match (event["type"].as_str(), value) {
-                (Some("DELETE"), _) => Event::Gone { service, id },
-                (_, Some(Value::Instance(instance))) => Event::Held(instance),
-                (_, Some(Value::Tombstone)) => Event::Left { service, id },
+                (Some("DELETE"), _) => Event::Gone { service, id, number },
+                (_, Some(Value::Instance(instance))) => Event::Held(number, instance),
+                (_, Some(Value::Tombstone { of })) => {
+                    Event::Left(Leave { service, id, number, of })
+                }
                 (_, None) => continue,
             };
             events.send(told).await.map_err(|_| "nobody listens".to_owned())?;
@@ -247,13 +296,14 @@ impl Etcd {
         Ok(())
     }
 
-    /// Service, id and value of a pair; `None`: the key is none of ours.
-    fn parse(&self, pair: &Json) -> Option<(String, String, Option<Value>)> {
+    /// `None`: the key is none of ours.
+    fn parse(&self, pair: &Json) -> Option<Pair> {
         let key = STANDARD.decode(pair["key"].as_str()?).ok()?;
         let (service, id) = parse_key(str::from_utf8(&key).ok()?, &self.prefix)?;
         let value = STANDARD.decode(pair["value"].as_str().unwrap_or_default()).ok();
         let value = value.and_then(|value| parse_value(service, id, &value));
-        Some((service.to_owned(), id.to_owned(), value))
+        let number = number(&pair["mod_revision"]);
+        Some(Pair { service: service.to_owned(), id: id.to_owned(), number, value })
     }
 
     fn key(&self, service: &str, id: &str) -> String {
@@ -272,6 +322,14 @@ impl Etcd {
         }
         STANDARD.encode(end)
     }
+}
+
+/// A key and what it holds, since the revision `number`.
+struct Pair {
+    service: String,
+    id: String,
+    number: u64,
+    value: Option<Value>,
 }
 
 /// Why a member did not do what it was asked.
@@ -320,10 +378,19 @@ fn seconds(ttl: Duration) -> u64 {
     ttl.as_millis().div_ceil(1000) as u64
 }
 
-fn number(value: &Json) -> i64 {
+/// Of an answer: that of the change, or of what was looked at.
+fn revision(answer: &Json) -> Result<u64, String> {
+    match number(&answer["header"]["revision"]) {
+        0 => Err("etcd answered without a revision".into()),
+        revision => Ok(revision),
+    }
+}
+
+/// 0: it is none.
+fn number(value: &Json) -> u64 {
     match value {
         Json::String(text) => text.parse().unwrap_or(0),
-        value => value.as_i64().unwrap_or(0),
+        value => value.as_u64().unwrap_or(0),
     }
 }
 
@@ -388,9 +455,9 @@ mod tests {
         assert_eq!(etcd.renew(&instance).await, Ok(true));
         in_time(etcd.put(&instance)).await.unwrap();
         let (sender, mut events) = mpsc::channel(8);
-        let (ended, synced) = etcd.watch(&sender).await;
+        let (ended, synced) = etcd.watch(0, &sender).await;
         assert!(synced, "{ended}");
-        assert!(matches!(events.try_recv().unwrap(), Event::Synced(all) if all.is_empty()));
+        assert!(matches!(events.try_recv().unwrap(), Event::Synced(all) if all.held.is_empty()));
         assert!(begun.elapsed() < MEMBER_PATIENCE, "{:?}", begun.elapsed());
 
         // More than can be waited for: whoever asks next goes on where time ran out.
@@ -434,7 +501,7 @@ mod tests {
             json!({ "result": { "header": { "revision": "1" }, "created": true } }),
             json!({ "result": { "events": [
                 { "type": "DELETE", "kv": { "key": key, "mod_revision": "4" } },
-                { "kv": { "key": key, "value": STANDARD.encode(TOMBSTONE) } },
+                { "kv": { "key": key, "value": STANDARD.encode(tombstone(2)), "mod_revision": "5" } },
                 { "kv": { "key": STANDARD.encode("p/other"), "value": "" } },
                 { "kv": { "key": key, "value": "" } },
             ] } }),
@@ -446,8 +513,11 @@ mod tests {
             etcd.take_messages(&mut pending, &sender).await.unwrap();
         }
         assert!(pending.is_empty());
-        assert!(matches!(events.try_recv().unwrap(), Event::Gone { id, .. } if id == "a"));
-        assert!(matches!(events.try_recv().unwrap(), Event::Left { id, .. } if id == "a"));
+        assert!(
+            matches!(events.try_recv().unwrap(), Event::Gone { id, number: 4, .. } if id == "a")
+        );
+        let left = events.try_recv().unwrap();
+        assert!(matches!(left, Event::Left(Leave { number: 5, of: Some(2), .. })), "{left:?}");
         assert!(events.try_recv().is_err());
 
         let mut compacted =
