@@ -168,7 +168,11 @@ const PLACES: &[(&str, &str)] = &[
     ),
     (
         "etcd",
-        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'http://a:1' ]\n      @\n",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'https://a:1' ]\n      @\n",
+    ),
+    (
+        "etcd user",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'https://a:1' ]\n      user:\n        @\n",
     ),
     (
         "consul",
