@@ -101,7 +101,7 @@ impl Program {
             "| {services} | {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {without} | {with} |\n",
             services * ENDPOINTS,
             ms(started),
-            cpu * 1e3,
+            (cpu.user + cpu.system) * 1e3,
             memory as f64 / 1024.0,
             ms(weight),
             ms(change),

@@ -204,9 +204,7 @@ async fn shake_hands(
     server: &tls::Server,
     session: Option<tls::Session>,
 ) -> io::Result<TlsStream> {
-    let Stream::Tcp(socket) = stream else {
-        return Err(io::Error::other("TLS within TLS"));
-    };
+    let socket = stream.into_tcp()?;
     let session = match session {
         Some(session) => session,
         None => server.accept().map_err(io::Error::other)?,

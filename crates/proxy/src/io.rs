@@ -1,23 +1,25 @@
 //! The seam between protocols and the runtime: everything above asks for bytes here, so that
 //! another driver (io_uring) or another transport is a change of this file alone, as TLS was.
 
+mod socket;
 mod tls;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use rustix::net::Shutdown;
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http2::{Asking, StreamEnd};
+pub(crate) use socket::Socket;
 pub(crate) use tls::{TlsStream, reset};
 
 /// A byte stream to a client or an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
+    Tcp(Socket),
     Tls(Box<TlsStream>),
     /// A client's stream of an HTTP/2 connection, which carries one request as HTTP/1.1 does.
     Http2(StreamEnd),
@@ -31,7 +33,7 @@ impl Stream {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         bound_unsent(&socket);
-        Ok(Stream::Tcp(socket.connect(address).await?))
+        Ok(Stream::Tcp(Socket::known(socket.connect(address).await?)))
     }
 
     /// Reads into `into`; 0 is the end. Bytes are there without a system call only if the
@@ -42,11 +44,7 @@ impl Stream {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Stream::Tcp(stream) => {
-                let mut buf = ReadBuf::new(into);
-                ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-                Poll::Ready(Ok(buf.filled().len()))
-            }
+            Stream::Tcp(stream) => stream.poll_read(cx, into),
             Stream::Tls(stream) => stream.poll_read(cx, into),
             Stream::Http2(stream) => stream.poll_read(cx, into),
             Stream::Asking(stream) => stream.poll_read(cx, into),
@@ -56,7 +54,7 @@ impl Stream {
     /// Waits until a read would give something, so that an idle connection needs no buffer.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Tcp(stream) => stream.poll_readable(cx),
             Stream::Tls(stream) => stream.poll_readable(cx),
             Stream::Http2(stream) => stream.poll_readable(cx),
             Stream::Asking(stream) => stream.poll_readable(cx),
@@ -71,25 +69,33 @@ impl Stream {
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let stream = match self {
-            Stream::Tcp(stream) => Pin::new(stream),
-            Stream::Tls(stream) => return stream.poll_write(cx, first, second),
-            Stream::Http2(stream) => return stream.poll_write(cx, first, second),
-            Stream::Asking(stream) => return stream.poll_write(cx, first, second),
-        };
-        if second.is_empty() {
-            stream.poll_write(cx, first)
-        } else if first.is_empty() {
-            stream.poll_write(cx, second)
-        } else {
-            stream.poll_write_vectored(cx, &[IoSlice::new(first), IoSlice::new(second)])
+        match self {
+            Stream::Tcp(stream) => stream.poll_write(cx, first, second),
+            Stream::Tls(stream) => stream.poll_write(cx, first, second),
+            Stream::Http2(stream) => stream.poll_write(cx, first, second),
+            Stream::Asking(stream) => stream.poll_write(cx, first, second),
+        }
+    }
+
+    /// The same with bytes after which our direction ends at once, so that they and the end go
+    /// together: a segment less. The kernel holds a part of them back until the end comes.
+    pub(crate) fn poll_write_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_write_last(cx, first, second),
+            Stream::Tls(stream) => stream.poll_write_last(cx, first, second),
+            Stream::Http2(_) | Stream::Asking(_) => self.poll_write(cx, first, second),
         }
     }
 
     /// Sends the end of our direction; the other goes on.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tcp(stream) => stream.poll_shutdown(cx),
             Stream::Tls(stream) => stream.poll_shutdown(cx),
             Stream::Http2(stream) => stream.poll_shutdown(),
             Stream::Asking(stream) => stream.poll_shutdown(),
@@ -101,10 +107,10 @@ impl Stream {
         match self {
             // Failure means that it has ended already.
             Stream::Tcp(stream) => {
-                let _ = rustix::net::shutdown(&*stream, rustix::net::Shutdown::Both);
+                let _ = stream.as_fd().map(|fd| rustix::net::shutdown(fd, Shutdown::Both));
             }
             Stream::Tls(stream) => {
-                let _ = rustix::net::shutdown(stream.tcp(), rustix::net::Shutdown::Both);
+                let _ = rustix::net::shutdown(stream.tcp(), Shutdown::Both);
             }
             Stream::Http2(stream) => stream.reset_on_close(),
             Stream::Asking(stream) => stream.cancel(),
@@ -123,7 +129,9 @@ impl Stream {
     /// Makes the close a reset, so that the peer cannot take what it got for the whole.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
-            Stream::Tcp(stream) => tls::reset(stream),
+            Stream::Tcp(stream) => {
+                let _ = stream.as_fd().map(reset);
+            }
             Stream::Tls(stream) => {
                 stream.silence();
                 tls::reset(stream.tcp());
@@ -135,25 +143,25 @@ impl Stream {
 
     /// Nothing to read and not closed, as far as the runtime has heard.
     pub(crate) fn is_quiet(&mut self) -> bool {
-        let stream = match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => return stream.is_quiet(false),
-            Stream::Http2(_) | Stream::Asking(_) => return false,
-        };
-        let mut byte = [0u8; 1];
-        matches!(stream.try_read(&mut byte), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+        match self {
+            Stream::Tcp(stream) => stream.is_quiet(),
+            Stream::Tls(stream) => stream.is_quiet(false),
+            Stream::Http2(_) | Stream::Asking(_) => false,
+        }
     }
 
     /// The same, asking the kernel.
     pub(crate) fn is_quiet_now(&mut self) -> bool {
-        let stream = match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Tls(stream) => return stream.is_quiet(true),
-            Stream::Http2(_) | Stream::Asking(_) => return false,
-        };
-        let mut byte = [0u8; 1];
-        let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-        matches!(rustix::net::recv(stream, &mut byte[..], flags), Err(rustix::io::Errno::AGAIN))
+        match self {
+            Stream::Tcp(stream) => stream.is_quiet_now(),
+            Stream::Tls(stream) => stream.is_quiet(true),
+            Stream::Http2(_) | Stream::Asking(_) => false,
+        }
+    }
+
+    /// Has nobody waited for it yet, so that the runtime does not know of it, nor tells of its end?
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self, Stream::Tcp(stream) if stream.is_fresh())
     }
 
     /// Waits until what would be read for it could be passed on: a stream of HTTP/2 whose client
@@ -205,10 +213,20 @@ impl Stream {
     }
 
     /// The socket, where bytes may be moved inside the kernel.
-    pub(crate) fn as_tcp(&self) -> Option<&TcpStream> {
+    pub(crate) fn as_tcp(&mut self) -> Option<&TcpStream> {
         match self {
-            Stream::Tcp(stream) => Some(stream),
+            Stream::Tcp(stream) => stream.stream().ok().map(|stream| &*stream),
             Stream::Tls(_) | Stream::Http2(_) | Stream::Asking(_) => None,
+        }
+    }
+
+    /// The same, given away.
+    pub(crate) fn into_tcp(self) -> io::Result<TcpStream> {
+        match self {
+            Stream::Tcp(stream) => stream.into_stream(),
+            Stream::Tls(_) | Stream::Http2(_) | Stream::Asking(_) => {
+                Err(io::Error::other("not a socket"))
+            }
         }
     }
 }

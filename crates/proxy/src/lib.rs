@@ -10,6 +10,7 @@
 //! every protocol; `io` is the only place that knows the runtime's sockets.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod access_log;
 mod arrival;
 mod buffer;

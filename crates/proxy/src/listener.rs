@@ -8,33 +8,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use model::spec::{ActionSpec, HeaderEdit, ListenerSpec, Protocol, RouteSpec, ServerTlsSpec};
-use model::{Instant, ListenerName, ServiceName};
+use model::{ListenerName, ServiceName};
 use route::{Rewriter, Split, Table};
 use service::Service;
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 
-use crate::arrival::arrive;
-use crate::http1::{self, is_edited};
-use crate::io::Stream;
+use crate::http1::is_edited;
 use crate::metrics::{Latencies, ListenerShard};
 use crate::session_store::SessionStore;
-use crate::tcp;
 use crate::udp;
 use crate::upstream::Secure;
-use crate::worker::{Command, Worker};
+use crate::worker::Worker;
 
 /// Connections that may wait to be accepted, per worker; the kernel bounds it by somaxconn.
 const BACKLOG: i32 = 4096;
-/// After an accept that failed for want of files or memory, before the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// How often such failures are told of.
-const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A listener as all workers share it. It outlives changes of its routes and settings.
 #[derive(Debug)]
@@ -385,181 +375,12 @@ impl Door {
     }
 }
 
-/// Accepts until `stopped` resolves (or its other end is dropped).
-pub(crate) fn accept(
-    worker: Rc<Worker>,
-    listener: Arc<Listener>,
-    bound: Bound,
-    stopped: oneshot::Receiver<()>,
-) {
-    let door = Door { worker, listener };
-    match bound {
-        Bound::Tcp(socket) => {
-            tokio::task::spawn_local(accept_tcp(door, socket, stopped));
-        }
-        Bound::Udp(socket) => {
-            tokio::task::spawn_local(udp::serve(door, socket, stopped));
-        }
-    }
-}
-
-async fn accept_tcp(door: Door, socket: std::net::TcpListener, mut stopped: oneshot::Receiver<()>) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(e) => {
-            tracing::error!("{}: cannot accept: {e}", door.listener.name);
-            return;
-        }
-    };
-    let mut told: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            _ = &mut stopped => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => place(&door, stream, peer),
-                Err(e) if is_of_one_connection(&e) => {}
-                Err(e) => {
-                    let now = door.worker.clock.now();
-                    if told.is_none_or(|told| now.since(told) >= ACCEPT_TOLD_EVERY) {
-                        tracing::warn!("{}: clients wait to be accepted: {e}", door.listener.name);
-                        told = Some(now);
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-    // Closing the socket resets those who wait in its queue, so they are taken in first.
-    if let Ok(listener) = listener.into_std() {
-        loop {
-            match listener.accept() {
-                Ok((stream, peer)) => {
-                    if stream.set_nonblocking(true).is_ok()
-                        && let Ok(stream) = TcpStream::from_std(stream)
-                    {
-                        admit(&door, stream, peer);
-                    }
-                }
-                Err(e) if is_of_one_connection(&e) => {}
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-/// Serves the connection here or, if this worker has markedly more than another one, there: the
-/// kernel spreads connections by a hash, that is by chance, and of two hundred on two workers one
-/// would often get 14 % more than its half.
-fn place(door: &Door, stream: TcpStream, peer: SocketAddr) {
-    let shards = &door.listener.shards;
-    let lighter = match shards.len() {
-        1 => None,
-        _ => lighter(door.worker.index, shards.iter().map(ListenerShard::load)),
-    };
-    let sibling = lighter.and_then(|index| Some((index, door.worker.siblings.upgrade()?)));
-    if let Some((index, siblings)) = sibling
-        && let Some(sibling) = siblings.get().and_then(|workers| workers.get(index))
-    {
-        // It fails only for want of memory, and the connection is gone then.
-        let Ok(stream) = stream.into_std() else { return };
-        shards[index].hand();
-        sibling.send(Command::Adopt(door.listener.clone(), stream, peer));
-        return;
-    }
-    admit(door, stream, peer);
-}
-
-/// The one with the fewest connections, if it has so many fewer than `mine` that it is worth the
-/// trouble: a sixteenth, and one or two more, since a hand-over costs some microseconds.
-fn lighter(mine: usize, loads: impl Iterator<Item = u64> + Clone) -> Option<usize> {
-    let own = loads.clone().nth(mine)?;
-    let (index, least) = loads.enumerate().min_by_key(|(_, load)| *load)?;
-    (own >= least + least / 16 + 2).then_some(index)
-}
-
-/// Serves a connection that another worker accepted.
-pub(crate) fn adopt(
-    worker: &Rc<Worker>,
-    listener: Arc<Listener>,
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-) {
-    let door = Door { worker: worker.clone(), listener };
-    if let Ok(stream) = TcpStream::from_std(stream) {
-        admit(&door, stream, peer);
-    }
-    // Once it is among those that are open.
-    door.counters().take_in();
-}
-
-/// Errors of the connection that was to be accepted, not of the listener (accept(2)).
-fn is_of_one_connection(e: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(e.kind(), ConnectionAborted | ConnectionReset | Interrupted)
-}
-
-fn admit(door: &Door, stream: TcpStream, peer: SocketAddr) {
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let counters = door.counters();
-    let Some(admission) = door.listener.admit(peer.ip()) else {
-        counters.refused.add(1);
-        Stream::Tcp(stream).reset_on_close();
-        return;
-    };
-    counters.connections.add(1);
-    counters.open.add(1);
-    let open = Open { door: door.clone(), _admission: admission };
-    let stream = Stream::Tcp(stream);
-    // A task for each protocol, so that none is as large as the largest.
-    match door.listener.protocol {
-        Protocol::Http => {
-            tokio::task::spawn_local(async move {
-                if let Some(arrival) = arrive(&open.door, stream, peer).await {
-                    http1::serve(open.door.clone(), arrival).await;
-                }
-            });
-        }
-        Protocol::Tcp | Protocol::Udp | Protocol::Tls => {
-            tokio::task::spawn_local(async move {
-                if let Some(arrival) = arrive(&open.door, stream, peer).await {
-                    tcp::serve(&open.door, arrival).await;
-                }
-            });
-        }
-    }
-}
-
-/// A connection that is counted as open.
-struct Open {
-    door: Door,
-    _admission: Admission,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.door.counters().open.sub(1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
-
-    #[test]
-    fn who_has_markedly_more_hands_over() {
-        let lighter = |mine, loads: &[u64]| lighter(mine, loads.iter().copied());
-        assert_eq!(lighter(0, &[0, 0]), None);
-        assert_eq!(lighter(0, &[1, 0]), None);
-        assert_eq!(lighter(0, &[2, 0]), Some(1));
-        assert_eq!(lighter(1, &[2, 0]), None);
-        assert_eq!(lighter(0, &[100, 95]), None);
-        assert_eq!(lighter(0, &[103, 95]), Some(1));
-        assert_eq!(lighter(2, &[40, 30, 50]), Some(1));
-    }
 
     #[test]
     fn processes_that_are_being_started_are_no_obstacle() {

@@ -94,6 +94,8 @@ pub(crate) struct Pump {
     payload_max: u64,
     ended: bool,
     shut: bool,
+    /// The destination's connection ends with the message.
+    is_last: bool,
     written: u64,
     read: u64,
     starved: bool,
@@ -142,6 +144,7 @@ impl Pump {
             payload_max: u64::MAX,
             ended: false,
             shut: false,
+            is_last: false,
             written: 0,
             read: 0,
             starved: false,
@@ -154,6 +157,11 @@ impl Pump {
 
     pub(crate) fn limit_payload(&mut self, bytes: u64) {
         self.payload_max = bytes;
+    }
+
+    /// The destination's connection ends at once after this message.
+    pub(crate) fn end_with_it(&mut self) {
+        self.is_last = true;
     }
 
     /// Keeps what is sent, as long as it fits into `bytes_max`, so that `restart` can send it
@@ -315,7 +323,11 @@ impl Pump {
                 return Poll::Ready(Ok(()));
             }
             let head_len = head.len();
-            let count = ready!(to.poll_write(cx, head, body)).map_err(|e| write_error(&e))?;
+            let written = match self.is_last && self.body.is_done() {
+                true => to.poll_write_last(cx, head, body),
+                false => to.poll_write(cx, head, body),
+            };
+            let count = ready!(written).map_err(|e| write_error(&e))?;
             if count == 0 {
                 return Poll::Ready(Err(PumpError::Write));
             }
@@ -364,7 +376,7 @@ impl Pump {
         Poll::Ready(Ok(()))
     }
 
-    fn may_splice(&mut self, buffer: &Buffer, from: &Stream, to: &Stream) -> bool {
+    fn may_splice(&mut self, buffer: &Buffer, from: &mut Stream, to: &mut Stream) -> bool {
         if !self.splicing {
             let suits = match self.body {
                 Body::UntilClose => self.bulk >= SPLICE_AFTER_BYTES,

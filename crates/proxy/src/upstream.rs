@@ -242,7 +242,8 @@ async fn connect(
     match (secured, stream) {
         // Never in clear what was to be secret.
         (Secure::Unusable, _) => Err(DialError::Handshake),
-        (Secure::Tls(tls), Stream::Tcp(stream)) => {
+        (Secure::Tls(tls), stream) => {
+            let stream = stream.into_tcp().map_err(|e| failed(&e))?;
             let dialling = tls.dial(address, alpn).map_err(|_| DialError::NoResources)?;
             let secured = secure(stream, dialling.session).await.map_err(|e| match e.kind() {
                 io::ErrorKind::PermissionDenied => DialError::Certificate,

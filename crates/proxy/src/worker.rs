@@ -16,11 +16,12 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use crate::accept;
 use crate::access_log::LogShard;
 use crate::buffer::Blocks;
 use crate::clock::Clock;
 use crate::http1::Turns;
-use crate::listener::{self, Bound, Listener};
+use crate::listener::{Bound, Listener};
 use crate::pool::{Pools, SWEEP_EVERY_TICKS};
 use crate::tracked::{TICK, Tracked};
 
@@ -155,7 +156,7 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     while let Ok(command) = inbox.try_recv() {
                         if let Command::Adopt(listener, stream, peer) = command {
-                            listener::adopt(&worker, listener, stream, peer);
+                            accept::adopt(&worker, listener, stream, peer);
                         }
                     }
                     if worker.tracked.is_empty() || stop_at + LAST_WORDS <= now {
@@ -170,10 +171,10 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
             Some(Command::Listen(listener, bound)) => {
                 let (stop, stopped) = oneshot::channel();
                 accepting.insert(listener.id, stop);
-                listener::accept(worker.clone(), listener, bound, stopped);
+                accept::accept(worker.clone(), listener, bound, stopped);
             }
             Some(Command::Adopt(listener, stream, peer)) => {
-                listener::adopt(&worker, listener, stream, peer);
+                accept::adopt(&worker, listener, stream, peer);
             }
             Some(Command::Unlisten { listener, close_at }) => {
                 accepting.remove(&listener);

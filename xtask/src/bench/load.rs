@@ -8,12 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::peer::{BENCH, Running};
+use super::process::Cpu;
 
 /// One peer in one scenario of one round.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sample {
     /// CPU time of the proxy per request, in microseconds; or KiB per idle connection.
     pub(super) cost: f64,
+    /// Of the CPU time, the part in the program itself, and the part in the kernel for it.
+    pub(super) user: f64,
+    pub(super) system: f64,
     /// Requests a second.
     pub(super) rate: f64,
     /// In milliseconds.
@@ -24,8 +28,18 @@ pub(super) struct Sample {
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cost, rate, p99, failed } = self;
-        write!(f, "{cost:8.2} us or KiB {rate:9.0}/s p99 {p99:8.3} ms, {failed} failed")
+        let Self { cost, user, system, rate, p99, failed } = self;
+        write!(f, "{cost:8.2} us or KiB ({user:.2} user, {system:.2} system) {rate:9.0}/s ")?;
+        write!(f, "p99 {p99:8.3} ms, {failed} failed")
+    }
+}
+
+impl Sample {
+    /// With what `requests` requests took of the CPU.
+    fn with_cpu(self, cpu: Cpu, requests: f64) -> Self {
+        let each = |seconds: f64| seconds * 1e6 / requests.max(1.0);
+        let (user, system) = (each(cpu.user), each(cpu.system));
+        Self { cost: user + system, user, system, ..self }
     }
 }
 
@@ -41,14 +55,17 @@ pub(super) fn wrk(
 ) -> Result<Sample, String> {
     wrk_for(url, connections, close, WARM_UP)?;
     let before = running.process.cpu();
-    let mut sample = wrk_for(url, connections, close, length)?;
-    let requests = sample.cost;
-    sample.cost = (running.process.cpu() - before) * 1e6 / requests.max(1.0);
-    Ok(sample)
+    let (sample, requests) = wrk_for(url, connections, close, length)?;
+    Ok(sample.with_cpu(running.process.cpu() - before, requests))
 }
 
-/// `cost` is the count of requests for now.
-fn wrk_for(url: &str, connections: u32, close: bool, length: Duration) -> Result<Sample, String> {
+/// And how many requests it were.
+fn wrk_for(
+    url: &str,
+    connections: u32,
+    close: bool,
+    length: Duration,
+) -> Result<(Sample, f64), String> {
     let mut command = Command::new("wrk");
     command.args(["-t1", "--latency"]);
     command.args([format!("-c{connections}"), format!("-d{}s", length.as_secs())]);
@@ -56,17 +73,18 @@ fn wrk_for(url: &str, connections: u32, close: bool, length: Duration) -> Result
         command.args(["-H", "Connection: close"]);
     }
     let output = command.arg(url).output().map_err(|e| format!("wrk: {e}"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    parse_wrk(&said).ok_or_else(|| format!("wrk said what is not understood: {said}"))
+    // That it cannot connect it says on the other channel.
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    parse_wrk(&said).ok_or_else(|| format!("wrk ended with {}: {said}", output.status))
 }
 
-fn parse_wrk(said: &str) -> Option<Sample> {
-    let mut sample = Sample::default();
+fn parse_wrk(said: &str) -> Option<(Sample, f64)> {
+    let (mut sample, mut requests) = (Sample::default(), 0.0);
     for line in said.lines().map(str::trim) {
         if let Some(p99) = line.strip_prefix("99%") {
             sample.p99 = milliseconds(p99.trim())?;
         } else if let Some((count, _)) = line.split_once(" requests in ") {
-            sample.cost = count.parse().ok()?;
+            requests = count.parse().ok()?;
         } else if let Some(rate) = line.strip_prefix("Requests/sec:") {
             sample.rate = rate.trim().parse().ok()?;
         } else if let Some(count) = line.strip_prefix("Non-2xx or 3xx responses:") {
@@ -76,7 +94,7 @@ fn parse_wrk(said: &str) -> Option<Sample> {
             sample.failed += counts.sum::<u64>();
         }
     }
-    (sample.rate > 0.0).then_some(sample)
+    (sample.rate > 0.0).then_some((sample, requests))
 }
 
 /// `1.50ms`, `980.00us`, `2.01s`.
@@ -116,11 +134,12 @@ pub(super) fn open_loop(
     };
     match (number("answered"), number("failed"), number("p99")) {
         (Some(answered), Some(failed), Some(p99)) if answered > 0.0 => Ok(Sample {
-            cost: cpu * 1e6 / answered,
             rate: answered / length.as_secs_f64(),
             p99: p99 / 1000.0,
             failed: failed as u64,
-        }),
+            ..Sample::default()
+        }
+        .with_cpu(cpu, answered)),
         _ => Err(format!("bench load: {said}{}", String::from_utf8_lossy(&output.stderr))),
     }
 }
@@ -135,42 +154,41 @@ pub(super) fn h2load(
 ) -> Result<Sample, String> {
     h2load_for(url, connections, streams, WARM_UP)?;
     let before = running.process.cpu();
-    let mut sample = h2load_for(url, connections, streams, length)?;
-    let requests = sample.cost;
-    sample.cost = (running.process.cpu() - before) * 1e6 / requests.max(1.0);
-    Ok(sample)
+    let (sample, requests) = h2load_for(url, connections, streams, length)?;
+    Ok(sample.with_cpu(running.process.cpu() - before, requests))
 }
 
-/// `cost` is the count of requests for now.
+/// And how many requests it were.
 fn h2load_for(
     url: &str,
     connections: u32,
     streams: u32,
     length: Duration,
-) -> Result<Sample, String> {
+) -> Result<(Sample, f64), String> {
     let output = Command::new("h2load")
         .args(["-t1", &format!("-c{connections}"), &format!("-m{streams}")])
         .args([&format!("-D{}", length.as_secs()), url])
         .output()
         .map_err(|e| format!("h2load: {e}"))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    parse_h2load(&said, length).ok_or_else(|| format!("h2load said what is not understood: {said}"))
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let sample = parse_h2load(&said, length).filter(|(_, requests)| *requests > 0.0);
+    sample.ok_or_else(|| format!("h2load ended with {}: {said}", output.status))
 }
 
 /// `requests: 92511 total, 92767 started, 92511 done, 92511 succeeded, 0 failed, 0 errored, 0 timeout`
-fn parse_h2load(said: &str, length: Duration) -> Option<Sample> {
+fn parse_h2load(said: &str, length: Duration) -> Option<(Sample, f64)> {
     let line = said.lines().find_map(|line| line.strip_prefix("requests: "))?;
     let count = |name: &str| {
         let part = line.split(", ").find_map(|part| part.strip_suffix(name));
         part.and_then(|count| count.trim().parse::<u64>().ok())
     };
-    let succeeded = count(" succeeded")?;
-    Some(Sample {
-        cost: succeeded as f64,
-        rate: succeeded as f64 / length.as_secs_f64(),
-        p99: 0.0,
+    let succeeded = count(" succeeded")? as f64;
+    let sample = Sample {
+        rate: succeeded / length.as_secs_f64(),
         failed: count(" failed")? + count(" errored")?,
-    })
+        ..Sample::default()
+    };
+    Some((sample, succeeded))
 }
 
 /// Memory for each connection that did one request and waits for the next.
@@ -217,8 +235,8 @@ mod tests {
     fn what_h2load_says_is_read() {
         let said = "finished in 4.01s, 23127.75 req/s, 12.2MB/s\nrequests: 92511 total, 92767 \
             started, 92511 done, 92500 succeeded, 11 failed, 0 errored, 0 timeout\n";
-        let sample = parse_h2load(said, Duration::from_secs(4)).unwrap();
-        assert_eq!((sample.cost, sample.rate, sample.failed), (92_500.0, 23_125.0, 11));
+        let (sample, requests) = parse_h2load(said, Duration::from_secs(4)).unwrap();
+        assert_eq!((requests, sample.rate, sample.failed), (92_500.0, 23_125.0, 11));
         assert!(parse_h2load("", WARM_UP).is_none());
     }
 
@@ -228,8 +246,10 @@ mod tests {
             123456 requests in 4.00s, 80.10MB read\n  \
             Socket errors: connect 0, read 2, write 0, timeout 1\n  \
             Non-2xx or 3xx responses: 4\nRequests/sec:  30864.01\n";
-        let sample = parse_wrk(said).unwrap();
-        assert_eq!((sample.cost, sample.rate, sample.failed), (123_456.0, 30_864.01, 7));
+        let (sample, requests) = parse_wrk(said).unwrap();
+        assert_eq!((requests, sample.rate, sample.failed), (123_456.0, 30_864.01, 7));
+        let cost = sample.with_cpu(Cpu { user: 1.0, system: 2.0 }, 1e6);
+        assert_eq!((cost.cost, cost.user, cost.system, cost.rate), (3.0, 1.0, 2.0, 30_864.01));
         assert!((sample.p99 - 0.98).abs() < 1e-9);
         assert!(parse_wrk("unable to connect").is_none());
     }

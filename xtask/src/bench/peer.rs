@@ -1,12 +1,13 @@
 //! The peers: how each is configured for the same work, with one worker thread.
 //!
-//! TLS is alike for all: one ECDSA key on P-256, TLS 1.3, key exchange by X25519 (which is all
-//! that wrk's OpenSSL offers), no resumption.
+//! TLS is alike for all: one ECDSA key on P-256, TLS 1.2 and 1.3 (wrk takes the latter), key
+//! exchange by X25519 (which is all that wrk's OpenSSL offers), no resumption.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::origin::Origin;
 use super::process::Process;
@@ -190,7 +191,12 @@ impl Peer {
         };
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        said.lines().find(|line| !line.is_empty()).unwrap_or("").trim().to_owned()
+        let line = said.lines().find(|line| !line.is_empty()).unwrap_or("");
+        // Envoy says how it was called; where it lies here is of no use to anyone.
+        let folder = Path::new(program).parent().map_or(String::new(), |folder| {
+            if folder == Path::new("") { String::new() } else { format!("{}/", folder.display()) }
+        });
+        line.trim().trim_start_matches(&folder).to_owned()
     }
 }
 
@@ -213,7 +219,8 @@ impl Running {
         work: &Path,
         setup: Setup,
     ) -> Result<Self, String> {
-        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let host = next_host();
+        let at = |port| SocketAddr::from((host, port));
         let ports = Ports {
             http: at(21_901),
             tcp: at(21_902),
@@ -248,6 +255,16 @@ impl Running {
     }
 }
 
+/// An address of the loopback for each turn. Towards one address there are 28,000 local ports, and
+/// a connection that was closed keeps its own for a minute: with a connection for each request,
+/// that is all of them within two seconds, and the next turn would start with what this one left.
+fn next_host() -> Ipv4Addr {
+    static TURN: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = TURN.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    // From 127.1.0.1 on: no network's own address, whatever the mask, and not the origin's.
+    Ipv4Addr::new(127, 1 + high, low, 1)
+}
+
 fn words(command: &str) -> Vec<String> {
     command.split(' ').map(str::to_owned).collect()
 }
@@ -275,7 +292,7 @@ listeners:
     bind: {https}
     protocol: http
     service: web
-    tls: {{ certificates: [ {folder}/both.pem ], min_version: '1.3', resumption: false }}
+    tls: {{ certificates: [ {folder}/both.pem ], min_version: '1.2', resumption: false }}
 services:
   web: {{ endpoints: [ {origin} ] }}
 "
@@ -304,7 +321,7 @@ listen web
   server s1 {origin}
 listen secure
   mode http
-  bind {https} ssl crt {folder}/both.pem ssl-min-ver TLSv1.3 curves X25519 no-tls-tickets alpn http/1.1
+  bind {https} ssl crt {folder}/both.pem ssl-min-ver TLSv1.2 curves X25519 no-tls-tickets alpn http/1.1
   server s1 {origin}
 listen web2
   mode http
@@ -348,7 +365,7 @@ http {{
   server {{
     listen {https} ssl backlog=4096;
     ssl_certificate {folder}/certificate.pem; ssl_certificate_key {folder}/key.pem;
-    ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_tickets off;
+    ssl_protocols TLSv1.2 TLSv1.3; ssl_ecdh_curve X25519; ssl_session_tickets off;
     location / {{ proxy_pass http://web; proxy_set_header Connection \"\"; }}
   }}
 }}
@@ -412,7 +429,7 @@ fn envoy(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
           '@type': type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
           disable_stateless_session_resumption: true
           common_tls_context:
-            tls_params: {{ tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [X25519] }}
+            tls_params: {{ tls_minimum_protocol_version: TLSv1_2, tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [X25519] }}
             tls_certificates:
             - {{ certificate_chain: {{ filename: {folder}/certificate.pem }}, private_key: {{ filename: {folder}/key.pem }} }}
   - address: {tcp}
@@ -460,7 +477,7 @@ http://{http}, http://{http2} {{
 https://{https} {{
   bind {ip}
   tls {folder}/certificate.pem {folder}/key.pem {{
-    protocols tls1.3
+    protocols tls1.2 tls1.3
     curves x25519
   }}
   reverse_proxy {origin}

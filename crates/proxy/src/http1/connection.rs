@@ -1,4 +1,8 @@
-//! A client's connection: request after request, until one side wants no more.
+//! A client's connection: request after request, until one side wants no more. `answer` is what we
+//! say ourselves, and the connection's end; `view` is a request as routes see it.
+
+mod answer;
+mod view;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -10,16 +14,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use model::{Instant, grpc};
+use model::Instant;
 use route::{Normalised, normalise_path};
-use wire::http1::{Framing, HeadLimits, Progress, RequestError, RequestHead, Version};
+use wire::http1::{Framing, HeadLimits, Progress, Version};
 
+use self::answer::grpc_status;
+pub(crate) use self::answer::refuse_stream;
+use self::view::View;
 use crate::arrival::{Arrival, Secured, Terms};
 use crate::buffer::Buffer;
 use crate::http1::forward::forward;
 use crate::http1::grpc::Call;
 use crate::http1::record::Record;
-use crate::http1::reply::{GrpcStatus, Reply, send};
+use crate::http1::reply::Reply;
 use crate::http1::request_head::{self, Sender};
 use crate::http1::session;
 use crate::http1::turn::Scratch;
@@ -28,11 +35,6 @@ use crate::io::Stream;
 use crate::listener::{Action, Door, ListenerState, Route};
 use crate::retirement::Retirement;
 use crate::tracked::Ticket;
-
-/// How long the last bytes of a client that we refused are read and dropped, so that our answer
-/// is not lost to a reset (RFC 9112 section 9.6), and how many of them.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long a connection whose listener closes may take to send its first request.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
@@ -172,30 +174,6 @@ impl Client {
     /// Serves the request whose first bytes are in the buffer.
     pub(super) async fn serve_request(&mut self, scratch: &mut Scratch) -> Next {
         self.down.serve_request(scratch, self.settings.load()).await
-    }
-}
-
-/// Answers a stream whose request is not acceptable: see [`Downstream::beside`].
-pub(crate) async fn refuse_stream(
-    mut down: Downstream,
-    record: Record,
-    status: u16,
-    error: &'static str,
-) {
-    poll_fn(|cx| {
-        down.ticket.attach(cx);
-        Poll::Ready(())
-    })
-    .await;
-    let mut scratch = Scratch { record, ..Scratch::default() };
-    let started = down.finished_at;
-    let next = down.refuse(&mut scratch, status, error).await;
-    down.door.counters().response(scratch.record.status);
-    let duration = down.door.worker.clock.now().since(started);
-    scratch.record.write(&down.door, down.client.ip(), down.terms(), duration);
-    match next {
-        Next::Close => down.close().await,
-        _ => down.stream.reset_on_close(),
     }
 }
 
@@ -351,10 +329,6 @@ impl Downstream {
         }
     }
 
-    async fn refuse_head(&mut self, scratch: &mut Scratch, e: RequestError) -> Next {
-        self.refuse(scratch, e.status(), e.reason()).await
-    }
-
     async fn serve_head(
         &mut self,
         scratch: &mut Scratch,
@@ -498,83 +472,9 @@ impl Downstream {
         }
     }
 
-    /// Our own answer to a well-formed request. The connection is kept if the request's body, if
-    /// any, is already here.
-    pub(crate) async fn answer(&mut self, scratch: &mut Scratch, reply: &Reply<'_>) -> Next {
-        let head = &scratch.request;
-        let body = match head.framing {
-            Framing::None => Some(0),
-            Framing::Length(length) => usize::try_from(length).ok(),
-            _ => None,
-        };
-        let message = body.and_then(|body| head.len.checked_add(body));
-        let passed = message.filter(|message| *message <= self.inbound.len());
-        let keep = passed.is_some() && head.keep_alive && !self.is_ending();
-        let reply = Reply {
-            close: !keep,
-            head_only: head.is_head,
-            keep_alive_http10: head.version == Version::Http10,
-            ..*reply
-        };
-        reply.write(&mut scratch.reply, self.hsts());
-        scratch.record.status = reply.sent_status();
-        if !self.send(scratch).await {
-            return Next::Reset;
-        }
-        match passed {
-            Some(message) if keep => {
-                self.inbound.consume(message);
-                Next::Request
-            }
-            _ => Next::Close,
-        }
-    }
-
-    /// The service could not answer.
-    pub(crate) async fn fail(
-        &mut self,
-        scratch: &mut Scratch,
-        status: u16,
-        error: &'static str,
-    ) -> Next {
-        scratch.record.error = Some(error);
-        let reply = Reply { grpc: grpc_status(scratch, status, error), ..Reply::status(status) };
-        self.answer(scratch, &reply).await
-    }
-
-    /// The request is not acceptable: it is answered, and nothing after it is looked at.
-    pub(crate) async fn refuse(
-        &mut self,
-        scratch: &mut Scratch,
-        status: u16,
-        error: &'static str,
-    ) -> Next {
-        self.door.counters().malformed.add(1);
-        let head_only = self.stream.is_head();
-        let grpc = grpc_status(scratch, status, error);
-        let reply = Reply { head_only, grpc, ..Reply::status(status) };
-        scratch.record.failed(reply.sent_status(), error);
-        reply.write(&mut scratch.reply, self.hsts());
-        if self.send(scratch).await { Next::Close } else { Next::Reset }
-    }
-
     /// What was agreed on with the client, for the access log.
     pub(crate) fn terms(&self) -> Option<&Terms> {
         self.secured.as_ref()?.terms.as_ref()
-    }
-
-    fn hsts(&self) -> Option<&str> {
-        self.secured.as_ref().and_then(|secured| secured.server.hsts())
-    }
-
-    async fn send(&mut self, scratch: &mut Scratch) -> bool {
-        // A client that does not take a few hundred bytes within the time to linger is gone.
-        self.ticket.set_deadline(self.door.worker.clock.now() + LINGER);
-        let sent = send(&mut self.stream, &self.ticket, &scratch.reply).await.is_ok();
-        if sent {
-            self.count_out(&mut scratch.record, scratch.reply.len() as u64);
-        }
-        sent
     }
 
     /// The version of HTTP that the client speaks. `written`: what stands in the request's head.
@@ -601,36 +501,6 @@ impl Downstream {
             self.door.counters().bytes_out.add(bytes);
         }
     }
-
-    /// Ends our direction, then reads what still comes for a moment: closing with unread bytes
-    /// would reset the connection under the answer.
-    pub(crate) async fn close(&mut self) {
-        self.inbound.clear();
-        self.ticket.set_deadline(self.door.worker.clock.now() + LINGER);
-        let mut dropped = 0;
-        let mut shut = false;
-        poll_fn(|cx| {
-            if !shut {
-                match self.stream.poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => shut = true,
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => {}
-                }
-            }
-            loop {
-                match self.inbound.poll_fill(cx, &mut self.stream, LINGER_BYTES_MAX) {
-                    Poll::Ready(Ok(count)) if count > 0 && dropped < LINGER_BYTES_MAX => {
-                        dropped += count;
-                        self.inbound.consume(count);
-                    }
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if self.ticket.expired() => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await;
-    }
 }
 
 /// What proves to a CA that this host is ours, if the path is one that a CA was told of (RFC 8555
@@ -638,48 +508,4 @@ impl Downstream {
 fn proof(state: &ListenerState, path: &[u8]) -> Option<String> {
     let token = path.strip_prefix(b"/.well-known/acme-challenge/")?;
     state.issued.http_answer(std::str::from_utf8(token).ok()?)
-}
-
-/// How a failure of ours is told to a gRPC client; None: it is told as to any other.
-fn grpc_status(scratch: &Scratch, status: u16, error: &'static str) -> Option<GrpcStatus<'static>> {
-    let call = scratch.call.as_ref()?;
-    let code = call.code.unwrap_or_else(|| grpc::of_http(status));
-    Some(GrpcStatus { content_type: call.content_type, code, message: error })
-}
-
-/// A request as routes see it.
-pub(crate) struct View<'a> {
-    bytes: &'a [u8],
-    head: &'a RequestHead,
-    /// In normal form, if it was sent in another.
-    path: Option<&'a [u8]>,
-}
-
-impl route::Request for View<'_> {
-    fn method(&self) -> &str {
-        text(self.head.method.of(self.bytes))
-    }
-    fn host(&self) -> &str {
-        text(self.head.authority.of(self.bytes))
-    }
-    fn path(&self) -> &str {
-        text(self.path.unwrap_or_else(|| self.head.path.of(self.bytes)))
-    }
-    fn query(&self) -> &str {
-        text(self.head.query.of(self.bytes))
-    }
-    fn header<'a>(&'a self, lower_name: &str, visit: &mut dyn FnMut(&'a [u8]) -> bool) {
-        for header in &self.head.headers {
-            if header.name.of(self.bytes).eq_ignore_ascii_case(lower_name.as_bytes())
-                && visit(header.value.of(self.bytes))
-            {
-                return;
-            }
-        }
-    }
-}
-
-/// Heads hold only ASCII where routes look, `wire` made sure of it.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }

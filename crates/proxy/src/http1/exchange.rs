@@ -22,7 +22,7 @@ use crate::http1::response_head::{self, Persistence};
 use crate::http1::session::Keeping;
 use crate::io::Stream;
 use crate::pump::{Pump, PumpError};
-use crate::tracked::Ticket;
+use crate::tracked::{TICK, Ticket};
 
 /// What endpoints may send as a response head: theirs are trusted more than clients', not blindly.
 const RESPONSE_LIMITS: HeadLimits = HeadLimits { bytes: 64 * 1024, count: 256, uri_bytes: 0 };
@@ -176,6 +176,8 @@ impl Exchange<'_> {
         self.progress.moved = self.moved();
         // Whichever of the two is meant is looked at when the earlier one comes.
         let first = self.terms.idle.min(self.terms.first_byte);
+        // A client that nobody waits for is looked at when the answer is long in coming.
+        let first = if self.down.is_fresh() { first.min(TICK) } else { first };
         self.ticket.set_deadline((started + first).min(self.terms.total_at));
         poll_fn(|cx| self.poll(cx)).await
     }
@@ -366,13 +368,16 @@ impl Exchange<'_> {
         let offset = self.response.len;
         let unchunk =
             self.response.framing == Framing::Chunked && self.terms.client == Version::Http10;
-        let pump = if unchunk {
+        let mut pump = if unchunk {
             Pump::unchunked(offset)
         } else if upgraded {
             Pump::message(&Framing::None, offset)
         } else {
             Pump::message(&self.response.framing, offset)
         };
+        if persistence == Persistence::Close {
+            pump.end_with_it();
+        }
         Ok(Download::Body(pump))
     }
 
@@ -458,6 +463,9 @@ impl Exchange<'_> {
     /// Notices a client that reset its connection, and reads ahead what it pipelines, within one
     /// block. A mere end of its direction is no reason to stop: it still waits for the answer.
     fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        if self.down.is_fresh() && !self.progress.response_begun && !self.ticket.expired() {
+            return Poll::Pending;
+        }
         while !self.progress.client_ended && self.inbound.len() < BLOCK_BYTES {
             match self.inbound.poll_fill(cx, self.down, BLOCK_BYTES) {
                 Poll::Pending => return Poll::Pending,

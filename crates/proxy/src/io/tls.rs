@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tls::{Identity, Outgoing, Session, TlsError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::socket::poll_write_last;
 use crate::arrival::Terms;
 
 /// Read beyond the room that the reader has, so that a record with its overhead fits.
@@ -230,6 +232,26 @@ impl TlsStream {
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, first, second, false)
+    }
+
+    /// The same, followed by our close_notify: see [`Stream::poll_write_last`](super::Stream).
+    pub(crate) fn poll_write_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, first, second, true)
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+        is_last: bool,
+    ) -> Poll<io::Result<usize>> {
         if self.accepted > 0 {
             ready!(self.poll_flush(cx))?;
             return Poll::Ready(Ok(std::mem::take(&mut self.accepted)));
@@ -242,10 +264,20 @@ impl TlsStream {
                 Ok(taken) => taken,
                 Err(e) => return Poll::Ready(Err(self.fail(&e))),
             };
+            let is_last = is_last && taken == first.len() + second.len();
+            if is_last {
+                // What cannot be encrypted any more has failed before, and said so.
+                let _ = self.session.close_notify(outgoing);
+            }
             self.lazy = false;
             let mut sent = 0;
             while sent < outgoing.bytes().len() {
-                match Pin::new(&mut self.tcp).poll_write(cx, &outgoing.bytes()[sent..]) {
+                let rest = &outgoing.bytes()[sent..];
+                let written = match is_last {
+                    true => poll_write_last(&self.tcp, cx, rest, &[]),
+                    false => Pin::new(&mut self.tcp).poll_write(cx, rest),
+                };
+                match written {
                     Poll::Ready(Ok(0)) => {
                         self.silent.set(true);
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -435,7 +467,7 @@ impl Drop for TlsStream {
 }
 
 /// Connections of checks are closed with a reset, as plain ones are.
-pub(crate) fn reset(tcp: &TcpStream) {
+pub(crate) fn reset(tcp: impl AsFd) {
     // Failure means that the socket is already gone, which is what was wanted.
     let _ = rustix::net::sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
 }
