@@ -190,7 +190,7 @@ impl Client {
     pub async fn stream(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, String> {
         let begun = async {
             let mut sender = self.connect().await?;
-            sender.send_request(self.request(ask)?).await.map_err(|error| error.to_string())
+            sender.send_request(self.request(ask)?).await.map_err(|error| cause(&error))
         };
         let late = || format!("no answer within {:?}", ask.within);
         timeout(ask.within, begun).await.unwrap_or_else(|_| Err(late()))
@@ -211,14 +211,14 @@ impl Client {
                     // asked once more, as a look does no harm.
                     let unseen = error.take_message().is_some();
                     if !unseen && ask.method != Method::GET {
-                        return Err(error.into_error().to_string());
+                        return Err(cause(&error.into_error()));
                     }
                 }
             }
         }
         let mut sender = self.connect().await?;
         let response = sender.send_request(self.request(ask)?).await;
-        Ok((response.map_err(|error| error.to_string())?, sender))
+        Ok((response.map_err(|error| cause(&error))?, sender))
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
@@ -256,7 +256,7 @@ async fn speak(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
 ) -> Result<SendRequest<Full<Bytes>>, String> {
     let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        handshake(TokioIo::new(stream)).await.map_err(|error| cause(&error))?;
     tokio::spawn(connection); // ends with the sender, or with the other side
     Ok(sender)
 }
@@ -264,6 +264,14 @@ async fn speak(
 /// Only ever held for a moment, and what it guards is replaced as a whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// With what lies below it: "connection error" alone hides which alert TLS sent.
+fn cause(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(below) => format!("{error}: {below}"),
+        None => error.to_string(),
+    }
 }
 
 /// `Connection refused`, without the error number that the standard library adds.

@@ -54,6 +54,12 @@ fn place(spec: &mut Spec, directory: &Path) {
         tls.certificate.iter_mut().for_each(both);
         tls.ca.iter_mut().for_each(from_here);
     }
+    let affinities = spec.services.values_mut().filter_map(|service| service.affinity.as_mut());
+    let tables = affinities.filter_map(|affinity| affinity.table_mut());
+    for store in tables.filter_map(|table| table.store.as_mut()) {
+        store.tls.certificate.iter_mut().for_each(both);
+        store.tls.ca.iter_mut().for_each(from_here);
+    }
     for service in spec.services.values_mut() {
         match &mut service.source {
             EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),
