@@ -1,17 +1,17 @@
 //! What `cargo xtask bench`, `cargo xtask count` and `cargo xtask growth` run beside the program: pieces of work whose cost is
-//! counted, the bare relay that is the floor of any proxy's cost, and clients that wrk and h2load
+//! counted, the bare relay that is the floor of any proxy's cost, the same through io_uring, and clients that wrk and h2load
 //! are not.
 //!
 //! For: figures of `docs/performance.md` and `docs/instruction-counts.md`.
 //! Never: part of what is shipped, and never a verdict: `xtask` compares.
 //! Start with [`VERBS`]; `count` has the table of what is counted.
-#![forbid(unsafe_code)]
 
 mod count;
 mod forward;
 mod growth;
 mod open_loop;
 mod relay;
+mod relay_uring;
 
 use std::process::ExitCode;
 
@@ -31,6 +31,10 @@ static VERBS: &[(&str, Verb)] = &[
         },
     ),
     ("relay", Verb { usage: "LISTEN TO: moves bytes, and does nothing else", run: relay::run }),
+    (
+        "relay-uring",
+        Verb { usage: "LISTEN TO [VARIANT..]: the same through io_uring", run: relay_uring::run },
+    ),
 ];
 
 fn main() -> ExitCode {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::harness::peer::{find, skip};
 use super::harness::program::{BINARY, Folder};
-use super::harness::{Client, Evenkeel, Quickstart, Replica, free_port, until};
+use super::harness::{Client, Evenkeel, Quickstart, Replica, local, until};
 
 fn evenkeel(arguments: &[&str]) -> Output {
     Command::new(BINARY)
@@ -23,10 +23,6 @@ fn evenkeel(arguments: &[&str]) -> Output {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 fn echo(http: SocketAddr, name: &str) -> Evenkeel {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -34,6 +35,7 @@ fn import_versions(engine: &Engine) {
     fs::write(root.join("broken.yaml"), broken).unwrap();
     for (name, entrypoint) in [
         ("app:2", r#"["/evenkeel","echo","--http","0.0.0.0:5000","--name","two"]"#),
+        ("app:3", r#"["/evenkeel","echo","--http","0.0.0.0:5000","--name","three"]"#),
         ("app:broken", r#"["/evenkeel","run","-c","/broken.yaml"]"#),
         ("app:slow", r#"["/evenkeel","echo","--http","0.0.0.0:5000","--delay","200ms"]"#),
         ("app:deaf", r#"["/evenkeel","echo","--http","127.0.0.1:5000"]"#),
@@ -135,7 +137,11 @@ fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
             ended >= stopped && containers.len() >= 3 && weights().contains(&100)
         });
         let refused = site.try_run(&["up", "-d"]);
-        assert!(!refused.ok && refused.err.contains("is under way (process"), "{refused:?}");
+        let named = format!(
+            "`evenkeel deploy flask` of project site is under way (process {})",
+            deploy.id()
+        );
+        assert!(!refused.ok && refused.err.contains(&named), "{refused:?}");
         deploy.kill().unwrap();
         deploy.wait().unwrap();
         let said = site.try_run(&["up", "-d", "--scale", "flask=2"]);
@@ -144,6 +150,68 @@ fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
     }
     load.stop().assert_perfect("two deploys that were killed");
     site.down();
+}
+
+#[test]
+fn compose_of_two_verbs_at_once_one_is_refused() {
+    let Some(engine) = Engine::start() else { return };
+    import_versions(&engine);
+    let site = Site::new(&engine, CLASSIC);
+    site.run(&["up", "-d", "--scale", "flask=2"]);
+    let before = site.ids("flask");
+    let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
+    // At the same moment; one of them gets the turn, and the other one says whose it is.
+    let deploy = || {
+        let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", "3s"]);
+        deploy.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [deploy(), deploy()];
+    let ids = [both[0].id(), both[1].id()];
+    // All others are refused meanwhile, and nothing is taken back.
+    until("the canary", || site.containers("flask").len() >= 3);
+    for verb in [
+        &["scale", "-f", "compose.yaml", "flask=1"][..],
+        &["up", "-d"],
+        &["stop"],
+        &["down"],
+        &["deploy", "flask", "--image", "app:slow"],
+    ] {
+        let said = site.try_run(verb);
+        let named = ids.iter().any(|id| said.err.contains(&format!("is under way (process {id})")));
+        assert!(!said.ok && named && !said.err.contains("taken back"), "{verb:?}: {said:?}");
+    }
+    let ended = both.map(|deploy| deploy.wait_with_output().unwrap());
+    let good = ended.iter().position(|output| output.status.success()).unwrap();
+    let (won, lost) = (&ended[good], &ended[1 - good]);
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said(won).contains("taken back"), "{}", said(won));
+    assert_eq!(lost.status.code(), Some(1));
+    let named =
+        format!("`evenkeel deploy flask` of project site is under way (process {})", ids[good]);
+    assert!(said(lost).contains(&named), "{}", said(lost));
+    let after = site.ids("flask");
+    assert!(after.len() == 2 && after.iter().all(|id| !before.contains(id)));
+    // One of two is killed with its work half done: of the next two one takes it back, once.
+    let mut killed = deploy_of(&site, "app:3");
+    until("the canary", || site.containers("flask").len() >= 3);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let up = || {
+        let mut up = site.command(&["up", "-d", "--scale", "flask=2"]);
+        up.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let ended = [up(), up()].map(|up| up.wait_with_output().unwrap());
+    let all: String = ended.iter().map(said).collect();
+    assert_eq!(all.matches("a deploy of flask was killed").count(), 1, "{all}");
+    assert!(ended.iter().any(|output| output.status.success()), "{all}");
+    load.stop().assert_perfect("verbs that were refused");
+    site.down();
+}
+
+/// One that is watched for a minute, so that it can be killed.
+fn deploy_of(site: &Site, image: &str) -> std::process::Child {
+    let mut deploy = site.command(&["deploy", "flask", "--image", image, "--watch", "60s"]);
+    deploy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Scaled, deployed well and deployed badly, so many times, by our own verbs under full load.
@@ -345,6 +413,81 @@ configs: { inline: { content: \"listeners: { web: { bind: :1, routes: [] } }\" }
     assert!(answer().starts_with("third "), "{}", answer());
     up(&["down", "-v"], "changed");
     until("the end of the balancer", || site.balancers().is_empty());
+}
+
+#[test]
+fn compose_gives_texts_to_containers_that_cannot_be_written() {
+    let Some(engine) = Engine::start() else { return };
+    let site = Site::new(
+        &engine,
+        "\
+services:
+  web:
+    image: evenkeel-echo
+    entrypoint: [/evenkeel, run, -c, /etc/app.yaml]
+    command: []
+    read_only: true
+    user: \"1000\"
+    ports: [\"PORT:5000\"]
+    secrets: [{ source: token, uid: \"1000\", mode: 0400 }]
+    configs: [{ source: app, target: /etc/app.yaml }]
+  hidden:
+    image: evenkeel-echo
+    tmpfs: [/run]
+    secrets: [token]
+secrets: { token: { environment: TOKEN } }
+configs:
+  app:
+    content: |
+      listeners: { web: { bind: 0.0.0.0:5000, routes: [ { respond: { status: 200, body: $TOKEN } } ] } }
+",
+    );
+    let run = |arguments: &[&str], token: &str| {
+        let output = site.command(arguments).env("TOKEN", token).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let given = |service: &str| -> BTreeSet<std::path::PathBuf> {
+        let states = fs::read_dir(site.folder.join("state")).unwrap().flatten();
+        let folders = states.filter_map(|state| fs::read_dir(state.path().join("given")).ok());
+        let paths = folders.flatten().flatten().map(|folder| folder.path());
+        let own = |path: &std::path::PathBuf| {
+            path.file_name().unwrap().to_str().unwrap().starts_with(service)
+        };
+        paths.filter(own).collect()
+    };
+    let secret = |id: &str, to: &str| {
+        let copied = site.folder.join(to);
+        engine.docker(&["cp", &format!("{id}:/run/secrets/token"), copied.to_str().unwrap()]);
+        let mode = fs::metadata(&copied).unwrap().permissions().mode() & 0o777;
+        (fs::read_to_string(copied).unwrap(), mode)
+    };
+    run(&["up", "-d", "--scale", "web=2"], "t0p");
+    // Its process, which is not root's, has read its config.
+    assert_eq!(Client::get(site.address, "/").text(), "t0p");
+    let ids = site.ids_with("web", "t0p");
+    assert_eq!((ids.len(), secret(&ids[0], "first")), (2, ("t0p".into(), 0o400)));
+    let hidden = site.ids_with("hidden", "t0p").remove(0);
+    assert_eq!(secret(&hidden, "hidden"), ("t0p".into(), 0o444));
+    let folders = given("web");
+    assert_eq!(folders.len(), 1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folders.first().unwrap()), 0o700);
+    // With another text they are made anew, and the old text goes with the old containers.
+    let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
+    run(&["up", "-d", "--scale", "web=2"], "changed");
+    load.stop().assert_perfect("up with another text");
+    assert_eq!(Client::get(site.address, "/").text(), "changed");
+    assert!(given("web").len() == 1 && given("web").is_disjoint(&folders));
+    // What was in memory is gone with a restart of the machine; `up` makes it again.
+    run(&["stop"], "changed");
+    let ids = site.ids_with("web", "changed");
+    fs::remove_dir_all(given("web").first().unwrap()).unwrap();
+    run(&["up", "-d", "--scale", "web=2"], "changed");
+    assert_eq!(site.ids_with("web", "changed"), ids);
+    assert_eq!(Client::get(site.address, "/").text(), "changed");
+    run(&["down", "-v"], "changed");
+    assert_eq!(fs::read_dir(site.folder.join("state")).unwrap().count(), 0);
 }
 
 #[test]

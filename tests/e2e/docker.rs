@@ -334,17 +334,33 @@ fn docker_labels_networks_and_health() {
 #[test]
 fn docker_a_tcp_service_by_label() {
     let Some(engine) = Engine::start() else { return };
-    let balancer = Balancer::start(&engine, "  raw: { bind: 127.0.0.1:0, protocol: tcp }\n");
-    engine.run("stream", &["evenkeel.protocol=tcp"]);
-    balancer.wait_healthy("stream", 1);
+    let listeners = "  raw: { bind: 127.0.0.1:0, protocol: tcp }\n";
+    let balancer = Balancer::start_with(&engine, "traefik_labels: true", listeners);
     let address = balancer.program.listener("raw")["bind"].as_str().unwrap().to_owned();
     let address = address.parse().unwrap();
-    until("it answers", || {
-        let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        Client::exchange(address, request).is_ok_and(|r| r.text().starts_with("stream "))
-    });
-    engine.docker(&["rm", "-f", "stream"]);
-    until("the service is gone", || balancer.states("stream").is_empty());
+    let ours = ["evenkeel.protocol=tcp"];
+    // The same in Traefik's words: the entry point is the listener of that name.
+    let theirs = [
+        "traefik.tcp.routers.r.rule=HostSNI(`*`)",
+        "traefik.tcp.routers.r.entrypoints=raw",
+        "traefik.tcp.services.r.loadbalancer.server.port=5000",
+        "traefik.tcp.services.r.loadbalancer.terminationdelay=100",
+    ];
+    for (name, labels) in [("stream", &ours[..]), ("router", &theirs)] {
+        engine.run(name, labels);
+        balancer.wait_healthy(name, 1);
+        until("it answers", || {
+            let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let answer = Client::exchange(address, request);
+            answer.is_ok_and(|r| r.text().starts_with(&format!("{name} ")))
+        });
+        if name == "router" {
+            let notes = balancer.discovery()["notes"].to_string();
+            assert!(notes.contains("terminationdelay is not understood"), "{notes}");
+        }
+        engine.docker(&["rm", "-f", name]);
+        until("the service is gone", || balancer.states(name).is_empty());
+    }
 }
 
 /// The same interface, offered by Podman.

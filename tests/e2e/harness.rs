@@ -30,7 +30,7 @@ pub use measure::Memory;
 pub use pebble::Pebble;
 pub use peer::Peer;
 pub use pki::Pki;
-pub use program::{Evenkeel, Quickstart, free_port};
+pub use program::{Evenkeel, Quickstart, free_port, local};
 pub use replica::{Replica, Seen};
 pub use secure::Secure;
 pub use streams::{Lines, WebSocket};

@@ -7,11 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::harness::replica::ok;
 use super::harness::wait::PATIENCE;
-use super::harness::{Client, Evenkeel, Lines, Quickstart, Replica, free_port, until};
-
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
+use super::harness::{Client, Evenkeel, Lines, Quickstart, Replica, local, until};
 
 /// One HTTP listener before one replica.
 fn single(bind: SocketAddr, replica: &Replica) -> String {

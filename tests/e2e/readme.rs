@@ -124,34 +124,91 @@ fn gather(folder: &Path, sources: &mut String) {
     }
 }
 
-/// A link within the documents leads to a file.
+/// A link within the documents leads to a file, and to a heading of it if it names one.
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let mut documents = Vec::new();
-    for folder in [
-        "",
-        "docs",
-        "examples",
-        "examples/quickstart",
-        "examples/flask-style",
-        "examples/mqtt",
-        "examples/websocket",
-    ] {
-        let entries =
-            fs::read_dir(root().join(folder)).unwrap().flatten().map(|entry| entry.path());
-        documents.extend(entries.filter(|path| path.extension().is_some_and(|e| e == "md")));
-    }
+    gather_documents(&root(), &mut documents);
+    let mut lost = Vec::new();
     let mut links = 0;
-    for document in documents {
-        let text = fs::read_to_string(&document).unwrap();
+    for document in &documents {
+        let text = fs::read_to_string(document).unwrap();
         for rest in text.split("](").skip(1) {
-            let target = rest.split([')', '#']).next().unwrap();
-            if !target.is_empty() && !target.contains("://") {
-                let path = document.parent().unwrap().join(target);
-                assert!(path.exists(), "{}: {target}", document.display());
-                links += 1;
+            let link = rest.split(')').next().unwrap();
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            links += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = match file {
+                "" => document.clone(),
+                file => document.parent().unwrap().join(file),
+            };
+            let leads = path.exists()
+                && (anchor.is_empty()
+                    || anchors(&fs::read_to_string(&path).unwrap()).iter().any(|a| a == anchor));
+            if !leads {
+                lost.push(format!("{}: {link}", document.display()));
             }
         }
     }
-    assert!(links > 10, "{links}");
+    assert!(lost.is_empty(), "{lost:#?}");
+    assert!(links > 100, "{links}");
+}
+
+/// Every Markdown file, apart from what builds and checkouts leave behind.
+fn gather_documents(folder: &Path, documents: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if entry.file_type().unwrap().is_dir() {
+            if !name.starts_with('.') && !["target", "corpus", "node_modules"].contains(&&*name) {
+                gather_documents(&path, documents);
+            }
+        } else if name.ends_with(".md") {
+            documents.push(path);
+        }
+    }
+}
+
+/// Where links into a document may lead, as GitHub names its headings: in small letters, without
+/// punctuation, a hyphen for each space; what was there before gets a number.
+fn anchors(text: &str) -> Vec<String> {
+    let mut anchors: Vec<String> = Vec::new();
+    let mut is_code = false;
+    for line in text.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let heading = line.trim_start_matches('#').strip_prefix(' ');
+        let Some(heading) = heading.filter(|_| line.starts_with('#') && !is_code) else { continue };
+        let anchor: String = without_targets(heading)
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect();
+        let before = anchors.iter().filter(|a| **a == anchor).count();
+        let numbered = (before > 0).then(|| format!("{anchor}-{before}"));
+        anchors.push(anchor);
+        anchors.extend(numbered);
+    }
+    anchors
+}
+
+/// `[text](target)` as `text`.
+fn without_targets(heading: &str) -> String {
+    let mut parts = heading.split("](");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
+    }
+    text
+}
+
+#[test]
+fn headings_are_named_as_github_names_them() {
+    let text = "# The `run` verb: one, two & three\n## A\n```sh\n# no heading\n```\n## A\n\
+                ### [Seen](there.md#x) and under_score\n#hash\n";
+    let expected = ["the-run-verb-one-two--three", "a", "a", "a-1", "seen-and-under_score"];
+    assert_eq!(anchors(text), expected);
 }

@@ -5,15 +5,11 @@ use std::net::SocketAddr;
 
 use super::harness::program::{BINARY, Folder, pid_with_env, signal};
 use super::harness::replica::ok;
-use super::harness::{Client, Evenkeel, Replica, free_port, until};
+use super::harness::{Client, Evenkeel, Replica, local, until};
 
 /// One HTTP listener before a service of these lines.
 fn config(http: SocketAddr, service: &str) -> String {
     format!("listeners: {{ web: {{ bind: {http}, service: web }} }}\nservices:\n  web:\n{service}")
-}
-
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 #[test]

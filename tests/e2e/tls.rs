@@ -19,11 +19,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::harness::program::Folder;
-use super::harness::{Evenkeel, Pki, Replica, free_port};
-
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
+use super::harness::{Evenkeel, Pki, Replica, free_port, local};
 
 /// Answers 200 with the request's head as it came.
 fn mirror() -> Replica {

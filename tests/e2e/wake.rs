@@ -6,11 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::harness::program::{BINARY, Folder};
-use super::harness::{Client, Evenkeel, free_port, until};
-
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
+use super::harness::{Client, Evenkeel, local, until};
 
 fn asleep(program: &Evenkeel) -> bool {
     let service = program.service("web");

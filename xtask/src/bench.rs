@@ -60,7 +60,7 @@ pub(crate) fn run() -> Result<bool, String> {
                     .or_else(|_| measure())
                     .unwrap_or(Sample { failed: 1, ..Sample::default() });
                 is_well &= sample.failed == 0 || peer.name != peer::OURS.name;
-                println!("round {round} {:<15} {:<9} {sample}", scenario.name, peer.name);
+                println!("round {round} {:<15} {:<11} {sample}", scenario.name, peer.name);
                 results.entry((scenario.name, peer.name)).or_default().push(sample);
             }
         }

@@ -178,17 +178,3 @@ impl Engine {
 fn unreachable(error: impl fmt::Display) -> EngineError {
     EngineError::Unreachable(format!("the engine: {error}"))
 }
-
-/// For a value of a query.
-pub fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded += &format!("%{byte:02X}"),
-        }
-    }
-    encoded
-}

@@ -180,8 +180,9 @@ impl Reader {
             }
             "tcp" => Some(Protocol::Tcp),
             "udp" => Some(Protocol::Udp),
+            "tls" => Some(Protocol::Tls),
             _ => {
-                let help = Some("write http, h2c, h2, auto, tcp or udp".into());
+                let help = Some("write http, h2c, h2, auto, tcp, udp or tls".into());
                 self.defect("evenkeel.protocol", format!("{word:?} is no protocol"), help);
                 None
             }
@@ -191,7 +192,7 @@ impl Reader {
             let route = self.routes.entry(String::new()).or_default();
             route.insert(&["host"], "evenkeel.host", &host);
         }
-        let text = self.text(service);
+        let text = self.text(service, protocol);
         let source = Source { name: "labels", text: &text.text };
         let parsed = parse(&source, vocabulary);
         if let Err(defects) = &parsed {
@@ -230,7 +231,7 @@ impl Reader {
     }
 
     /// The configuration file that says the same.
-    fn text(&self, service: &str) -> Text {
+    fn text(&self, service: &str, protocol: Option<Protocol>) -> Text {
         let name = quoted(service);
         let mut text = Text::default();
         text.line(0, "services:", "");
@@ -243,6 +244,10 @@ impl Reader {
         text.line(0, "listeners:", "");
         text.line(1, "listener:", "");
         text.line(2, "bind: \"127.0.0.1:1\"", "");
+        if protocol == Some(Protocol::Tls) {
+            // Of what a route can be, less has a meaning there.
+            text.line(2, "protocol: tls", "");
+        }
         text.line(2, "routes:", "");
         for route in self.routes.values() {
             text.line(2, &format!("- service: {name}"), "");

@@ -161,18 +161,19 @@ fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
     }
 }
 
-/// One segment of a path, percent-encoded except for RFC 3986's unreserved characters.
-pub(crate) fn segment(name: &str) -> String {
-    let mut encoded = String::new();
+/// One segment of a path, or a value of a query, percent-encoded except for RFC 3986's unreserved
+/// characters.
+pub(crate) fn encoded(name: &str) -> String {
+    let mut text = String::new();
     for byte in name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
+                text.push(char::from(byte));
             }
-            _ => encoded += &format!("%{byte:02X}"),
+            _ => text += &format!("%{byte:02X}"),
         }
     }
-    encoded
+    text
 }
 
 /// `host:port` of what a person wrote.
@@ -216,8 +217,8 @@ mod tests {
 
     #[test]
     fn segments_are_encoded() {
-        assert_eq!(segment("web-1"), "web-1");
-        assert_eq!(segment("[::1]:80/ä"), "%5B%3A%3A1%5D%3A80%2F%C3%A4");
+        assert_eq!(encoded("web-1"), "web-1");
+        assert_eq!(encoded("[::1]:80/ä"), "%5B%3A%3A1%5D%3A80%2F%C3%A4");
     }
 
     #[test]

@@ -11,13 +11,17 @@ mod autoscale;
 mod balancer;
 mod deployment;
 mod drain;
+mod given;
 mod images;
 mod journal;
+mod turn;
 mod wake;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Weak;
 
-use compose::engine::{Address, EngineError, encoded};
+use compose::engine::{Address, EngineError};
 use compose::observed::{self, Observed};
 use compose::project::{Project, Service};
 use compose::registry::Logins;
@@ -29,7 +33,9 @@ pub(crate) use arguments::ComposeFile;
 pub(crate) use autoscale::line;
 pub(crate) use balancer::Balancer;
 pub(crate) use deployment::Deployment;
+use turn::Turn;
 
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// A project, the engine that it is on, and its balancer.
@@ -38,6 +44,8 @@ pub(crate) struct Stack {
     pub(crate) engine: Engine,
     pub(crate) balancer: Balancer,
     logins: Logins,
+    /// Ours, while we have it.
+    turn: RefCell<Weak<Turn>>,
 }
 
 impl From<EngineError> for Failure {

@@ -9,6 +9,7 @@
 mod control;
 mod receive;
 mod send;
+mod sound;
 #[cfg(test)]
 mod tests;
 

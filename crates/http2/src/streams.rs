@@ -158,6 +158,34 @@ impl Streams {
         }
     }
 
+    /// Places for streams, free ones included: as many as were ever held at once.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Stream> {
+        self.slots.iter().flatten()
+    }
+
+    /// Whether the lists agree with each other.
+    pub(crate) fn sound(&self) -> Result<(), &'static str> {
+        if self.held().count() != self.held || self.held + self.free.len() != self.slots.len() {
+            return Err("the count of streams that are held");
+        }
+        if !self.open.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Err("the order of open streams");
+        }
+        let is_open = |key: StreamKey| self.get(key).is_some_and(|s| s.receiving || s.sending);
+        if !self.open_keys().all(is_open) {
+            return Err("a stream that is over is among the open ones");
+        }
+        let open = self.held().filter(|stream| stream.receiving || stream.sending).count();
+        if open != self.open.len() {
+            return Err("a stream that is open is not among the open ones");
+        }
+        Ok(())
+    }
+
     pub(crate) fn open_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
         // Closed ones among them mind no change of their windows.
         self.slots.iter_mut().flatten()

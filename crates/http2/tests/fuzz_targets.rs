@@ -14,6 +14,7 @@ struct Target {
 
 const TARGETS: &[Target] = &[
     Target { name: "http2_connection", check: contract::connection },
+    Target { name: "http2_fields", check: contract::fields },
     Target { name: "http2_hpack", check: contract::hpack },
 ];
 

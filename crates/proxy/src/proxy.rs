@@ -453,7 +453,7 @@ impl Proxy {
                 ListenerStatus {
                     name: sum.name,
                     bind: listener.address,
-                    protocol: protocol_name(listener.protocol).to_owned(),
+                    protocol: listener.protocol.name().to_owned(),
                     routes: state.routes.len(),
                     connections: sum.connections_open,
                     connections_total: sum.connections,
@@ -553,15 +553,6 @@ fn listener_metrics(listener: &Listener) -> ListenerMetrics {
         shard.add_to(&mut sum);
     }
     sum
-}
-
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Tls => "tls",
-    }
 }
 
 /// The core of each worker, if there is exactly one for each.

@@ -222,7 +222,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let stream = TcpStream::connect(&self.authority.at).await.map_err(reason)?;
+        let stream = TcpStream::connect(&self.authority.at).await.map_err(|e| model::reason(&e))?;
         let _ = stream.set_nodelay(true);
         if !self.authority.is_secure {
             return speak(stream).await;
@@ -272,12 +272,6 @@ fn cause(error: &hyper::Error) -> String {
         Some(below) => format!("{error}: {below}"),
         None => error.to_string(),
     }
-}
-
-/// `Connection refused`, without the error number that the standard library adds.
-fn reason(error: std::io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(reason, _)| reason).to_owned()
 }
 
 #[cfg(test)]

@@ -58,14 +58,12 @@ impl Fault {
             std::io::ErrorKind::PermissionDenied => "let the user that runs this program read it",
             _ => "",
         };
-        Self::error(place, format!("cannot read {}: {}", path.display(), words(error)), help)
+        Self::error(
+            place,
+            format!("cannot read {}: {}", path.display(), model::reason(error).to_lowercase()),
+            help,
+        )
     }
-}
-
-/// The system's words, without its number.
-fn words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 pub(crate) fn below(place: &[String], key: &str) -> Place {

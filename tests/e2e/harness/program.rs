@@ -15,6 +15,11 @@ use super::wait::until;
 /// The built program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_evenkeel");
 
+/// A local address whose port is free: see [`free_port`].
+pub fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
+}
+
 /// A port that was free a moment ago, from below the range that the kernel gives to clients, so
 /// that no connection takes it in between. Asked for without listening: a process that is being
 /// started holds this socket until it becomes its program, and must not be in the way.

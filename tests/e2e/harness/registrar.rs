@@ -7,16 +7,13 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::client::{Client, Response};
+pub use super::program::local;
 use super::program::{BINARY, Evenkeel, Folder, free_port, pids_with_env, signal};
 use super::wait::until;
 
 /// How the services of these tests find out quickly that an endpoint fails.
 pub const QUICK: &str = "    health: { http: /healthz, interval: 200ms, timeout: 1s, unhealthy_after: 2 }\n    \
                          timeouts: { first_byte: 2s }\n    retry: { on: [reset, first_byte_timeout] }\n";
-
-pub fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
 
 /// Where the registry's API of a running program is, and its program.
 pub struct Registry {

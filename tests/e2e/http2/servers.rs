@@ -4,12 +4,8 @@ use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use crate::e2e::harness::program::{Folder, free_port};
+use crate::e2e::harness::program::{Folder, free_port, local};
 use crate::e2e::harness::{Evenkeel, Peer, Pki, Replica, Web, peer, until};
-
-fn local() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
-}
 
 fn wait_listening(address: SocketAddr) {
     until("it listens", || TcpStream::connect(address).is_ok());

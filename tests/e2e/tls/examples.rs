@@ -29,7 +29,7 @@ fn the_one_of_development_serves_and_redirects() {
         ],
     );
     let folder = Folder::new();
-    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let admin = local();
     std::fs::write(folder.join("evenkeel.yaml"), text.replace("ADMIN", &admin.to_string()))
         .unwrap();
     let mut command = Command::new(super::super::harness::program::BINARY);

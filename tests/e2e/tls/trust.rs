@@ -56,7 +56,7 @@ fn the_system_and_browsers_trust_the_ca_for_development_and_no_more() {
          services: {{ web: {{ endpoints: [ {} ] }} }}\n",
         mirror.address
     );
-    let admin = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let admin = local();
     let config = Folder::new();
     let file = config.join("evenkeel.yaml");
     fs::write(&file, format!("admin: {{ bind: {admin} }}\n{text}")).unwrap();

@@ -52,7 +52,7 @@ pub(super) static OURS: Peer = Peer {
 };
 
 /// HAProxy and nginx are those that targets are ratios to. The relay is no peer but the floor: what
-/// sockets alone cost.
+/// sockets alone cost, by epoll and by io_uring. The latter fails where no ring is to be had.
 pub(super) static PEERS: &[&Peer] = &[
     &OURS,
     &Peer {
@@ -81,6 +81,7 @@ pub(super) static PEERS: &[&Peer] = &[
         doors: &[Http, Https, Http2],
     },
     &Peer { name: "relay", configure: relay, version: &[], doors: &[Http] },
+    &Peer { name: "relay-uring", configure: relay_uring, version: &[], doors: &[Http] },
 ];
 
 const EVENKEEL: &str = "target/release/evenkeel";
@@ -185,7 +186,9 @@ impl Peer {
 
     /// The line that names its version.
     pub(super) fn version(&self) -> String {
-        let [program, arguments @ ..] = self.version else { return "`bench relay`".into() };
+        let [program, arguments @ ..] = self.version else {
+            return format!("`bench {}`", self.name);
+        };
         let Ok(output) = Command::new(path_of(program)).args(arguments).output() else {
             return "not to be had".into();
         };
@@ -271,6 +274,10 @@ fn words(command: &str) -> Vec<String> {
 
 fn relay(ports: &Ports, _: &str, _: Setup) -> (String, Vec<String>) {
     (String::new(), words(&format!("{BENCH} relay {} {}", ports.http, ports.origin)))
+}
+
+fn relay_uring(ports: &Ports, _: &str, _: Setup) -> (String, Vec<String>) {
+    (String::new(), words(&format!("{BENCH} relay-uring {} {}", ports.http, ports.origin)))
 }
 
 fn evenkeel(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {

@@ -152,7 +152,7 @@ Written by `cargo xtask bench` on {date}: {machine}. Everyone runs one worker th
 ![CPU time per request, relative to the better of HAProxy and nginx](performance.svg)
 
 {versions}
-Memory is resident anonymous memory, grown by 20,000 connections that each did one request, or by as many as a process may have files. TLS is alike for all: ECDSA P-256, TLS 1.3 (1.2 is offered, too), X25519, no resumption. The relay is the floor: `bench relay` moves bytes and does nothing else. Caddy moves no bare TCP. A dash: not to be had, or requests failed.
+Memory is resident anonymous memory, grown by 20,000 connections that each did one request, or by as many as a process may have files. TLS is alike for all: ECDSA P-256, TLS 1.3 (1.2 is offered, too), X25519, no resumption. The relay is the floor: `bench relay` moves bytes and does nothing else, and `bench relay-uring` does the same through io_uring, where the kernel and the container allow it. Caddy moves no bare TCP. A dash: not to be had, or requests failed.
 
 ",
         warning = match rounds {
@@ -197,7 +197,7 @@ const UNIT: f64 = 110.0;
 const RATIO_MAX: f64 = 4.0;
 
 fn plot(scenarios: &[&Scenario], peers: &[&'static str], results: &Results) -> String {
-    let colours = ["#1f6feb", "#8b949e", "#57ab5a", "#c69026", "#e5534b", "#d0d7de"];
+    let colours = ["#1f6feb", "#8b949e", "#57ab5a", "#c69026", "#e5534b", "#d0d7de", "#b083f0"];
     let mut bars = String::new();
     let mut y = 30;
     for scenario in scenarios {

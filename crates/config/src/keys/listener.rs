@@ -180,7 +180,7 @@ const WINDOW_MIN: u64 = 64 * 1024;
 
 pub(crate) static LISTENER_HTTP2: Section = Section {
     name: "listener http2",
-    doc: "Bounds of each HTTP/2 connection of a client. All that one can make us hold is named here: `connection_window`, `output_bytes`, and for each of `streams` its head (`limits.header_bytes`) and 16 KiB of its response. Beyond the bounds of floods the connection ends with ENHANCE_YOUR_CALM. They hold for connections that are made from then on.",
+    doc: "Bounds of each HTTP/2 connection of a client. All that one can make us hold is `connection_window`, twice `output_bytes` (over TLS what waits is kept encrypted as well), and for each of `streams` the head of its request (`limits.header_bytes`), what is on its way to an endpoint (64 KiB, or `retry.replay_bytes` if that is more) and to the client (16 KiB), and the state of the request. Beyond the bounds of floods the connection ends with ENHANCE_YOUR_CALM. They hold for connections that are made from then on.",
     example: "",
     keys: &[
         key(

@@ -69,7 +69,7 @@ fn what_is_wrong_is_said_with_the_label() {
     check(
         "evenkeel.protocol",
         "mqtt",
-        "\"mqtt\" is no protocol; write http, h2c, h2, auto, tcp or udp",
+        "\"mqtt\" is no protocol; write http, h2c, h2, auto, tcp, udp or tls",
     );
     check("evenkeel.helth", "/x", "is not known; did you mean evenkeel.health?");
     check("evenkeel.health.intervall", "1s", "unknown key `intervall`");
@@ -91,4 +91,18 @@ fn a_value_cannot_become_a_key() {
     for value in ["a\"\nrun: { command: sh }", "{ } }\u{2028}x: y", "[ *anchor ]", "{ <<: *a }"] {
         assert!(read(&[("evenkeel.host", value)]).is_err(), "{value}");
     }
+}
+
+#[test]
+fn routes_of_tls_are_read_as_such() {
+    let spec = read(&[
+        ("evenkeel.protocol", "tls"),
+        ("evenkeel.host", "db.example"),
+        ("evenkeel.alpn", "[postgresql]"),
+    ]);
+    let spec = spec.unwrap();
+    assert_eq!((spec.protocol, spec.routes.len()), (Some(Protocol::Tls), 1));
+    assert_eq!(spec.routes[0].alpn, ["postgresql"]);
+    let wrong = read(&[("evenkeel.protocol", "tls"), ("evenkeel.path", "/x")]).unwrap_err();
+    assert!(wrong.iter().any(|said| said.contains("evenkeel.path")), "{wrong:?}");
 }

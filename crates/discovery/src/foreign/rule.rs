@@ -12,7 +12,27 @@ const ROUTES_MAX: usize = 64;
 
 /// The routes that together are the rule, or what of it is not understood.
 pub(super) fn routes(rule: &str) -> Result<Vec<Route>, String> {
-    let mut parser = Parser { rest: rule.trim() };
+    parse(rule, matcher)
+}
+
+/// The names of TLS that a rule for TCP is about: `*` for everything. No other rules for TCP are
+/// understood.
+pub(super) fn server_names(rule: &str) -> Result<Vec<String>, String> {
+    let name = |name: &str, values: &[&str]| match name {
+        "HostSNI" => {
+            let one = |value: &&str| Route::from([("name".into(), value.to_ascii_lowercase())]);
+            Ok(values.iter().map(one).collect())
+        }
+        other => Err(format!("`{other}` is not understood")),
+    };
+    Ok(parse(rule, name)?.into_iter().flat_map(BTreeMap::into_values).collect())
+}
+
+/// A function of a rule, with its values: the routes that it stands for.
+type Matcher = fn(&str, &[&str]) -> Result<Vec<Route>, String>;
+
+fn parse(rule: &str, matcher: Matcher) -> Result<Vec<Route>, String> {
+    let mut parser = Parser { rest: rule.trim(), matcher };
     let routes = parser.any(0)?;
     match parser.rest {
         "" => Ok(routes),
@@ -22,6 +42,7 @@ pub(super) fn routes(rule: &str) -> Result<Vec<Route>, String> {
 
 struct Parser<'a> {
     rest: &'a str,
+    matcher: Matcher,
 }
 
 impl<'a> Parser<'a> {
@@ -81,7 +102,7 @@ impl<'a> Parser<'a> {
         loop {
             values.push(self.text()?);
             if self.take(")") {
-                return matcher(name, &values);
+                return (self.matcher)(name, &values);
             }
             if !self.take(",") {
                 return Err(format!("`{name}(` is not closed"));

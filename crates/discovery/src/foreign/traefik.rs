@@ -1,5 +1,8 @@
 //! The labels that Traefik reads. One service for each container is understood; so are the rules of
-//! its routers, its port, its health check, its sticky cookie, and the stripping of a prefix.
+//! its routers, its port, its health check, its sticky cookie, and the stripping of a prefix; and
+//! routers for TCP.
+
+mod tcp;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +75,8 @@ impl Reader<'_> {
                 ["http", "routers", name, ..] => drop(routed.insert((*name).to_owned())),
                 // Read with the routers that use them.
                 ["http", "middlewares", ..] => {}
+                // Read behind all others.
+                ["tcp", ..] => {}
                 _ => self.not_understood(key, ""),
             }
         }
@@ -86,6 +91,10 @@ impl Reader<'_> {
         }
         let is_route = |key: &String| key.starts_with("evenkeel.routes.");
         self.translation.unreachable |= any && !self.translation.labels.keys().any(is_route);
+        let is_http =
+            |key: &String| key.starts_with("http.routers.") || key.starts_with("http.services.");
+        let has_http = self.labels.keys().any(is_http);
+        tcp::translate(self, has_http);
         for name in self.names("http.middlewares.") {
             if !used.contains(&name) {
                 self.not_understood(&format!("http.middlewares.{name}"), "");
@@ -226,7 +235,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn translated(labels: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+    pub(super) fn translated(labels: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let pairs =
             labels.iter().map(|(name, value)| (format!("traefik.{name}"), value.to_string()));
         let container = Container { labels: pairs.collect(), ..Container::default() };
@@ -303,7 +312,7 @@ mod tests {
         check("http.routers.a.tls.certresolver", "le", "tls.certresolver is not understood");
         check("http.routers.a.middlewares", "auth", "`auth`");
         check("http.middlewares.auth.basicauth.users", "a:b", "http.middlewares.auth");
-        check("tcp.routers.a.rule", "HostSNI(`*`)", "traefik.tcp.routers.a.rule");
+        check("udp.routers.a.entrypoints", "dns", "traefik.udp.routers.a.entrypoints");
         check("http.services.a.loadbalancer.server.scheme", "https", "scheme is not understood");
         let two = [
             ("http.services.a.loadbalancer.server.port", "1"),

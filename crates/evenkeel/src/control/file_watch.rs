@@ -4,11 +4,10 @@
 //! files by rename, link them elsewhere, or mount them anew (Kubernetes ConfigMaps), and each of
 //! these needs other watches; looking at the path is right for all of them.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use tls::Fingerprint;
 use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
@@ -45,26 +44,6 @@ struct FileWatch {
     /// half-way is left to finish.
     seen: Option<Fingerprint>,
     warned: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fingerprint {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
-impl Fingerprint {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
 }
 
 impl FileWatch {
@@ -113,6 +92,7 @@ impl FileWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A directory that is gone when the test is over.
     struct Scratch(PathBuf);

@@ -63,10 +63,12 @@ impl Merge {
             return Err(format!("there is no listener {name}"));
         };
         if let Some(protocol) = way.protocol.filter(|protocol| *protocol != listener.protocol) {
-            let (has, wants) = (word(listener.protocol), word(protocol));
+            let (has, wants) = (listener.protocol.name(), protocol.name());
             return Err(format!("listener {name} has protocol {has}, and its label says {wants}"));
         }
-        if listener.protocol == Protocol::Http {
+        // Routes that were read as those of TLS, by its names.
+        let by_name = way.protocol == Some(Protocol::Tls);
+        if listener.protocol == Protocol::Http || by_name {
             self.add_routes(service, way, &name);
             return Ok(());
         }
@@ -79,7 +81,7 @@ impl Merge {
         if way.by_default {
             return Ok(());
         }
-        let has = word(listener.protocol);
+        let has = listener.protocol.name();
         Err(format!("listener {name} has protocol {has}, where labels of routes have no meaning"))
     }
 
@@ -102,7 +104,7 @@ impl Merge {
             _ => Err(format!(
                 "there is not exactly one listener of protocol {}; say which with the label \
                  evenkeel.listener",
-                word(protocol)
+                protocol.name()
             )),
         }
     }
@@ -129,15 +131,6 @@ impl Merge {
                 )),
             }
         }
-    }
-}
-
-fn word(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Tls => "tls",
     }
 }
 
@@ -220,6 +213,34 @@ services:
         assert_eq!(spec.listeners["one"].routes.len(), 2);
         assert_eq!(spec.listeners["two"].routes.len(), 1);
     }
+    #[test]
+    fn tls_passes_through_by_its_names() {
+        let text = "
+providers: { docker: {} }
+listeners:
+  web: { bind: ':1' }
+  tls: { bind: ':2', protocol: tls }
+";
+        let by_name = |service: &str, name: &str, listener: Option<&str>| {
+            let (service, mut declared) = declared(service, name, listener);
+            declared.ways[0].protocol = Some(Protocol::Tls);
+            (service, declared)
+        };
+        let all = [
+            by_name("db", "db.example", None),
+            by_name("other", "db.example", Some("tls")),
+            by_name("third", "c.example", Some("tls")),
+            by_name("wrong", "d.example", Some("web")),
+        ];
+        let problems = [
+            "service other: another route of listener tls",
+            "service wrong: listener web has protocol http, and its label says tls",
+        ];
+        let spec = check(text, &all, &problems);
+        assert_eq!(spec.listeners["tls"].routes.len(), 2);
+        assert_eq!(spec.listeners["tls"].service, None);
+    }
+
     #[test]
     fn streams_and_datagrams() {
         let text = "

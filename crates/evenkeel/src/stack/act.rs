@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use compose::balancer::Listened;
-use compose::engine::{Body, LogLines, encoded};
+use compose::engine::{Body, LogLines};
 use compose::observed::{Observed, condition};
 use compose::plan::{Action, There, Wanted, concerned, holds_balanced_port, plan, replicas};
 use compose::project::{Condition, Service};
@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::Stack;
 use super::drain::POLL;
 use super::images::Fresh;
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// How long a service that others depend on may take to be healthy, beyond what its own check
@@ -41,6 +42,7 @@ pub(crate) struct Done {
 
 impl Stack {
     pub(crate) async fn up(&self, options: &UpOptions) -> Result<Done, Failure> {
+        let _turn = self.claim("up").await?;
         self.recover().await?;
         let wanted = &options.wanted;
         let services = concerned(&self.project, &wanted.services);
@@ -80,6 +82,7 @@ impl Stack {
             let held = self.held(&self.containers().await?);
             listened = self.balancer.serve(&self.project, &held)?;
         }
+        self.forget_given().await;
         let unwell = self.balanced_are_well(&begun, options.within).await?;
         Ok(Done { listened, unwell })
     }
@@ -153,6 +156,11 @@ impl Stack {
             Action::Start { container } => {
                 if let Some(container) = find(container) {
                     eprintln!("{}: start", container.name);
+                    let service = self.service(&container.service)?;
+                    if there.hashes.get(&service.name) == Some(&container.hash) {
+                        // What it mounts may be gone since it was made.
+                        self.with_mounts(service, &container.hash)?;
+                    }
                     self.start(&container.id).await?;
                     return Ok(Some((container.service.clone(), container.id.clone())));
                 }
@@ -233,6 +241,7 @@ impl Stack {
         hash: &str,
     ) -> Result<String, Failure> {
         let image = service.image.as_deref().unwrap_or_default();
+        let service = &*self.with_mounts(service, hash)?;
         let new = request::container(&self.project, service, number, image, hash);
         eprintln!("{}: create", new.name);
         let path = format!("/containers/create?name={}", encoded(&new.name));
@@ -255,22 +264,6 @@ impl Stack {
             return Err(Failure::Job(format!("{}: its secrets or configs: {failure}", new.name)));
         }
         Ok(id)
-    }
-
-    /// Writes the secrets and configs that are no files of this machine.
-    async fn give(&self, service: &Service, id: &str) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::Job(error.to_string());
-        let Some(archive) = request::files(service).map_err(|error| failed(&error))? else {
-            return Ok(());
-        };
-        let request = Request::builder()
-            .method("PUT")
-            .uri(format!("/containers/{id}/archive?path=/"))
-            .header("Content-Type", "application/x-tar")
-            .body(Body::whole(archive))
-            .map_err(|error| failed(&error))?;
-        self.engine.send(request).await?;
-        Ok(())
     }
 
     /// Starts one; a new one that cannot start is removed by the next `up`, as by Docker Compose.
@@ -401,6 +394,7 @@ pub(super) async fn together(
 impl Stack {
     /// Removes what `up` has made. Volumes hold data: they stay unless `volumes` says otherwise.
     pub(crate) async fn down(&self, volumes: bool, orphans: bool) -> Result<(), Failure> {
+        let _turn = self.claim("down").await?;
         // Clients first: what is in flight is finished, and nothing new comes.
         self.balancer.stop()?;
         let mut containers = self.containers().await?;

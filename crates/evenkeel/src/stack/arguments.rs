@@ -1,5 +1,6 @@
 //! Which Compose file, which project, which engine: what all verbs of Compose files are given.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -97,7 +98,8 @@ impl ComposeFile {
             }
         }
         let balancer = Balancer::of(&project, &engine, self.admin)?;
-        Ok(Stack { project, engine, balancer, logins: logins(&process)? })
+        let logins = logins(&process)?;
+        Ok(Stack { project, engine, balancer, logins, turn: RefCell::default() })
     }
 
     /// At least one; absolute.

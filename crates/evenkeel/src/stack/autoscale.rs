@@ -15,9 +15,10 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::act::together;
+use super::turn::AUTOSCALE;
 use super::wake::{Slept, listen};
 use super::{Stack, UpOptions};
-use crate::client::segment;
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// How long a new container may take to be well; the load is not looked at meanwhile.
@@ -52,7 +53,10 @@ impl Stack {
             let help = "no service has `x-evenkeel: { autoscale: { max: 5, in_flight: 20 } }`";
             return Err(Failure::Job(help.into()));
         }
-        self.recover().await?;
+        {
+            let _turn = self.claim(AUTOSCALE).await?;
+            self.recover().await?;
+        }
         let (tell, asked) = watch::channel(0);
         if scaled.iter().any(|(service, _)| sleeps(service)) {
             listen(self.balancer.clone(), tell);
@@ -84,6 +88,8 @@ impl Stack {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut at_once = false;
+        // Who was at it when a decision had to wait; said once.
+        let mut refused: Option<String> = None;
         loop {
             if !std::mem::take(&mut at_once) {
                 tokio::select! {
@@ -94,6 +100,22 @@ impl Stack {
             // While nobody answers, nothing is known, and nothing is changed.
             let Some(sample) = self.sample(service, &mut waited) else { continue };
             let Some(decision) = controller.sample(scaling.now(), sample) else { continue };
+            let wakes = sample.replicas == 0 && settings.min == 0;
+            // Somebody waits who is to be woken for, and a container that is there can be started
+            // whatever else is done; anything more takes a turn then.
+            let _turn = match self.claim(AUTOSCALE).await {
+                Ok(turn) => Some(turn),
+                Err(_) if wakes => None,
+                Err(failure) => {
+                    let failure = failure.to_string();
+                    if refused.as_ref() != Some(&failure) {
+                        eprintln!("{name}: {failure}");
+                    }
+                    refused = Some(failure);
+                    continue;
+                }
+            };
+            refused = None;
             self.tell(scaling, name, (sample.replicas, decision.replicas), &decision.reason);
             let done = match (sample.replicas, decision.replicas) {
                 (0, _) if settings.min == 0 => {
@@ -231,7 +253,7 @@ impl Stack {
             balanced_names(service).into_iter().map(|(name, _)| name).collect();
         names.dedup();
         let read = |name: &String| {
-            let status = client.get(&format!("/v1/services/{}", segment(name))).ok()?;
+            let status = client.get(&format!("/v1/services/{}", encoded(name))).ok()?;
             serde_json::from_value(status).ok()
         };
         names.iter().map(read).collect()

@@ -62,6 +62,11 @@ impl Balancer {
         Ok(Self { folder: state_folder()?.join(name), wanted, socket })
     }
 
+    /// Of the project.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn file(&self) -> PathBuf {
         self.folder.join("evenkeel.yaml")
     }
@@ -266,7 +271,7 @@ fn state_folder() -> Result<PathBuf, Failure> {
 
 /// Only we may look in: what a configuration says is nobody else's business, and whoever could
 /// write there could name the address to which drains are sent.
-fn make_folder(folder: &Path) -> Result<(), Failure> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
     let failed =
         |error: &dyn std::fmt::Display| Failure::Job(format!("{}: {error}", folder.display()));
     fs::DirBuilder::new()
@@ -282,7 +287,7 @@ fn make_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 /// A new file takes the old one's name.
-fn write(file: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let next = file.with_extension("next");
     let write = || {
         let mut options = fs::File::options();

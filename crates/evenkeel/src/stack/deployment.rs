@@ -64,6 +64,7 @@ impl Progress {
 impl Stack {
     pub(crate) async fn deploy(&mut self, name: &str, how: &Deployment) -> Result<String, Failure> {
         self.service(name)?;
+        let _turn = self.claim(&format!("deploy {name}")).await?;
         self.recover().await?;
         if let Some(image) = &how.image
             && let Some(service) = self.project.services.get_mut(name)
@@ -97,7 +98,7 @@ impl Stack {
         }
         let mut progress = Progress::default();
         let mut record = Record::begin(name, &own);
-        self.balancer.write_journal(&record)?;
+        self.write_journal(&record)?;
         let rolled = tokio::select! {
             rolled = self.roll(service, &own, &old, hash, how, &mut progress, &mut record) => rolled,
             _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
@@ -112,15 +113,17 @@ impl Stack {
         match rolled {
             Ok(()) => {
                 record.finish();
-                self.balancer.write_journal(&record)?;
+                self.write_journal(&record)?;
                 self.settle(service, &own, &progress).await;
-                self.balancer.end_journal();
+                self.forget_given().await;
+                self.end_journal();
                 let count = old.len();
                 Ok(format!("{name}: {count} of {count} containers have the new version"))
             }
             Err(why) => {
                 self.back(service, &own, &progress).await?;
-                self.balancer.end_journal();
+                self.forget_given().await;
+                self.end_journal();
                 let share = share(&progress);
                 Err(Failure::Job(format!("{name} is as it was: {why}\n{share}")))
             }
@@ -159,7 +162,7 @@ impl Stack {
             if !start_first {
                 progress.stopped.push((*container).clone());
                 record.note(progress);
-                self.balancer.write_journal(record).map_err(message)?;
+                self.write_journal(record).map_err(message)?;
                 self.stop_one(service, container).await.map_err(message)?;
             }
             let number = (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX);
@@ -167,7 +170,7 @@ impl Stack {
             let id = self.create(service, number, hash).await.map_err(message)?;
             progress.new.push(id.clone());
             record.note(progress);
-            self.balancer.write_journal(record).map_err(message)?;
+            self.write_journal(record).map_err(message)?;
             let before = self.count(service, &self.others(own, progress));
             self.start(&id).await.map_err(message)?;
             self.wait_well(service, &id, how.within).await?;
@@ -181,7 +184,7 @@ impl Stack {
                 eprintln!("{}: stop", container.name);
                 progress.stopped.push((*container).clone());
                 record.note(progress);
-                self.balancer.write_journal(record).map_err(message)?;
+                self.write_journal(record).map_err(message)?;
                 self.stop_one(service, container).await.map_err(message)?;
             }
         }
@@ -263,7 +266,7 @@ impl Stack {
         let Some(client) = self.balancer.client() else { return 1 };
         let names = compose::balancer::balanced_names(service);
         let Some((name, _)) = names.first() else { return 1 };
-        let path = format!("/v1/services/{}", crate::client::segment(name));
+        let path = format!("/v1/services/{}", crate::client::encoded(name));
         let found = client.get(&path).ok();
         let found = found.as_ref().and_then(|found| found["endpoints"].as_array());
         let healthy = |e: &&Value| e["state"] == "healthy";

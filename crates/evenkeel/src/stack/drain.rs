@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::Stack;
-use crate::client::segment;
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// How long streams and requests of a container that leaves may go on: the balancer's own default.
@@ -29,7 +29,7 @@ impl Stack {
             balanced_names(service).into_iter().map(|(name, _)| name).collect();
         names.dedup();
         let path =
-            |name: &String| format!("/v1/services/{}/endpoints/{}", segment(name), segment(id));
+            |name: &String| format!("/v1/services/{}/endpoints/{}", encoded(name), encoded(id));
         names.iter().map(path).collect()
     }
 

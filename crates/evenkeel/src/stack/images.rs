@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use compose::context;
-use compose::engine::{Body, EngineError, Messages, Update, encoded};
+use compose::engine::{Body, EngineError, Messages, Update};
 use compose::progress::Progress;
 use compose::project::{Build, PullPolicy, Service};
 use compose::registry::image_name;
@@ -12,6 +12,7 @@ use hyper::{Method, Request};
 use serde_json::json;
 
 use super::Stack;
+use crate::client::encoded;
 use crate::failure::Failure;
 
 /// What `up` is to do about images that are there already.

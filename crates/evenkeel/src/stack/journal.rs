@@ -2,23 +2,22 @@
 //!
 //! Killed, it leaves weights in the balancer that make one container out of hundred of another's
 //! requests, new containers beside old ones, and old ones stopped. None of that loses requests, so it
-//! may wait for whoever comes next: `up`, `scale`, `deploy` or `autoscale`.
-
-use std::fs;
+//! may wait for whoever comes next: `up`, `scale`, `deploy` or `autoscale`. Only who has the project's
+//! turn ([`super::turn`]) reads or writes it, so nobody takes it for a dead one's before it is.
 
 use compose::observed::Observed;
 use serde::{Deserialize, Serialize};
 
+use super::Stack;
 use super::deployment::Progress;
-use super::{Balancer, Stack};
 use crate::failure::Failure;
+
+/// Its name in the project's folder.
+const JOURNAL: &str = "deploy";
 
 /// Of one service at a time: two rollouts of one project would not know of each other's weights.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// The process that is at it, and when it began, in ticks since the machine did: numbers of
-    /// processes are used again.
-    process: (u32, u64),
     service: String,
     /// The containers before it began.
     own: Vec<String>,
@@ -30,9 +29,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn begin(service: &str, own: &[&Observed]) -> Self {
-        let pid = std::process::id();
         Self {
-            process: (pid, began(pid).unwrap_or(0)),
             service: service.to_owned(),
             own: own.iter().map(|container| container.id.clone()).collect(),
             new: Vec::new(),
@@ -41,35 +38,6 @@ impl Record {
         }
     }
 
-    fn is_under_way(&self) -> bool {
-        let (pid, at) = self.process;
-        began(pid) == Some(at)
-    }
-}
-
-/// The 22nd field of `/proc/PID/stat` (proc(5)); `None`: there is no such process.
-fn began(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may have anything in it.
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
-impl Balancer {
-    pub(super) fn journal(&self) -> Option<Record> {
-        serde_json::from_str(&self.read("deploy")?).ok()
-    }
-
-    /// Before what it says is done: that it cannot be kept is a reason not to begin.
-    pub(super) fn write_journal(&self, record: &Record) -> Result<(), Failure> {
-        self.write("deploy", &serde_json::to_string(record).unwrap_or_default())
-    }
-
-    pub(super) fn end_journal(&self) {
-        self.forget("deploy");
-    }
-}
-
-impl Record {
     pub(super) fn note(&mut self, progress: &Progress) {
         self.new.clone_from(&progress.new);
         self.stopped = progress.stopped.iter().map(|container| container.id.clone()).collect();
@@ -81,15 +49,28 @@ impl Record {
 }
 
 impl Stack {
-    /// Takes back a `deploy` that was killed, or clears up behind one that had come to its end. An
-    /// error if one is under way.
-    pub(crate) async fn recover(&self) -> Result<(), Failure> {
-        let Some(record) = self.balancer.journal() else { return Ok(()) };
-        let name = &record.service;
-        if record.is_under_way() {
-            let pid = record.process.0;
-            return Err(Failure::Job(format!("a deploy of {name} is under way (process {pid})")));
+    fn journal(&self) -> Option<Record> {
+        serde_json::from_str(&self.balancer.read(JOURNAL)?).ok()
+    }
+
+    /// Before what it says is done: that it cannot be kept is a reason not to begin.
+    pub(super) fn write_journal(&self, record: &Record) -> Result<(), Failure> {
+        self.still_has_the_turn()?;
+        self.balancer.write(JOURNAL, &serde_json::to_string(record).unwrap_or_default())
+    }
+
+    pub(super) fn end_journal(&self) {
+        if self.still_has_the_turn().is_ok() {
+            self.balancer.forget(JOURNAL);
         }
+    }
+
+    /// Takes back a `deploy` that was killed, or clears up behind one that had come to its end. Of
+    /// who has the turn: then none is under way.
+    pub(super) async fn recover(&self) -> Result<(), Failure> {
+        self.still_has_the_turn()?;
+        let Some(record) = self.journal() else { return Ok(()) };
+        let name = &record.service;
         eprintln!("a deploy of {name} was killed; it is taken back");
         let containers = self.containers().await?;
         let found = |ids: &[String]| -> Vec<&Observed> {
@@ -110,7 +91,7 @@ impl Stack {
                 }
             }
         }
-        self.balancer.end_journal();
+        self.end_journal();
         Ok(())
     }
 }

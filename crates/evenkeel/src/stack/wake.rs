@@ -129,6 +129,7 @@ impl Stack {
         if let Some(stopped) = own.iter().find(current) {
             eprintln!("{}: start", stopped.name);
             let begun = Instant::now();
+            self.with_mounts(service, &stopped.hash)?;
             self.start(&stopped.id).await?;
             return Ok((stopped.id.clone(), begun.elapsed()));
         }

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::Verb;
-use crate::client::{AdminAddress, segment};
+use crate::client::{AdminAddress, encoded};
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -32,7 +32,7 @@ pub(super) fn act(
     endpoint: &str,
     verb: &str,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/services/{}/endpoints/{}/{verb}", segment(service), segment(endpoint));
+    let path = format!("/v1/services/{}/endpoints/{}/{verb}", encoded(service), encoded(endpoint));
     let answer = admin.client()?.post(&path, None)?;
     let state = answer["state"].as_str().unwrap_or("unknown");
     let in_flight = answer["in_flight"].as_u64().unwrap_or(0);

@@ -4,7 +4,7 @@ use compose::plan::Wanted;
 use serde_json::json;
 
 use super::Verb;
-use crate::client::{AdminAddress, segment};
+use crate::client::{AdminAddress, encoded};
 use crate::failure::Failure;
 use crate::output::say;
 use crate::stack::{ComposeFile, Stack, UpOptions, block_on};
@@ -35,7 +35,7 @@ impl Verb for Scale {
             let stack = files.open(std::slice::from_ref(&service))?;
             return containers(&stack, service, replicas);
         }
-        let path = format!("/v1/services/{}/scale", segment(&service));
+        let path = format!("/v1/services/{}/scale", encoded(&service));
         let answer = self.admin.client()?.post(&path, Some(&json!({ "replicas": replicas })))?;
         let replicas = answer["replicas"].as_u64().unwrap_or(replicas as u64);
         let plural = if replicas == 1 { "" } else { "s" };
@@ -46,6 +46,7 @@ impl Verb for Scale {
 /// Only this service is touched, and of it only the number.
 fn containers(stack: &Stack, service: String, replicas: usize) -> Result<(), Failure> {
     block_on(async {
+        let _turn = stack.claim(&format!("scale {service}={replicas}")).await?;
         let all = Stack::counts(&stack.containers().await?);
         let mut scales = all;
         scales.insert(service.clone(), replicas);

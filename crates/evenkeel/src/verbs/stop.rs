@@ -21,6 +21,7 @@ impl Verb for Stop {
             stack.service(name)?;
         }
         block_on(async {
+            let _turn = stack.claim("stop").await?;
             let mut containers = stack.containers().await?;
             if self.services.is_empty() {
                 // Clients first: what is in flight is finished, and nothing new comes.

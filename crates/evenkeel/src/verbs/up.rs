@@ -67,6 +67,7 @@ impl Verb for Up {
             }
             // As `docker compose up`.
             anstream::eprintln!("stopping; `evenkeel down` removes");
+            let _turn = stack.claim("up").await?;
             stack.balancer.stop()?;
             stack.stop_all(&stack.containers().await?, false).await
         })

@@ -1,11 +1,14 @@
 //! Messages to frames, within what the peer's windows and our own bounds allow.
 
+use std::collections::VecDeque;
+
+use super::sound::QUEUE_MIN;
 use super::{Connection, DRAIN_PING, Draining, Role};
 use crate::config::Config;
 use crate::error::ErrorCode;
 use crate::frame::{HEAD_BYTES, kind};
 use crate::hpack::Encoder;
-use crate::streams::{Stream, StreamKey};
+use crate::streams::{Stream, StreamKey, Streams};
 
 /// What a DATA frame is worth in WINDOW_UPDATE frames: one for the stream and one for the
 /// connection, and as many again for peers that tell in halves.
@@ -174,6 +177,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(key)
             && !std::mem::replace(&mut stream.has_head, true)
         {
+            thin(&mut self.heads, &self.streams);
             self.heads.push_back(key);
         }
         false
@@ -210,6 +214,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.stalled = false;
             if !std::mem::replace(&mut stream.queued, true) {
+                thin(&mut self.queue, &self.streams);
                 self.queue.push_back(key);
             }
         }
@@ -338,5 +343,13 @@ impl Connection {
         let last = if self.role == Role::Server { self.last_peer } else { 0 };
         self.draining = Draining::Final(last);
         self.output.go_away(last, ErrorCode::NO_ERROR, "");
+    }
+}
+
+/// Takes out of a queue what was forgotten, before it is more than what is held. A peer that gives no
+/// window, and whose streams come and go, would let it grow for ever: nothing else empties it then.
+fn thin(queue: &mut VecDeque<StreamKey>, streams: &Streams) {
+    if queue.len() + 1 >= (2 * streams.places()).max(QUEUE_MIN) {
+        queue.retain(|key| streams.get(*key).is_some());
     }
 }

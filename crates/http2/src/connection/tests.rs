@@ -445,6 +445,34 @@ fn what_was_under_way_to_a_reset_stream_is_dropped_after_a_rest_too() {
     opened(&feed(&mut server, &get(3)).unwrap());
 }
 
+/// Found by the fuzzer.
+#[test]
+fn streams_that_come_and_go_leave_nothing_in_a_queue_that_stands_still() {
+    let mut server = server();
+    // INITIAL_WINDOW_SIZE, so that it is the connection's window that is used up.
+    let wide = frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0x0f, 0xff, 0xff]);
+    assert!(feed(&mut server, &wide).is_ok());
+    let first = opened(&feed(&mut server, &get(1)).unwrap());
+    while server.send_data(first, &[0; 5000], false) == 5000 {
+        sent(&mut server);
+    }
+    for id in 1..5000 {
+        let key = opened(&feed(&mut server, &get(2 * id + 1)).unwrap());
+        server.send_head(key, HeadKind::Final, |fields| fields.status(200));
+        assert_eq!(server.send_data(key, b"body", true), 0);
+        let reset = frame(kind::RST_STREAM, 0, key.id, &[0, 0, 0, 8]);
+        assert!(feed(&mut server, &reset).is_ok());
+        server.forget(key);
+        sent(&mut server);
+        assert_eq!(server.sound(), Ok(()));
+    }
+    assert!(server.queue.len() <= sound::QUEUE_MIN);
+    // Who has waited since is still named once there is a window.
+    assert!(feed(&mut server, &frame(kind::WINDOW_UPDATE, 0, 0, &[0, 1, 0, 0])).is_ok());
+    assert_eq!(server.next_writable(), Some(first));
+    assert_eq!(server.next_writable(), None);
+}
+
 #[test]
 fn an_idle_connection_is_small() {
     let mut server = server();

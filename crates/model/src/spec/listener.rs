@@ -79,6 +79,18 @@ pub enum Protocol {
     Tls,
 }
 
+impl Protocol {
+    /// `http`, `tcp`, `udp` or `tls`, as configurations, logs and answers have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Tls => "tls",
+        }
+    }
+}
+
 /// Connections from `from` must begin with a PROXY header; all others must not have one and keep
 /// their own address.
 #[derive(Clone, Debug, PartialEq, Eq)]

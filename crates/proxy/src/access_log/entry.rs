@@ -85,7 +85,7 @@ impl Entry<'_> {
         out.extend_from_slice(time.as_bytes());
         out.push(b'"');
         text(out, "listener", self.listener.as_bytes());
-        text(out, "protocol", protocol_name(self.protocol).as_bytes());
+        text(out, "protocol", self.protocol.name().as_bytes());
         out.extend_from_slice(b",\"client\":\"");
         // Writing to a vector does not fail.
         let _ = write!(out, "{}\"", self.client);
@@ -123,15 +123,6 @@ impl HttpEntry<'_> {
         number(out, "status", u64::from(self.status));
         optional(out, "request_id", self.request_id);
         optional(out, "user_agent", self.user_agent);
-    }
-}
-
-fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http => "http",
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-        Protocol::Tls => "tls",
     }
 }
 

@@ -153,9 +153,8 @@ impl std::fmt::Display for CheckError {
 
 /// `connection refused`: the system's words, without its number.
 fn describe(e: &io::Error) -> String {
-    let text = e.to_string();
-    let words = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = words.chars();
+    let reason = model::reason(e);
+    let mut letters = reason.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
