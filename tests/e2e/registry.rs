@@ -3,6 +3,7 @@
 mod api;
 mod example;
 mod scale;
+mod secured;
 mod self_registration;
 mod stores;
 

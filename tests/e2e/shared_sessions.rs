@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use super::harness::peer::find;
+use super::harness::pki::Pki;
 use super::harness::program::{Folder, signal};
 use super::harness::{Client, Evenkeel, Peer, Replica, free_port, until};
 
@@ -49,15 +50,18 @@ struct Balancer {
 
 impl Balancer {
     fn start(redis: &Redis, replicas: &[Replica], affinity: &str) -> Balancer {
+        let at = format!("redis: \"redis://127.0.0.1:{}/1\", password: knock knock", redis.port);
+        Self::start_at(&at, replicas, affinity)
+    }
+
+    fn start_at(store: &str, replicas: &[Replica], affinity: &str) -> Balancer {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let endpoints: Vec<String> = replicas.iter().map(|r| r.address.to_string()).collect();
         let program = Evenkeel::run(&format!(
             "listeners: {{ web: {{ bind: {address}, service: app }} }}\nservices:\n  app:\n    \
              policy: random\n    endpoints: [ {} ]\n    affinity:\n      {affinity}\n      \
-             store: {{ redis: \"redis://127.0.0.1:{}/1\", password: knock knock, \
-             secret: 0123456789abcdef, timeout: 100ms }}\n",
+             store: {{ {store}, secret: 0123456789abcdef, timeout: 100ms }}\n",
             endpoints.join(", "),
-            redis.port
         ));
         let balancer = Balancer { program, address };
         until("all healthy", || balancer.program.count("app", "healthy") == replicas.len());
@@ -153,6 +157,58 @@ fn balancers_share_sessions_and_outlive_their_store() {
     assert!(three.count("failures") + three.count("skipped") >= 10, "{}", three.store());
     redis.signal("CONT");
     three.until_connected(true);
+}
+
+/// With a certificate of the client, a user of its own (ACL) and another database.
+#[test]
+fn a_store_over_tls_that_wants_certificates_and_passwords() {
+    let Some(program) = find("redis-server") else { return };
+    let folder = Folder::new();
+    let (pki, _others) = (Pki::new(&folder.0, "ca"), Pki::new(&folder.0, "others"));
+    pki.issue("redis", &["127.0.0.1"]);
+    pki.issue("client", &["client.test"]);
+    let port = free_port().to_string();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let mut command = Command::new(program);
+    command
+        .args(["--port", "0", "--tls-port", &port, "--bind", "127.0.0.1", "--save", ""])
+        .args(["--tls-cert-file", &at("redis.crt"), "--tls-key-file", &at("redis.key")])
+        .args(["--tls-ca-cert-file", &at("ca.pem"), "--tls-auth-clients", "yes"])
+        .args(["--user", "keel", "on", ">kn0ck-kn0ck", "~evenkeel:*", "+@all"])
+        .args(["--user", "default", "off"])
+        .current_dir(&folder.0);
+    let _redis = Peer::start(&mut command);
+    let store = |ca: &str, password: &str| {
+        format!(
+            "redis: \"rediss://127.0.0.1:{port}/2\", username: keel, password: {password}, \
+             tls: {{ ca: {}, certificate: {{ certificate: {}, key: {} }} }}",
+            at(ca),
+            at("client.crt"),
+            at("client.key"),
+        )
+    };
+    let replicas = replicas();
+    std::fs::copy(folder.join("others.pem"), folder.join("changing.pem")).unwrap();
+    let start = |ca: &str, password: &str| {
+        Balancer::start_at(&store(ca, password), &replicas, "header: X-User")
+    };
+    let (one, two) = (start("ca.pem", "kn0ck-kn0ck"), start("changing.pem", "kn0ck-kn0ck"));
+    let wrong = start("ca.pem", "kn0ck");
+    let told = |balancer: &Balancer, why: &str| {
+        until(&format!("{why:?} is told"), || {
+            balancer.store()["reason"].as_str().is_some_and(|reason| reason.contains(why))
+        });
+    };
+    told(&wrong, "WRONGPASS");
+    told(&two, "certificate");
+    one.until_connected(true);
+    let homes = one.visits(0..20);
+    until("all were told", || one.count("told") + one.count("adopted") >= 20);
+    // It is tried again, with what the file holds then.
+    std::fs::copy(folder.join("ca.pem"), folder.join("changing.pem")).unwrap();
+    two.until_connected(true);
+    assert_eq!(two.visits(0..20), homes);
+    assert_eq!(two.count("hits"), 20);
 }
 
 #[test]

@@ -42,6 +42,7 @@ pub fn redacted(text: &str) -> String {
     for holder in [&["registry"][..], &["registry", "store", "consul"], &["agent"]] {
         keep(below(&root, holder), "token");
     }
+    keep(below(&root, &["registry", "store", "etcd", "user"]), "password");
     // A secret may hold another one.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let shown = secrets.iter().fold(text.to_owned(), |text, s| text.replace(s, REDACTED));
@@ -117,6 +118,13 @@ mod tests {
     fn keys_of_accounts_are_not_shown() {
         let text = "listeners:\n  web:\n    tls: { acme: { eab: { key_id: kid-1, hmac_key: zWNDZM6eQGHW } } }\n";
         assert_eq!(redacted(text), text.replace("zWNDZM6eQGHW", "REDACTED"));
+    }
+
+    #[test]
+    fn passwords_of_stores_are_not_shown() {
+        let text =
+            "registry:\n  store: { etcd: { user: { name: keel, password: pa55-of-etcd } } }\n";
+        assert_eq!(redacted(text), text.replace("pa55-of-etcd", "REDACTED"));
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use queue::{
 };
 pub use registry::{
     EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec, RemoteRegistrySpec,
-    SecretSpec,
+    SecretSpec, StoreUser,
 };
 pub use route::{
     ActionSpec, HeaderEdit, HostPattern, LabelledRoute, PathPattern, PathRewrite, RouteSpec,

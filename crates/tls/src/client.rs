@@ -148,8 +148,15 @@ impl Client {
 /// # Errors
 /// What is wrong with the file, or that the system trusts nobody.
 pub fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let spec = ClientTlsSpec { ca: ca.map(Path::to_path_buf), ..ClientTlsSpec::default() };
-    match build(&spec, &[]) {
+    towards(&ClientTlsSpec { ca: ca.map(Path::to_path_buf), ..ClientTlsSpec::default() })
+}
+
+/// What a client of ours speaks TLS with, of which the specification says more.
+///
+/// # Errors
+/// What is wrong with its files, or that the system trusts nobody.
+pub fn towards(spec: &ClientTlsSpec) -> Result<Arc<ClientConfig>, String> {
+    match build(spec, &[]) {
         Ok((config, _)) => Ok(Arc::new(config)),
         Err(faults) => {
             Err(faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; "))

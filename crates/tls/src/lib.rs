@@ -22,7 +22,7 @@ mod session;
 mod store;
 mod watch;
 
-pub use client::{Client, Dialling, trusting};
+pub use client::{Client, Dialling, towards, trusting};
 pub use fault::{Fault, Place, Severity, check};
 pub use identity::Identity;
 pub use issued::{ALPN_ACME, Issued, IssuedCertificate, Proof, SigningRequest};

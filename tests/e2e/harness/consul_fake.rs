@@ -35,6 +35,8 @@ struct State {
     pairs: BTreeMap<String, Pair>,
     /// Nothing is answered.
     hangs: bool,
+    /// Who does not show it gets 403. It stands for an ACL that lets its holder do everything.
+    token: Option<String>,
 }
 
 struct Session {
@@ -56,6 +58,7 @@ impl ConsulFake {
             sessions: BTreeMap::new(),
             pairs: BTreeMap::new(),
             hangs: false,
+            token: None,
         }));
         let answering = state.clone();
         let replica = Replica::http(move |seen| answer(&answering, seen));
@@ -64,6 +67,10 @@ impl ConsulFake {
 
     pub fn hang(&self, hangs: bool) {
         self.state.lock().unwrap().hangs = hangs;
+    }
+
+    pub fn demand_token(&self, token: &str) {
+        self.state.lock().unwrap().token = Some(token.to_owned());
     }
 
     /// As after the servers were restored from a snapshot: the index goes backwards.
@@ -191,6 +198,10 @@ fn answer(state: &Mutex<State>, seen: &Seen) -> Vec<u8> {
     }
     let mut locked = state.lock().unwrap();
     locked.expire();
+    let shown = format!("Bearer {}", locked.token.clone().unwrap_or_default());
+    if locked.token.is_some() && seen.header("authorization") != Some(shown.as_str()) {
+        return written(403, locked.index, "Permission denied");
+    }
     if (method, path) == ("PUT", "/v1/txn") {
         let operations: Vec<Value> = serde_json::from_slice(&seen.body).unwrap();
         let (status, answer) = match locked.transact(&operations) {

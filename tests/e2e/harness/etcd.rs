@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -20,23 +21,49 @@ pub struct Etcd {
     child: Child,
     pub address: SocketAddr,
     peers: u16,
+    /// It speaks TLS, with what this folder holds.
+    secured: Option<PathBuf>,
 }
 
 impl Etcd {
     /// `None`: it is not installed, which is noted.
     pub fn start() -> Option<Etcd> {
+        Self::start_as(None)
+    }
+
+    /// Over TLS, with `etcd.crt` and `etcd.key` in the folder; it wants a certificate of `ca.pem`
+    /// from who asks, and shows it `client.crt` of that folder when the harness itself asks.
+    pub fn start_secured(pki: &Path) -> Option<Etcd> {
+        find("curl")?;
+        Self::start_as(Some(pki.to_owned()))
+    }
+
+    fn start_as(secured: Option<PathBuf>) -> Option<Etcd> {
         let program = find("etcd")?;
         let folder = Folder::new();
         let (address, peers) = (SocketAddr::from(([127, 0, 0, 1], free_port())), free_port());
-        let child = Self::spawn(&program, &folder, address, peers);
-        let etcd = Etcd { program, folder, child, address, peers };
+        let child = Self::spawn(&program, &folder, address, peers, secured.as_deref());
+        let etcd = Etcd { program, folder, child, address, peers, secured };
         etcd.wait_ready();
         Some(etcd)
     }
 
-    fn spawn(program: &str, folder: &Folder, address: SocketAddr, peers: u16) -> Child {
-        let (client, peer) = (format!("http://{address}"), format!("http://127.0.0.1:{peers}"));
-        Command::new(program)
+    fn spawn(
+        program: &str,
+        folder: &Folder,
+        address: SocketAddr,
+        peers: u16,
+        secured: Option<&Path>,
+    ) -> Child {
+        let scheme = if secured.is_some() { "https" } else { "http" };
+        let (client, peer) = (format!("{scheme}://{address}"), format!("http://127.0.0.1:{peers}"));
+        let mut command = Command::new(program);
+        if let Some(pki) = secured {
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(pki.join("ca.pem"));
+            command.arg("--cert-file").arg(pki.join("etcd.crt"));
+            command.arg("--key-file").arg(pki.join("etcd.key"));
+        }
+        command
             .args(["--name", "one", "--data-dir"])
             .arg(folder.join("data"))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
@@ -50,8 +77,11 @@ impl Etcd {
     }
 
     fn wait_ready(&self) {
-        until("etcd is ready", || {
-            Client::try_get(self.address, "/health").is_some_and(|r| r.text().contains("true"))
+        until("etcd is ready", || match &self.secured {
+            Some(_) => self.curl("/health", None).contains("true"),
+            None => {
+                Client::try_get(self.address, "/health").is_some_and(|r| r.text().contains("true"))
+            }
         });
     }
 
@@ -63,8 +93,28 @@ impl Etcd {
     pub fn restart(&mut self) {
         self.signal("KILL");
         let _ = self.child.wait();
-        self.child = Self::spawn(&self.program, &self.folder, self.address, self.peers);
+        self.child = Self::spawn(
+            &self.program,
+            &self.folder,
+            self.address,
+            self.peers,
+            self.secured.as_deref(),
+        );
         self.wait_ready();
+    }
+
+    /// Over TLS, by another program; empty: it does not answer. With a token, if there is one.
+    pub fn curl(&self, path: &str, body: Option<(&Value, &str)>) -> String {
+        let pki = self.secured.as_ref().unwrap();
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "5", "--cacert"]).arg(pki.join("ca.pem"));
+        command.arg("--cert").arg(pki.join("client.crt"));
+        command.arg("--key").arg(pki.join("client.key"));
+        if let Some((body, token)) = body {
+            command.args(["-d", &body.to_string(), "-H", &format!("Authorization: {token}")]);
+        }
+        let output = command.arg(format!("https://{}{path}", self.address)).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn ask(&self, path: &str, body: &Value) -> Value {

@@ -25,7 +25,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),
     ("admin",     &["model", "service"]),
-    ("registrar", &["model", "config", "registry", "admin", "discovery"]),
+    ("registrar", &["model", "config", "registry", "admin", "discovery", "tls"]),
     ("agent-client", &[]),
     ("agent",     &["model", "route", "wire", "service", "admin"]),
     ("sim",       &["model", "route", "balance", "health", "service"]),

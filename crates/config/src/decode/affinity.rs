@@ -10,7 +10,7 @@ use crate::table::Kind;
 use crate::tree::quoted;
 use crate::units::show_duration;
 
-use super::{Context, header};
+use super::{Context, header, tls};
 
 pub(super) fn affinity(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {
     let entry = fields.entry("affinity")?;
@@ -56,22 +56,31 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<SessionStoreSpec>
     let (username, password, prefix) = (owned("username"), owned("password"), owned("prefix"));
     let mut timeout = Duration::from_millis(50);
     fields.duration("timeout", &mut timeout);
+    let tls = tls::of_store(&fields, context).unwrap_or_default();
     let secret = secret(&fields, context);
     let (redis, span) = fields.text("redis")?;
     let is_address = |rest: &str| !rest.is_empty() && !rest.contains('@');
-    let known =
-        ["redis://", "unix:///"].iter().any(|s| redis.strip_prefix(s).is_some_and(is_address));
+    let known = ["redis://", "rediss://", "unix:///"]
+        .iter()
+        .any(|s| redis.strip_prefix(s).is_some_and(is_address));
     if !known {
         let message = match redis.contains('@') {
             true => "the address of a store has no names or passwords in it".into(),
             false => format!("{} is no address of a store", quoted(redis)),
         };
-        let help = "write `redis://HOST:6379/0` or `unix:///run/redis.sock`; `username` and `password` are keys of their own";
+        let help = "write `redis://HOST:6379/0`, `rediss://HOST:6379/0` for TLS, or `unix:///run/redis.sock`; `username` and `password` are keys of their own";
         context.report.error_help(span, message, help);
+    }
+    if fields.has("tls") && !redis.starts_with("rediss://") {
+        context.report.error_help(
+            fields.key_span("tls"),
+            "`tls` is of a store whose address begins with `rediss://`",
+            "write `rediss://` in front of the address, or remove `tls`",
+        );
     }
     let (redis, secret) = (redis.to_owned(), secret?);
     let prefix = prefix.unwrap_or_else(|| "evenkeel".into());
-    Some(SessionStoreSpec { redis, username, password, secret, prefix, timeout })
+    Some(SessionStoreSpec { redis, tls, username, password, secret, prefix, timeout })
 }
 
 fn cookie(fields: &Fields<'_>, context: &Context<'_>) -> Option<AffinitySpec> {

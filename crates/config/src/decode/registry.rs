@@ -1,24 +1,29 @@
 //! `registry`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use model::ServiceName;
 use model::spec::{
-    EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec, RemoteRegistrySpec,
-    SecretSpec,
+    ClientTlsSpec, EmbeddedRegistrySpec, RegistryDataSpec, RegistrySpec, RegistryStoreSpec,
+    RemoteRegistrySpec, SecretSpec, StoreUser,
 };
 
 use crate::address::parse_bind;
+use crate::defect::Span;
 use crate::fields::{Fields, scalar, wrong_kind};
 use crate::keys;
 use crate::tree::{Value, quoted};
 
 use super::bind::{Bind, Transport};
-use super::{Context, name, path_of};
+use super::{Context, name, path_of, tls};
 
 /// Of a token that is written out, in bytes: short ones can be guessed, and what `GET /v1/config`
 /// shows in place of one is none.
-const TOKEN_BYTES: std::ops::RangeInclusive<usize> = 12..=256;
+const TOKEN_BYTES: RangeInclusive<usize> = 12..=256;
+
+/// Of one that another program chose.
+const PASSWORD_BYTES_MAX: usize = 256;
 
 const PREFIX_BYTES_MAX: usize = 100;
 
@@ -28,7 +33,7 @@ pub(super) fn registry(file: &Fields<'_>, context: &Context<'_>) -> Option<Regis
     let token = secret(&fields, "token", context);
     let embedded = embedded(&fields, token.clone(), url.is_none(), context);
     let Some((url, span)) = url else { return Some(RegistrySpec::Embedded(Box::new(embedded))) };
-    check_url(url, span, context);
+    check_url(url, span, &["http"], context);
     for entry in keys::REGISTRY.keys.iter().filter(|key| !["url", "token"].contains(&key.name)) {
         if fields.has(entry.name) {
             context.report.error_help(
@@ -120,7 +125,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
         for node in etcd.list("endpoints").unwrap_or_default() {
             match scalar(node) {
                 Some(url) => {
-                    check_url(url, node.span, context);
+                    check_url(url, node.span, &["http", "https"], context);
                     endpoints.push(url.to_owned());
                 }
                 None => wrong(
@@ -138,15 +143,27 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
                 "write `endpoints: [ http://10.0.0.7:2379 ]`",
             );
         }
-        RegistryStoreSpec::Etcd { endpoints, prefix: prefix(&etcd, context) }
+        RegistryStoreSpec::Etcd {
+            prefix: prefix(&etcd, context),
+            tls: store_tls(&etcd, &endpoints, context),
+            user: user(&etcd, context),
+            endpoints,
+        }
     });
     let consul = store.section("consul", &keys::CONSUL).map(|consul| {
         let url = consul.text("url");
         if let Some((url, span)) = url {
-            check_url(url, span, context);
+            check_url(url, span, &["http", "https"], context);
         }
+        // As an agent of Consul listens where nothing else is said.
+        let default = match consul.has("tls") {
+            true => "https://127.0.0.1:8501",
+            false => "http://127.0.0.1:8500",
+        };
+        let url = url.map_or(default, |(url, _)| url).to_owned();
         RegistryStoreSpec::Consul {
-            url: url.map_or("http://127.0.0.1:8500", |(url, _)| url).to_owned(),
+            tls: store_tls(&consul, [&url], context),
+            url,
             token: secret(&consul, "token", context),
             prefix: prefix(&consul, context),
         }
@@ -172,6 +189,30 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
     }
 }
 
+fn store_tls<'a>(
+    fields: &Fields<'_>,
+    urls: impl IntoIterator<Item = &'a String>,
+    context: &Context<'_>,
+) -> ClientTlsSpec {
+    let spec = tls::of_store(fields, context);
+    let is_used = urls.into_iter().any(|url| url.starts_with("https://"));
+    if spec.is_some() && !is_used {
+        context.report.error_help(
+            fields.key_span("tls"),
+            "`tls` has no meaning for addresses that begin with `http://`",
+            "write `https://` in front of the address, or remove `tls`",
+        );
+    }
+    spec.unwrap_or_default()
+}
+
+fn user(etcd: &Fields<'_>, context: &Context<'_>) -> Option<StoreUser> {
+    let fields = etcd.section("user", &keys::ETCD_USER)?;
+    let name = fields.text("name").map(|(name, _)| name.to_owned());
+    let password = secret_of(&fields, "password", 1..=PASSWORD_BYTES_MAX, context);
+    Some(StoreUser { name: name?, password: password? })
+}
+
 fn prefix(fields: &Fields<'_>, context: &Context<'_>) -> String {
     const DEFAULT: &str = "evenkeel/registry/";
     let Some((prefix, span)) = fields.text("prefix") else { return DEFAULT.to_owned() };
@@ -189,14 +230,15 @@ fn prefix(fields: &Fields<'_>, context: &Context<'_>) -> String {
     prefix.to_owned()
 }
 
-/// As the client reads it: `http://HOST:PORT`.
-fn check_url(url: &str, span: crate::defect::Span, context: &Context<'_>) {
-    let help = "write http://HOST:PORT";
+/// As the client reads it: `http://HOST:PORT`, with one of these schemes.
+fn check_url(url: &str, span: Span, schemes: &[&str], context: &Context<'_>) {
+    let help = format!("write {}://HOST:PORT", schemes.join("://HOST:PORT or "));
     let bare = match url.split_once("://") {
         None => url,
-        Some(("http", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+        Some((scheme, rest)) if schemes.contains(&scheme) => rest.strip_suffix('/').unwrap_or(rest),
         Some((scheme, _)) => {
-            let message = format!("only `http` is spoken here, not {}", quoted(scheme));
+            let spoken = schemes.join("` and `");
+            let message = format!("only `{spoken}` is spoken here, not {}", quoted(scheme));
             context.report.error_help(span, message, help);
             return;
         }
@@ -234,6 +276,16 @@ fn tokens(fields: &Fields<'_>, context: &Context<'_>) -> BTreeMap<ServiceName, S
 
 /// Written out, or `{ file: PATH }`.
 fn secret(fields: &Fields<'_>, key: &'static str, context: &Context<'_>) -> Option<SecretSpec> {
+    secret_of(fields, key, TOKEN_BYTES, context)
+}
+
+/// The same with a length of its own, in bytes.
+fn secret_of(
+    fields: &Fields<'_>,
+    key: &'static str,
+    length: RangeInclusive<usize>,
+    context: &Context<'_>,
+) -> Option<SecretSpec> {
     let entry = fields.entry(key)?;
     if let Value::Map(_) = entry.value.value {
         let file = fields.section(key, &keys::TOKEN_FILE)?;
@@ -245,8 +297,8 @@ fn secret(fields: &Fields<'_>, key: &'static str, context: &Context<'_>) -> Opti
         return None;
     };
     let legal = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !legal || !TOKEN_BYTES.contains(&text.len()) {
-        let (least, most) = (TOKEN_BYTES.start(), TOKEN_BYTES.end());
+    if !legal || !length.contains(&text.len()) {
+        let (least, most) = (length.start(), length.end());
         context.report.error_help(
             entry.value.span,
             format!("`{key}` must be {least} to {most} visible ASCII characters without spaces"),

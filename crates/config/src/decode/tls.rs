@@ -183,6 +183,11 @@ pub(super) fn of_service(fields: &Fields<'_>, context: &Context<'_>) -> Option<C
         }
         None => {}
     }
+    of_store(fields, context)
+}
+
+/// With its settings written out.
+pub(super) fn of_store(fields: &Fields<'_>, context: &Context<'_>) -> Option<ClientTlsSpec> {
     let fields = fields.section("tls", &keys::SERVICE_TLS)?;
     let mut spec = ClientTlsSpec::default();
     if let Some((name, span)) = fields.text("server_name") {

@@ -3,6 +3,7 @@
 use super::*;
 
 const TOKEN: Kind = AnyOf(&[scalar("a token", "d41d8cd98f00b204"), In(&TOKEN_FILE)]);
+const STORE_TLS: &str = "How TLS is spoken to an address that begins with `https://`, whose host certificates must be for. Files are read for each connection.";
 const PREFIX: Kind = text("a prefix of keys that ends with `/`", "shop/registry/");
 
 pub(crate) static REGISTRY: Section = Section {
@@ -154,9 +155,31 @@ pub(crate) static ETCD: Section = Section {
             "endpoints",
             ListOf(&scalar("an address", "http://10.0.0.7:2379")),
             Required,
-            "Its members; the first that answers is used.",
+            "Its members, `http://` or `https://`; the first that answers is used.",
         ),
         key("prefix", PREFIX, Written("evenkeel/registry/"), "Of all keys."),
+        key(
+            "user",
+            In(&ETCD_USER),
+            Means("nobody"),
+            "Who we are, where etcd wants to know it. It must read and write below `prefix`.",
+        ),
+        key("tls", In(&SERVICE_TLS), Means("the defaults"), STORE_TLS),
+    ],
+};
+
+pub(crate) static ETCD_USER: Section = Section {
+    name: "etcd user",
+    doc: "A user of etcd's own authentication.",
+    example: "name: evenkeel, password: s3cret-of-etcd",
+    keys: &[
+        key("name", scalar("a name", "evenkeel"), Required, "Its name."),
+        key(
+            "password",
+            AnyOf(&[scalar("a password", "s3cret-of-etcd"), In(&TOKEN_FILE)]),
+            Required,
+            "Its password. A file is read again whenever etcd asks.",
+        ),
     ],
 };
 
@@ -169,7 +192,7 @@ pub(crate) static CONSUL: Section = Section {
             "url",
             scalar("an address", "http://127.0.0.1:8500"),
             Written("http://127.0.0.1:8500"),
-            "Where it listens for HTTP.",
+            "Where it listens for HTTP or HTTPS. With `tls`, https://127.0.0.1:8501 by default.",
         ),
         key(
             "token",
@@ -178,6 +201,7 @@ pub(crate) static CONSUL: Section = Section {
             "An ACL token; it must write below `prefix`, and sessions.",
         ),
         key("prefix", PREFIX, Written("evenkeel/registry/"), "Of all keys."),
+        key("tls", In(&SERVICE_TLS), Means("the defaults"), STORE_TLS),
     ],
 };
 

@@ -68,7 +68,7 @@ const PLACES: &[(&str, &str)] = &[
     ),
     (
         "affinity store",
-        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source: true\n      store:\n        redis: redis://a\n        secret: 0123456789abcdef\n        @\n",
+        "listeners: { w: { bind: :1, service: s } }\nservices:\n  s:\n    endpoints: [ :1 ]\n    affinity:\n      source: true\n      store:\n        redis: rediss://a\n        secret: 0123456789abcdef\n        @\n",
     ),
     (
         "outlier",
@@ -168,7 +168,11 @@ const PLACES: &[(&str, &str)] = &[
     ),
     (
         "etcd",
-        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'http://a:1' ]\n      @\n",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'https://a:1' ]\n      @\n",
+    ),
+    (
+        "etcd user",
+        "listeners: { w: { bind: :1, service: s } }\nservices: { s: { endpoints: [ :1 ] } }\nregistry:\n  store:\n    etcd:\n      endpoints: [ 'https://a:1' ]\n      user:\n        @\n",
     ),
     (
         "consul",

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use model::spec::{
-    AccessLogSpec, ActionSpec, AffinitySpec, ConcurrencySpec, EndpointProtocol, EndpointSource,
-    HeaderEdit, HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie, LarsKey,
-    OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer, QueueSpec,
-    RetryCondition, SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionStoreSpec,
+    AccessLogSpec, ActionSpec, AffinitySpec, ClientTlsSpec, ConcurrencySpec, EndpointProtocol,
+    EndpointSource, HeaderEdit, HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie,
+    LarsKey, OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer,
+    QueueSpec, RetryCondition, SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionStoreSpec,
     SessionTableSpec, SlowStartSpec, StatusSet, TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
@@ -445,6 +445,7 @@ fn every_kind_of_affinity_is_read() {
     let mut shared = AffinitySpec::source();
     shared.table_mut().unwrap().store = Some(SessionStoreSpec {
         redis: "unix:///run/r.sock".into(),
+        tls: ClientTlsSpec::default(),
         username: Some("keel".into()),
         password: Some("1234".into()),
         secret: "0123456789abcdef".into(),

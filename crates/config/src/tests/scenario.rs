@@ -210,6 +210,8 @@ fn the_manual_names_every_key() {
             "affinity header",
             "affinity source",
             "affinity store",
+            "service tls",
+            "certificate",
             "retry",
             "hedge",
             "service limits",

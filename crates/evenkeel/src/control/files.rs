@@ -54,6 +54,7 @@ fn place(spec: &mut Spec, directory: &Path) {
     let names_files = |service: &&Arc<ServiceSpec>| {
         let source = &service.source;
         service.tls.is_some()
+            || service.affinity.is_some()
             || matches!(
                 source,
                 EndpointSource::Discover(DiscoverSpec::File(_) | DiscoverSpec::Dns(_))
@@ -65,6 +66,11 @@ fn place(spec: &mut Spec, directory: &Path) {
         if let Some(tls) = &mut service.tls {
             tls.certificate.iter_mut().for_each(both);
             tls.ca.iter_mut().for_each(from_here);
+        }
+        let table = service.affinity.as_mut().and_then(|affinity| affinity.table_mut());
+        if let Some(store) = table.and_then(|table| table.store.as_mut()) {
+            store.tls.certificate.iter_mut().for_each(both);
+            store.tls.ca.iter_mut().for_each(from_here);
         }
         match &mut service.source {
             EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::ClientTlsSpec;
+
 /// How the requests of one client are kept at one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AffinitySpec {
@@ -67,8 +69,11 @@ pub struct SessionTableSpec {
 /// A store of sessions outside of this process, which several balancers share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionStoreSpec {
-    /// Of a Redis, or what speaks its protocol: `redis://host:6379/0` or `unix:///run/redis.sock`.
+    /// Of a Redis, or what speaks its protocol: `redis://host:6379/0`, over TLS
+    /// `rediss://host:6379/0`, or `unix:///run/redis.sock`.
     pub redis: String,
+    /// Of `rediss://`.
+    pub tls: ClientTlsSpec,
     pub username: Option<String>,
     pub password: Option<String>,
     /// Keys the hash under which a session is stored, so that no value of a client is. The same in

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::ClientTlsSpec;
 use crate::ServiceName;
 
 /// Where instances register, and where those of `discover: { registry: {} }` are looked up.
@@ -93,12 +94,31 @@ pub struct RemoteRegistrySpec {
 pub enum RegistryStoreSpec {
     /// etcd's version 3 API through its JSON gateway.
     Etcd {
-        /// `http://HOST:PORT` of each member; the first that answers is used.
+        /// `http://HOST:PORT` or `https://HOST:PORT` of each member; the first that answers is
+        /// used.
         endpoints: Vec<String>,
         prefix: String,
+        /// Towards members whose address begins with `https://`.
+        tls: ClientTlsSpec,
+        /// Who we are there. Default: nobody, which etcd without authentication takes.
+        user: Option<StoreUser>,
     },
     /// Consul's key-value store, with a session for each instance.
-    Consul { url: String, token: Option<SecretSpec>, prefix: String },
+    Consul {
+        /// `http://HOST:PORT` or `https://HOST:PORT`.
+        url: String,
+        token: Option<SecretSpec>,
+        prefix: String,
+        /// Where the address begins with `https://`.
+        tls: ClientTlsSpec,
+    },
+}
+
+/// Who we are to a store that asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreUser {
+    pub name: String,
+    pub password: SecretSpec,
 }
 
 /// A secret, or where it is read.

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tracing::{info, warn};
 use wire::resp::{self, Reply};
 
@@ -86,7 +88,7 @@ pub(super) async fn run(mut task: Task) {
     let mut pause = PAUSE_MIN;
     let mut was_up = false;
     loop {
-        let why = match timeout(CONNECT_TIMEOUT, connect(&task.spec.redis)).await {
+        let why = match timeout(CONNECT_TIMEOUT, connect(&task.spec)).await {
             Ok(Ok(socket)) => match task.serve(socket, &mut pause, &mut was_up).await {
                 Ok(()) => return,
                 Err(why) => why,
@@ -114,11 +116,13 @@ pub(super) async fn run(mut task: Task) {
     }
 }
 
-async fn connect(address: &str) -> io::Result<Box<dyn Socket>> {
+async fn connect(spec: &SessionStoreSpec) -> io::Result<Box<dyn Socket>> {
+    let address = &*spec.redis;
     if let Some(path) = address.strip_prefix("unix://") {
         return Ok(Box::new(UnixStream::connect(path).await?));
     }
-    let rest = address.strip_prefix("redis://").unwrap_or(address);
+    let secure = address.strip_prefix("rediss://");
+    let rest = secure.or_else(|| address.strip_prefix("redis://")).unwrap_or(address);
     let host = rest.split('/').next().unwrap_or(rest);
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let stream = match has_port {
@@ -126,7 +130,15 @@ async fn connect(address: &str) -> io::Result<Box<dyn Socket>> {
         false => TcpStream::connect((host.trim_matches(['[', ']']), PORT)).await?,
     };
     stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+    if secure.is_none() {
+        return Ok(Box::new(stream));
+    }
+    // Its files are read each time, so that renewed ones are in use without further ado.
+    let connector = TlsConnector::from(tls::towards(&spec.tls).map_err(io::Error::other)?);
+    let name = if has_port { host.rsplit_once(':').map_or(host, |(name, _)| name) } else { host };
+    let name = spec.tls.server_name.as_deref().unwrap_or(name.trim_matches(['[', ']']));
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(connector.connect(name, stream).await?))
 }
 
 impl Task {

@@ -1,11 +1,13 @@
 //! Consul's key-value store and sessions over its HTTP API: a session for each instance, whose end
 //! deletes the key that it holds, and blocking queries by `X-Consul-Index`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::{Method, StatusCode};
+use model::spec::ClientTlsSpec;
 use registry::Instance;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
@@ -30,9 +32,14 @@ pub(crate) struct Consul {
 }
 
 impl Consul {
-    pub(crate) fn new(url: &str, token: Option<&str>, prefix: &str) -> Result<Self, String> {
+    pub(crate) fn new(
+        url: &str,
+        token: Option<&str>,
+        prefix: &str,
+        tls: &Arc<ClientTlsSpec>,
+    ) -> Result<Self, String> {
         let authority = Authority::parse(url, PORT)?;
-        let client = || Client::new(authority.clone()).with_token(token);
+        let client = || Client::new(authority.clone()).with_tls(tls)?.with_token(token);
         Ok(Self { client: client()?, watching: client()?, prefix: prefix.to_owned() })
     }
 
@@ -251,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_a_list_of_keys_says() {
-        let consul = Consul::new("http://127.0.0.1:1", None, "p/").unwrap();
+        let consul = Consul::new("http://127.0.0.1:1", None, "p/", &Arc::default()).unwrap();
         let pair = |id: &str, value: &[u8], session: Json, index: u64| {
             json!({ "Key": format!("p/web/{id}"), "Value": STANDARD.encode(value),
                     "Session": session, "ModifyIndex": index })

@@ -1,6 +1,8 @@
 //! etcd's version 3 API through its JSON gateway (etcd documentation, "gRPC gateway"): keys and
 //! values in base64, 64-bit numbers as text.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use hyper::Method;
+use hyper::header::AUTHORIZATION;
+use model::spec::{ClientTlsSpec, StoreUser};
 use registry::Instance;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
@@ -16,6 +20,7 @@ use tokio::time::interval;
 
 use super::{All, Event, Leave, PATIENCE, Value, parse_key, parse_value, tombstone};
 use crate::client::{Ask, Authority, Client};
+use crate::secret;
 
 /// Where etcd listens for clients.
 const PORT: u16 = 2379;
@@ -31,16 +36,41 @@ pub(crate) struct Etcd {
     /// The member that is asked first: it answered last, or those before it did not.
     preferred: AtomicUsize,
     prefix: String,
+    user: Option<User>,
+}
+
+/// Who we are to etcd.
+pub(crate) struct User {
+    user: StoreUser,
+    directory: PathBuf,
+}
+
+impl User {
+    /// A password's path counts from `directory`.
+    pub(crate) fn new(user: StoreUser, directory: &Path) -> Result<Self, String> {
+        let user = Self { user, directory: directory.to_owned() };
+        user.password().map(|_| user)
+    }
+
+    /// Read again each time it is used: a file may have another since.
+    fn password(&self) -> Result<String, String> {
+        secret::read(&self.user.password, &self.directory)
+    }
 }
 
 impl Etcd {
-    pub(crate) fn new(endpoints: &[String], prefix: &str) -> Result<Self, String> {
-        let member = |text: &String| Authority::parse(text, PORT).map(Client::new);
+    pub(crate) fn new(
+        endpoints: &[String],
+        prefix: &str,
+        tls: &Arc<ClientTlsSpec>,
+        user: Option<User>,
+    ) -> Result<Self, String> {
+        let member = |text: &String| Client::new(Authority::parse(text, PORT)?).with_tls(tls);
         let members = endpoints.iter().map(member).collect::<Result<Vec<_>, _>>()?;
         if members.is_empty() {
             return Err("`etcd.endpoints` is empty".into());
         }
-        Ok(Self { members, preferred: AtomicUsize::new(0), prefix: prefix.to_owned() })
+        Ok(Self { members, preferred: AtomicUsize::new(0), prefix: prefix.to_owned(), user })
     }
 
     /// Of the first member that answers, beginning with the preferred one.
@@ -50,7 +80,7 @@ impl Etcd {
         for (index, member) in self.in_turn() {
             others -= 1;
             let within = if others > 0 { MEMBER_PATIENCE } else { PATIENCE };
-            match ask(member, path, body, within).await {
+            match self.ask_member(member, path, body, within).await {
                 Ok(answer) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(answer);
@@ -66,6 +96,29 @@ impl Etcd {
             }
         }
         Err(last)
+    }
+
+    /// As one that etcd let in, where it wants to know who asks.
+    async fn ask_member(
+        &self,
+        member: &Client,
+        path: &str,
+        body: &Json,
+        within: Duration,
+    ) -> Result<Json, Failure> {
+        let Some(user) = &self.user else { return ask(member, path, body, within).await };
+        if !member.has_header(&AUTHORIZATION) {
+            authenticate(member, user, within).await?;
+        }
+        match ask(member, path, body, within).await {
+            // Tokens end after a while, with a restart, and with each change of users and roles.
+            Err(Failure::Refused(why)) if is_token_over(&why) => {
+                member.take_header(&AUTHORIZATION);
+                authenticate(member, user, within).await?;
+                ask(member, path, body, within).await
+            }
+            answer => answer,
+        }
     }
 
     /// Each member once, from the preferred one on.
@@ -194,7 +247,7 @@ impl Etcd {
     ) -> Result<(), String> {
         let range = json!({ "key": STANDARD.encode(&self.prefix), "range_end": self.range_end(),
                             "sort_target": "MOD", "sort_order": "ASCEND" });
-        let all = ask(member, "/v3/kv/range", &range, PATIENCE).await?;
+        let all = self.ask_member(member, "/v3/kv/range", &range, PATIENCE).await?;
         let revision = revision(&all)?;
         let pairs = all["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
         let (mut held, mut left) = (Vec::new(), Vec::new());
@@ -238,7 +291,7 @@ impl Etcd {
                 // Also keeps what is known from looking fresh when the member hangs.
                 _ = ping.tick() => {
                     let count = json!({ "key": STANDARD.encode(&self.prefix), "count_only": true });
-                    ask(member, "/v3/kv/range", &count, PATIENCE).await?;
+                    self.ask_member(member, "/v3/kv/range", &count, PATIENCE).await?;
                     events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned())?;
                 }
             }
@@ -348,6 +401,20 @@ impl From<Failure> for String {
     }
 }
 
+/// Gets a token, which further requests to the member show (etcd documentation, "Authentication").
+async fn authenticate(member: &Client, user: &User, within: Duration) -> Result<(), Failure> {
+    let password = user.password().map_err(Failure::Refused)?;
+    let who = json!({ "name": user.user.name, "password": password });
+    let answer = ask(member, "/v3/auth/authenticate", &who, within).await?;
+    let token = answer["token"].as_str().unwrap_or_default();
+    member.set_header(AUTHORIZATION, token).map_err(Failure::Refused)
+}
+
+/// What etcd says of a token that it does not know or no longer believes.
+fn is_token_over(why: &str) -> bool {
+    ["invalid auth token", "revision of auth store is old"].iter().any(|said| why.contains(said))
+}
+
 async fn ask(member: &Client, path: &str, body: &Json, within: Duration) -> Result<Json, Failure> {
     let body = body.to_string().into_bytes();
     let ask = Ask { method: Method::POST, path, body, within };
@@ -411,6 +478,10 @@ mod tests {
     use super::super::in_time;
     use super::*;
 
+    fn over(endpoints: &[String]) -> Result<Etcd, String> {
+        Etcd::new(endpoints, "p/", &Arc::default(), None)
+    }
+
     /// A member as etcd's gateway answers; each lease that is asked for exists. Where it is.
     async fn member() -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -448,7 +519,7 @@ mod tests {
         let instance =
             Instance::new("web", Registration::on(80), "a", [10, 0, 0, 1].into()).unwrap();
 
-        let etcd = Etcd::new(&[silent.0.clone(), member.clone()], "p/").unwrap();
+        let etcd = over(&[silent.0.clone(), member.clone()]).unwrap();
         in_time(etcd.put(&instance)).await.unwrap();
         // From now on the other is asked first, and what it refuses is not asked elsewhere.
         let begun = Instant::now();
@@ -463,7 +534,7 @@ mod tests {
         // More than can be waited for: whoever asks next goes on where time ran out.
         let mut many = vec![silent.0.clone(); 4];
         many.push(member);
-        let etcd = Etcd::new(&many, "p/").unwrap();
+        let etcd = over(&many).unwrap();
         in_time(etcd.renew(&instance)).await.unwrap_err();
         assert_eq!(in_time(etcd.renew(&instance)).await, Ok(true));
     }
@@ -476,10 +547,11 @@ mod tests {
     #[test]
     fn a_range_ends_behind_its_prefix() {
         for (prefix, end) in [("a/", "a0"), ("evenkeel/", "evenkeel0")] {
-            let etcd = Etcd::new(&["http://127.0.0.1:1".into()], prefix).unwrap();
+            let etcd =
+                Etcd::new(&["http://127.0.0.1:1".into()], prefix, &Arc::default(), None).unwrap();
             assert_eq!(etcd.range_end(), STANDARD.encode(end));
         }
-        assert!(Etcd::new(&[], "a/").is_err());
+        assert!(over(&[]).is_err());
     }
 
     #[test]
@@ -494,7 +566,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_of_a_watch() {
-        let etcd = Etcd::new(&["http://127.0.0.1:1".into()], "p/").unwrap();
+        let etcd = over(&["http://127.0.0.1:1".into()]).unwrap();
         let (sender, mut events) = mpsc::channel(8);
         let key = STANDARD.encode("p/web/a");
         let lines = [

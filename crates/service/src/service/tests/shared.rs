@@ -9,6 +9,7 @@ use crate::Session;
 fn shared(secret: &str) -> AffinitySpec {
     let store = SessionStoreSpec {
         redis: "redis://store".into(),
+        tls: model::spec::ClientTlsSpec::default(),
         username: None,
         password: None,
         secret: secret.into(),
