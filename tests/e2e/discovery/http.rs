@@ -1,10 +1,14 @@
 //! `discover: { http: ... }`
 
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use super::{answer, discovered, ports};
+use crate::e2e::harness::pki::Pki;
+use crate::e2e::harness::program::Folder;
+use crate::e2e::harness::registrar::local;
 use crate::e2e::harness::replica::Seen;
 use crate::e2e::harness::{Client, Evenkeel, LOAD_SECONDS, Replica, Wrk, free_port, until};
 
@@ -135,4 +139,49 @@ fn a_list_is_polled() {
 #[test]
 fn a_question_is_held_until_there_is_news() {
     check("interval: 1h, wait: 30s, timeout: 2s", true);
+}
+
+#[test]
+fn a_list_is_asked_for_over_tls() {
+    let folder = Folder::new();
+    let (pki, _others) = (Pki::new(&folder.0, "ca"), Pki::new(&folder.0, "others"));
+    pki.issue("lists", &["lists.test"]);
+    pki.issue("balancer", &["balancer.test"]);
+    let at = |name: &str| folder.join(name).display().to_string();
+    let [a, b] = ["a", "b"].map(Replica::named);
+    let lists = Lists::start(json(&[&a]));
+    let (front, bind) = (local(), local());
+    let _front = Evenkeel::run(&format!(
+        "listeners:\n  front:\n    bind: {front}\n    service: lists\n    tls:\n      \
+         certificates: [ {{ certificate: {}, key: {} }} ]\n      client_auth: {{ ca: {} }}\n\
+         services:\n  lists:\n    endpoints: [ '{}' ]\n",
+        at("lists.crt"),
+        at("lists.key"),
+        at("ca.pem"),
+        lists.server.address,
+    ));
+    // At first the wrong ones are trusted.
+    fs::copy(folder.join("others.pem"), folder.join("trusted.pem")).unwrap();
+    let program = Evenkeel::spawn(&discovered(
+        bind,
+        &format!(
+            "{{ http: {{ url: 'https://{front}/web', interval: 100ms, tls: {{ ca: {}, \
+             server_name: lists.test, certificate: {{ certificate: {}, key: {} }} }} }} }}",
+            at("trusted.pem"),
+            at("balancer.crt"),
+            at("balancer.key"),
+        ),
+    ));
+    until("its admin API", || Client::try_get(program.admin, "/readyz").is_some());
+    until("the CA is found wrong", || reason(&program).contains("certificate"));
+    assert!(lists.requests().is_empty());
+    fs::copy(folder.join("ca.pem"), folder.join("trusted.pem")).unwrap();
+    until("a", || program.count("web", "healthy") == 1);
+    assert_eq!(answer(bind), "a");
+    lists.say("200 OK", json(&[&b]));
+    until("b alone", || ports(&program) == [b.port()]);
+    // What was known stays when the list's certificate is trusted no more.
+    fs::copy(folder.join("others.pem"), folder.join("trusted.pem")).unwrap();
+    until("the CA is found wrong again", || reason(&program).contains("certificate"));
+    assert_eq!((ports(&program), answer(bind)), (vec![b.port()], "b".to_owned()));
 }

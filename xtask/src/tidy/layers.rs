@@ -20,7 +20,7 @@ static LAYERS: &[(&str, &[&str])] = &[
     ("tls",       &["model"]),
     ("acme",      &["model", "tls"]),
     ("proxy",     &["model", "route", "wire", "http2", "service", "tls"]),
-    ("discovery", &["model", "wire", "service"]),
+    ("discovery", &["model", "wire", "service", "tls"]),
     ("registry",  &["model"]),
     ("runner",    &["model", "service"]),
     ("compose",   &["model", "config"]),

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::spec::{
-    AddressFamily, ContainerAddress, DiscoverSpec, DnsRecords, DnsSelector, DockerSelector,
-    DockerSpec, FileSelector, HttpSelector, HttpSpec, LarsSelector, LimitSpec, ListenerSpec,
-    Protocol, ProvidersSpec, RegistrySelector, ServerHttp2Spec, TimeoutSpec, UdpSpec,
+    AddressFamily, ClientTlsSpec, ContainerAddress, DiscoverSpec, DnsRecords, DnsSelector,
+    DockerSelector, DockerSpec, FileSelector, HttpSelector, HttpSpec, LarsSelector, LimitSpec,
+    ListenerSpec, Protocol, ProvidersSpec, RegistrySelector, ServerHttp2Spec, TimeoutSpec, UdpSpec,
 };
 use model::{ListenerName, ServiceName, SharedMap};
 
@@ -18,6 +18,7 @@ use crate::keys;
 use crate::suggest;
 use crate::tree::quoted;
 
+use super::registry::store_tls;
 use super::{Context, path_of, token};
 
 /// What listens when containers are discovered and no listener is configured. Not 80: that port
@@ -156,6 +157,10 @@ fn http_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<HttpSelec
     let fields = fields.section("http", &keys::DISCOVER_HTTP)?;
     let url = fields.parsed("url", parse_url);
     let mut spec = url.map_or_else(|| HttpSelector::new("", 0, "/"), |(spec, _)| spec);
+    let tls = store_tls(&fields, fields.text("url").map(|(url, _)| url), context);
+    if let Some(secured) = &mut spec.tls {
+        *secured = tls;
+    }
     spec.token = token(&fields, context);
     fields.duration("interval", &mut spec.interval);
     let mut wait = Duration::ZERO;
@@ -165,23 +170,20 @@ fn http_selector(fields: &Fields<'_>, context: &Context<'_>) -> Option<HttpSelec
     Some(spec)
 }
 
-/// `http://HOST[:PORT][/PATH][?QUERY]` (RFC 3986).
+/// `http://HOST[:PORT][/PATH][?QUERY]` (RFC 3986), or `https://`.
 fn parse_url(text: &str) -> Result<HttpSelector, String> {
     const EXAMPLE: &str = "write http://127.0.0.1:8500/endpoints/web";
-    let Some(rest) = text.strip_prefix("http://") else {
-        return Err(match text.starts_with("https://") {
-            true => "it cannot be asked over TLS; write http://, and ask something on this \
-                     machine that can"
-                .to_owned(),
-            false => format!("{} is no URL of HTTP; {EXAMPLE}", quoted(text)),
-        });
+    let (rest, default_port, tls) = match text.split_once("://") {
+        Some(("http", rest)) => (rest, 80, None),
+        Some(("https", rest)) => (rest, 443, Some(ClientTlsSpec::default())),
+        _ => return Err(format!("{} is no URL of HTTP; {EXAMPLE}", quoted(text))),
     };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        _ => (authority, Some(80)),
+        _ => (authority, Some(default_port)),
     };
     let port = port.filter(|port| *port > 0);
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -191,7 +193,9 @@ fn parse_url(text: &str) -> Result<HttpSelector, String> {
     };
     let visible = path.bytes().all(|b| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&b));
     match (host, port) {
-        (Some(host), Some(port)) if visible => Ok(HttpSelector::new(host, port, path)),
+        (Some(host), Some(port)) if visible => {
+            Ok(HttpSelector { tls, ..HttpSelector::new(host, port, path) })
+        }
         _ => Err(format!("{} is no URL; {EXAMPLE}", quoted(text))),
     }
 }

@@ -145,7 +145,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
         }
         RegistryStoreSpec::Etcd {
             prefix: prefix(&etcd, context),
-            tls: store_tls(&etcd, &endpoints, context),
+            tls: store_tls(&etcd, endpoints.iter().map(String::as_str), context),
             user: user(&etcd, context),
             endpoints,
         }
@@ -162,7 +162,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
         };
         let url = url.map_or(default, |(url, _)| url).to_owned();
         RegistryStoreSpec::Consul {
-            tls: store_tls(&consul, [&url], context),
+            tls: store_tls(&consul, [&*url], context),
             url,
             token: secret(&consul, "token", context),
             prefix: prefix(&consul, context),
@@ -189,9 +189,9 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
     }
 }
 
-fn store_tls<'a>(
+pub(super) fn store_tls<'a>(
     fields: &Fields<'_>,
-    urls: impl IntoIterator<Item = &'a String>,
+    urls: impl IntoIterator<Item = &'a str>,
     context: &Context<'_>,
 ) -> ClientTlsSpec {
     let spec = tls::of_store(fields, context);

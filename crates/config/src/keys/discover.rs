@@ -1,5 +1,6 @@
 //! The keys of `providers` and of `services.NAME.discover`.
 
+use super::registry::STORE_TLS;
 use super::*;
 
 const LABEL: Kind = scalar("`NAME=VALUE`, or `NAME` for any value", "tier=web");
@@ -267,8 +268,9 @@ pub(crate) static DISCOVER_HTTP: Section = Section {
             "url",
             text("a URL", "http://127.0.0.1:8500/endpoints/web"),
             Required,
-            "What is asked, by GET.",
+            "What is asked, by GET. It may begin with `https://`.",
         ),
+        key("tls", In(&SERVICE_TLS), Means("the defaults"), STORE_TLS),
         key(
             "token",
             scalar("a token", "d41d8cd98f00b204"),

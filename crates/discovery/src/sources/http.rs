@@ -13,8 +13,11 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::spec::{DiscoverSpec, HttpSelector};
 use model::{Endpoint, Rng};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{BoxFuture, ENDPOINTS_MAX, Provider, Source, Teller, Told, Unheard};
 use crate::backoff::Backoff;
@@ -165,6 +168,23 @@ async fn send(
     wait: Option<Duration>,
 ) -> io::Result<(StatusCode, HeaderMap, Bytes)> {
     let stream = TcpStream::connect((&*spec.host, spec.port)).await?;
+    let Some(tls) = &spec.tls else { return exchange(stream, spec, version, wait).await };
+    // Files are read each time, so that renewed ones are in use without further ado.
+    let connector = TlsConnector::from(tls::towards(tls).map_err(io::Error::other)?);
+    let name = tls.server_name.as_ref().unwrap_or(&spec.host);
+    let name = ServerName::try_from(name.clone())
+        .map_err(|_| io::Error::other(format!("{name:?} is no name of a server")))?;
+    let stream = connector.connect(name, stream).await;
+    let stream = stream.map_err(|error| io::Error::other(format!("TLS: {error}")))?;
+    exchange(stream, spec, version, wait).await
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    spec: &HttpSelector,
+    version: &Version,
+    wait: Option<Duration>,
+) -> io::Result<(StatusCode, HeaderMap, Bytes)> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let mut path = spec.path.clone();

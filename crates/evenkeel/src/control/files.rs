@@ -57,7 +57,9 @@ fn place(spec: &mut Spec, directory: &Path) {
             || service.affinity.is_some()
             || matches!(
                 source,
-                EndpointSource::Discover(DiscoverSpec::File(_) | DiscoverSpec::Dns(_))
+                EndpointSource::Discover(
+                    DiscoverSpec::File(_) | DiscoverSpec::Dns(_) | DiscoverSpec::Http(_)
+                )
             )
     };
     let placed: Vec<ServiceSpec> =
@@ -75,6 +77,12 @@ fn place(spec: &mut Spec, directory: &Path) {
         match &mut service.source {
             EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),
             EndpointSource::Discover(DiscoverSpec::Dns(dns)) => from_here(&mut dns.resolv_conf),
+            EndpointSource::Discover(DiscoverSpec::Http(http)) => {
+                if let Some(tls) = &mut http.tls {
+                    tls.certificate.iter_mut().for_each(both);
+                    tls.ca.iter_mut().for_each(from_here);
+                }
+            }
             _ => {}
         }
         spec.services.insert(service.name.clone(), service);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::spec::{HostPattern, Protocol, RouteSpec, ServiceSpec};
+use crate::spec::{ClientTlsSpec, HostPattern, Protocol, RouteSpec, ServiceSpec};
 use crate::{ListenerName, ServiceName, Weight};
 
 /// Where a service's endpoints are found.
@@ -66,6 +66,8 @@ pub struct HttpSelector {
     pub port: u16,
     /// And query; begins with `/`.
     pub path: String,
+    /// How TLS is spoken; `None`: it is asked in clear.
+    pub tls: Option<ClientTlsSpec>,
     /// Sent as `Authorization: Bearer TOKEN`.
     pub token: Option<String>,
     /// Between two questions. Default 5 s.
@@ -84,6 +86,7 @@ impl HttpSelector {
             host: host.into(),
             port,
             path: path.into(),
+            tls: None,
             token: None,
             interval: Duration::from_secs(5),
             wait: None,
@@ -100,7 +103,8 @@ impl HttpSelector {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}{}", self.authority(), self.path)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority(), self.path)
     }
 }
 
