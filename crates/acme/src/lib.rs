@@ -1,7 +1,7 @@
 //! Certificates that a CA issues by itself (ACME, RFC 8555), renewed in time.
 //!
 //! For: deciding when a certificate is ordered, and when again after a failure ([`renewal`], pure);
-//! keeping account, keys and certificates where several balancers share them ([`store`], with a
+//! keeping account, keys and certificates where several balancers share them (`store`, with a
 //! lease so that one of them orders); carrying an order out; and handing what comes of it to
 //! [`tls::Issued`], which listeners show.
 //! Never: accepts connections; proofs are shown by the data plane. Never takes back a certificate

@@ -1,4 +1,6 @@
-//! What must hold for any bytes that an engine answers, or that are sent to the name server. The fuzzer and the tests use the same.
+//! What must hold for any bytes that an engine answers, or that are sent to the name server. The
+//! fuzzer and the tests use the same.
+#![allow(dead_code, reason = "each user of this file takes some of it")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -48,16 +48,23 @@ impl Socket {
     }
 
     /// Tells the runtime of it, once.
+    #[inline]
     pub(super) fn stream(&mut self) -> io::Result<&mut TcpStream> {
-        if self.is_fresh()
-            && let State::Fresh { stream, .. } = mem::replace(&mut self.0, State::Lost)
-        {
-            self.0 = State::Known(TcpStream::from_std(stream)?);
+        if !matches!(self.0, State::Known(_)) {
+            self.introduce()?;
         }
         match &mut self.0 {
             State::Known(stream) => Ok(stream),
             State::Fresh { .. } | State::Lost => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    #[cold]
+    fn introduce(&mut self) -> io::Result<()> {
+        if let State::Fresh { stream, .. } = mem::replace(&mut self.0, State::Lost) {
+            self.0 = State::Known(TcpStream::from_std(stream)?);
+        }
+        Ok(())
     }
 
     pub(super) fn into_stream(mut self) -> io::Result<TcpStream> {
@@ -78,41 +85,63 @@ impl Socket {
     }
 
     /// Ready at once for one that was not read yet: it is worth a try.
+    #[inline]
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.0 {
+            State::Known(stream) => stream.poll_read_ready(cx),
             State::Fresh { was_read: false, .. } => Poll::Ready(Ok(())),
-            _ => self.stream()?.poll_read_ready(cx),
+            State::Fresh { .. } | State::Lost => self.stream()?.poll_read_ready(cx),
         }
     }
 
+    #[inline]
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if let State::Fresh { stream, was_read: was_read @ false } = &mut self.0 {
-            *was_read = true;
-            match recv(&*stream, &mut *into, RecvFlags::DONTWAIT) {
-                Ok((count, _)) => return Poll::Ready(Ok(count)),
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                Err(e) => return Poll::Ready(Err(e.into())),
+        let stream = match &mut self.0 {
+            State::Known(stream) => stream,
+            State::Fresh { .. } | State::Lost => {
+                if let Some(result) = self.read_fresh(into) {
+                    return Poll::Ready(result);
+                }
+                self.stream()?
             }
-        }
+        };
         let mut buf = ReadBuf::new(into);
-        ready!(Pin::new(self.stream()?).poll_read(cx, &mut buf))?;
+        ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
         Poll::Ready(Ok(buf.filled().len()))
     }
 
+    /// `None`: it has to be waited for.
+    fn read_fresh(&mut self, into: &mut [u8]) -> Option<io::Result<usize>> {
+        let State::Fresh { stream, was_read: was_read @ false } = &mut self.0 else { return None };
+        *was_read = true;
+        match recv(&*stream, into, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => Some(Ok(count)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => None,
+            Err(e) => Some(Err(e.into())),
+        }
+    }
+
+    #[inline]
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         first: &[u8],
         second: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some(result) = self.write_fresh(first, second, SendFlags::NOSIGNAL) {
-            return Poll::Ready(result);
-        }
-        let stream = Pin::new(self.stream()?);
+        let stream = match &mut self.0 {
+            State::Known(stream) => stream,
+            State::Fresh { .. } | State::Lost => {
+                if let Some(result) = self.write_fresh(first, second, SendFlags::NOSIGNAL) {
+                    return Poll::Ready(result);
+                }
+                self.stream()?
+            }
+        };
+        let stream = Pin::new(stream);
         if second.is_empty() {
             stream.poll_write(cx, first)
         } else if first.is_empty() {
