@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::load;
 use super::origin::Origin;
-use super::peer::{OURS, Running, Setup};
+use super::peer::{Door, OURS, Running, Setup};
 
 /// Connections of the load.
 const CONNECTIONS: u32 = 200;
@@ -20,12 +20,11 @@ pub(super) struct Scaling {
 
 pub(super) fn measure(origin: &Origin, work: &Path, length: Duration) -> Result<Scaling, String> {
     let one = Running::start(&OURS, origin, work, Setup { workers: 1, logs: false })?;
-    let url = one.url(super::peer::Door::Http, "/512");
-    let alone = load::wrk(&one, &url, CONNECTIONS, false, length)?;
+    let alone = load::wrk(&one, &one.url(Door::Http, "/512"), CONNECTIONS, false, length)?;
     drop(one);
     let two = Running::start(&OURS, origin, work, Setup { workers: 2, logs: false })?;
     let before = ticks(two.process.id());
-    let both = load::wrk(&two, &url, CONNECTIONS, false, length)?;
+    let both = load::wrk(&two, &two.url(Door::Http, "/512"), CONNECTIONS, false, length)?;
     let after = ticks(two.process.id());
     let work: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
     let mean = work.iter().sum::<f64>() / work.len().max(1) as f64;
