@@ -1,5 +1,5 @@
 //! The seam between protocols and the runtime: everything above asks for bytes here, so that
-//! another driver (io_uring) or another transport is a change of this file alone, as TLS was.
+//! another driver (io_uring) or another transport is a change of this module alone, as TLS was.
 
 mod socket;
 mod tls;
@@ -71,7 +71,7 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(stream) => stream.poll_write(cx, first, second),
-            Stream::Tls(stream) => stream.poll_write(cx, first, second),
+            Stream::Tls(stream) => stream.poll_write(cx, first, second, false),
             Stream::Http2(stream) => stream.poll_write(cx, first, second),
             Stream::Asking(stream) => stream.poll_write(cx, first, second),
         }
@@ -87,7 +87,7 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         match self {
             Stream::Tcp(stream) => stream.poll_write_last(cx, first, second),
-            Stream::Tls(stream) => stream.poll_write_last(cx, first, second),
+            Stream::Tls(stream) => stream.poll_write(cx, first, second, true),
             Stream::Http2(_) | Stream::Asking(_) => self.poll_write(cx, first, second),
         }
     }

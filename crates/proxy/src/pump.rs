@@ -160,7 +160,7 @@ impl Pump {
     }
 
     /// The destination's connection ends at once after this message.
-    pub(crate) fn end_with_it(&mut self) {
+    pub(crate) fn mark_last(&mut self) {
         self.is_last = true;
     }
 

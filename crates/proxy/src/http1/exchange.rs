@@ -376,7 +376,7 @@ impl Exchange<'_> {
             Pump::message(&self.response.framing, offset)
         };
         if persistence == Persistence::Close {
-            pump.end_with_it();
+            pump.mark_last();
         }
         Ok(Download::Body(pump))
     }

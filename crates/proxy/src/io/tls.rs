@@ -226,26 +226,9 @@ impl TlsStream {
 
     /// Takes bytes of `first`, then of `second`. As long as it is pending it has to be called with
     /// the same bytes in front, for it may have encrypted them: what it answers is with the kernel.
+    /// `is_last`: our close_notify goes with them, if all are taken; see
+    /// [`Stream::poll_write_last`](super::Stream).
     pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        first: &[u8],
-        second: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, first, second, false)
-    }
-
-    /// The same, followed by our close_notify: see [`Stream::poll_write_last`](super::Stream).
-    pub(crate) fn poll_write_last(
-        &mut self,
-        cx: &mut Context<'_>,
-        first: &[u8],
-        second: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, first, second, true)
-    }
-
-    fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         first: &[u8],

@@ -272,7 +272,7 @@ impl Connection {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Connection::Clear(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Connection::Secured(stream) => stream.poll_write(cx, bytes, &[]),
+            Connection::Secured(stream) => stream.poll_write(cx, bytes, &[], false),
         }
     }
 
