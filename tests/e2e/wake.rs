@@ -115,7 +115,7 @@ fn who_is_asked_for_is_told_at_once() {
     let program = Evenkeel::spawn(&format!(
         "listeners: {{ web: {{ bind: {http}, service: web }} }}\n\
          providers: {{ docker: {{ socket: /none }} }}\n\
-         services: {{ web: {{ wake: {{ timeout: 2s }}, discover: {{ docker: {{ port: 1 }} }} }} }}\n"
+         services: {{ web: {{ wake: {{ timeout: 5s }}, discover: {{ docker: {{ port: 1 }} }} }} }}\n"
     ));
     until("the admin API", || Client::try_get(program.admin, "/healthz").is_some());
     let alone = thread::spawn(move || Client::get(http, "/").status);

@@ -87,6 +87,8 @@ impl Supervisor {
     /// Starts replicas of ours when they are asked for, and ends those that are idle, until we stop.
     pub(super) async fn follow_demand(self: Arc<Self>) {
         let mut asked = self.asked.subscribe();
+        // The listeners are open before this begins: somebody may have come already.
+        asked.mark_changed();
         let mut stopping = self.stopping.subscribe();
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
