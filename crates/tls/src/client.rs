@@ -151,11 +151,8 @@ pub fn trusting(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     towards(&ClientTlsSpec { ca: ca.map(Path::to_path_buf), ..ClientTlsSpec::default() })
 }
 
-/// What a client of ours speaks TLS with, of which the specification says more.
-///
-/// # Errors
-/// What is wrong with its files, or that the system trusts nobody.
-pub fn towards(spec: &ClientTlsSpec) -> Result<Arc<ClientConfig>, String> {
+/// As [`trusting`], of which the specification says more.
+pub(crate) fn towards(spec: &ClientTlsSpec) -> Result<Arc<ClientConfig>, String> {
     match build(spec, &[]) {
         Ok((config, _)) => Ok(Arc::new(config)),
         Err(faults) => {

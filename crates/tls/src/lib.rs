@@ -2,9 +2,10 @@
 //! the state machine that turns bytes of a socket into plaintext and back.
 //!
 //! For: [`Server`] and [`Client`], which are made of a specification and its files and follow the
-//! files' changes; [`Issued`], what comes from a CA meanwhile; [`Session`], one connection's state machine over rustls, without a socket and
-//! without a buffer of its own while nothing is half-way; the development CA ([`LocalCa`]); the
-//! other secrets by which we are known to others ([`read_secret`]).
+//! files' changes; [`Issued`], what comes from a CA meanwhile; [`Session`], one connection's state
+//! machine over rustls, without a socket and without a buffer of its own while nothing is half-way;
+//! what other clients of ours dial with ([`Dialler`]); the development CA ([`LocalCa`]); the other
+//! secrets by which we are known to others ([`read_secret`]).
 //! Never: sockets, waiting, the configuration's text. A [`Fault`] says which key it is about; who
 //! holds the text finds the place.
 //! Start with [`Server::new`], then [`Session::process`].
@@ -12,6 +13,7 @@
 
 mod certificate;
 mod client;
+mod dialler;
 mod fault;
 mod identity;
 mod issued;
@@ -24,7 +26,8 @@ mod session;
 mod store;
 mod watch;
 
-pub use client::{Client, Dialling, towards, trusting};
+pub use client::{Client, Dialling, trusting};
+pub use dialler::Dialler;
 pub use fault::{Fault, Place, Severity, check};
 pub use identity::Identity;
 pub use issued::{ALPN_ACME, Issued, IssuedCertificate, Proof, SigningRequest};

@@ -24,18 +24,25 @@ pub struct Fingerprint {
     inode: u64,
     length: u64,
     modified: (i64, i64),
+    /// Also by what sets the time of modification back: `cp --preserve`, `rsync --times`.
+    changed: (i64, i64),
 }
 
 impl Fingerprint {
     /// `None`: there is no such file.
     pub fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
+        fs::metadata(path).ok().as_ref().map(Self::of_metadata)
+    }
+
+    /// Of a file that was looked at already.
+    pub fn of_metadata(metadata: &fs::Metadata) -> Self {
+        Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             length: metadata.len(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
     }
 }
 
@@ -73,6 +80,28 @@ pub(crate) fn fingerprints(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<Fingerpr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_whose_time_was_set_back_is_another_one() {
+        let file = std::env::temp_dir().join(format!("evenkeel-tls-time-{}", std::process::id()));
+        fs::write(&file, "one").unwrap();
+        let before = Fingerprint::of(&file);
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        // The clock of files has a grain: until it has moved on, nothing could be told apart.
+        let until_changed = |text: &str| {
+            for _ in 0..100_000 {
+                fs::write(&file, text).unwrap();
+                fs::File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
+                if Fingerprint::of(&file) != before {
+                    return true;
+                }
+            }
+            false
+        };
+        let is_other = until_changed("two");
+        fs::remove_file(&file).unwrap();
+        assert!(is_other && before.is_some());
+    }
 
     #[test]
     fn changes_are_told_once_they_settled() {

@@ -13,11 +13,11 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use model::spec::{DiscoverSpec, HttpSelector};
 use model::{Endpoint, Rng};
+use tls::Dialler;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{BoxFuture, ENDPOINTS_MAX, Provider, Source, Teller, Told, Unheard};
 use crate::backoff::Backoff;
@@ -70,13 +70,14 @@ enum Answer {
 }
 
 async fn follow(spec: HttpSelector, teller: Teller) -> Result<Infallible, Unheard> {
+    let tls = spec.tls.clone().map(Dialler::new);
     let mut rng = Rng::from_seed(teller.seed);
     let mut backoff = Backoff::new(rng.next_u64());
     let mut version = Version::default();
     let mut known: Option<Vec<Endpoint>> = None;
     let mut wrong: Option<String> = None;
     loop {
-        match ask(&spec, &version, &teller).await {
+        match ask(&spec, tls.as_ref(), &version, &teller).await {
             Ok(answer) => {
                 backoff.reset();
                 let was_wrong = wrong.take().is_some();
@@ -137,11 +138,16 @@ fn next_version(former: &Version, headers: &HeaderMap) -> Version {
     Version { etag, index: index.filter(|_| !backwards) }
 }
 
-async fn ask(spec: &HttpSelector, version: &Version, teller: &Teller) -> Result<Answer, String> {
+async fn ask(
+    spec: &HttpSelector,
+    tls: Option<&Dialler>,
+    version: &Version,
+    teller: &Teller,
+) -> Result<Answer, String> {
     let wait = spec.wait.filter(|_| version.index.is_some());
     // Servers add something by chance to how long they hold a question.
     let limit = spec.timeout + wait.map_or(Duration::ZERO, |wait| wait + wait / 8);
-    let asked = timeout(limit, send(spec, version, wait)).await;
+    let asked = timeout(limit, send(spec, tls, version, wait)).await;
     let (status, headers, body) = match asked {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(error.to_string()),
@@ -164,17 +170,14 @@ async fn ask(spec: &HttpSelector, version: &Version, teller: &Teller) -> Result<
 
 async fn send(
     spec: &HttpSelector,
+    tls: Option<&Dialler>,
     version: &Version,
     wait: Option<Duration>,
 ) -> io::Result<(StatusCode, HeaderMap, Bytes)> {
     let stream = TcpStream::connect((&*spec.host, spec.port)).await?;
-    let Some(tls) = &spec.tls else { return exchange(stream, spec, version, wait).await };
-    // Files are read each time, so that renewed ones are in use without further ado.
-    let connector = TlsConnector::from(tls::towards(tls).map_err(io::Error::other)?);
-    let name = tls.server_name.as_ref().unwrap_or(&spec.host);
-    let name = ServerName::try_from(name.clone())
-        .map_err(|_| io::Error::other(format!("{name:?} is no name of a server")))?;
-    let stream = connector.connect(name, stream).await;
+    let Some(tls) = tls else { return exchange(stream, spec, version, wait).await };
+    let (config, name) = tls.dial(&spec.host).map_err(io::Error::other)?;
+    let stream = TlsConnector::from(config).connect(name, stream).await;
     let stream = stream.map_err(|error| io::Error::other(format!("TLS: {error}")))?;
     exchange(stream, spec, version, wait).await
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use model::spec::SessionStoreSpec;
 use model::{EndpointId, Instant};
 use service::Service;
+use tls::Dialler;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tracing::{info, warn};
 use wire::resp::{self, Reply};
 
@@ -88,8 +88,9 @@ const REPLACE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
 pub(super) async fn run(mut task: Task) {
     let mut pause = PAUSE_MIN;
     let mut was_up = false;
+    let tls = Dialler::new(task.spec.tls.clone());
     loop {
-        let why = match timeout(CONNECT_TIMEOUT, connect(&task.spec)).await {
+        let why = match timeout(CONNECT_TIMEOUT, connect(&task.spec.redis, &tls)).await {
             Ok(Ok(socket)) => match task.serve(socket, &mut pause, &mut was_up).await {
                 Ok(()) => return,
                 Err(why) => why,
@@ -147,8 +148,8 @@ impl<'a> Place<'a> {
     }
 }
 
-async fn connect(spec: &SessionStoreSpec) -> io::Result<Box<dyn Socket>> {
-    let (secure, host, port) = match Place::of(&spec.redis) {
+async fn connect(address: &str, tls: &Dialler) -> io::Result<Box<dyn Socket>> {
+    let (secure, host, port) = match Place::of(address) {
         Place::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
         Place::Host { secure, host, port, .. } => (secure, host, port),
     };
@@ -157,11 +158,8 @@ async fn connect(spec: &SessionStoreSpec) -> io::Result<Box<dyn Socket>> {
     if !secure {
         return Ok(Box::new(stream));
     }
-    // Its files are read each time, so that renewed ones are in use without further ado.
-    let connector = TlsConnector::from(tls::towards(&spec.tls).map_err(io::Error::other)?);
-    let name = spec.tls.server_name.as_deref().unwrap_or(host);
-    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    Ok(Box::new(connector.connect(name, stream).await?))
+    let (config, name) = tls.dial(host).map_err(io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
 }
 
 impl Task {

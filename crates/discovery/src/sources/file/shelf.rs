@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::{Endpoint, ServiceName};
+use tls::Fingerprint;
 
 use crate::sources::{ENDPOINTS_MAX, ReadList, Told};
 
@@ -50,27 +50,6 @@ struct Known {
     said: Option<Vec<Endpoint>>,
     /// What is wrong with it since.
     fault: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Fingerprint {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Fingerprint {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
 }
 
 impl Shelf {
@@ -151,7 +130,7 @@ impl Known {
 fn find(path: &Path) -> io::Result<BTreeMap<PathBuf, Fingerprint>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_dir() {
-        return Ok([(path.to_owned(), Fingerprint::of(&metadata))].into());
+        return Ok([(path.to_owned(), Fingerprint::of_metadata(&metadata))].into());
     }
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(path)? {
@@ -169,7 +148,7 @@ fn find(path: &Path) -> io::Result<BTreeMap<PathBuf, Fingerprint>> {
             Err(error) => return Err(error),
         };
         if metadata.is_file() {
-            found.insert(path, Fingerprint::of(&metadata));
+            found.insert(path, Fingerprint::of_metadata(&metadata));
         }
         if found.len() > FILES_MAX {
             return Err(io::Error::other(format!("it has more than {FILES_MAX} files")));
