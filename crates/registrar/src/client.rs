@@ -1,6 +1,6 @@
 //! A small client of HTTP/1.1 for JSON interfaces: the stores' and our own.
 //!
-//! It keeps one idle connection, takes answers of a bounded size in a bounded time, and follows
+//! It keeps some idle connections, takes answers of a bounded size in a bounded time, and follows
 //! nothing: no redirects, no proxies.
 
 use std::fmt;
@@ -13,16 +13,18 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use model::spec::ClientTlsSpec;
+use tls::Dialler;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 /// Of one answer: 20,000 instances with some metadata have about 8 MiB, and etcd writes them in
 /// base64.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+
+/// Connections that are kept while nobody asks: as many as a client of ours has questions at once.
+pub(crate) const IDLE_MAX: usize = 32;
 
 /// Where an interface is: `http://HOST:PORT`, `https://HOST:PORT`, or without the scheme, which is
 /// HTTP.
@@ -107,12 +109,13 @@ impl Reply {
     }
 }
 
-/// One interface, asked over one connection at a time.
+/// One interface; each question that is not answered yet has a connection of its own.
 pub struct Client {
     authority: Authority,
     headers: Mutex<HeaderMap>,
-    tls: Arc<ClientTlsSpec>,
-    idle: Mutex<Option<SendRequest<Full<Bytes>>>>,
+    tls: Arc<Dialler>,
+    /// The one that was used last is the last.
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 impl fmt::Debug for Client {
@@ -124,7 +127,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     pub fn new(authority: Authority) -> Self {
-        Self { authority, headers: Mutex::default(), tls: Arc::default(), idle: Mutex::new(None) }
+        Self { authority, headers: Mutex::default(), tls: Arc::default(), idle: Mutex::default() }
     }
 
     /// Each request says so.
@@ -142,21 +145,16 @@ impl Client {
         Ok(())
     }
 
-    /// Whether requests say so; and none does any more.
-    pub fn take_header(&self, name: &HeaderName) -> bool {
-        lock(&self.headers).remove(name).is_some()
-    }
-
-    pub fn has_header(&self, name: &HeaderName) -> bool {
-        lock(&self.headers).contains_key(name)
+    /// What requests say from now on.
+    pub fn header(&self, name: &HeaderName) -> Option<HeaderValue> {
+        lock(&self.headers).get(name).cloned()
     }
 
     /// How TLS is spoken where the address is one of HTTPS; by default the certificate must lead
-    /// to what this system trusts. Files are read for each connection, so that renewed ones are
-    /// in use without further ado; that they can be read is found out now.
-    pub fn with_tls(self, tls: &Arc<ClientTlsSpec>) -> Result<Self, String> {
+    /// to what this system trusts. That files can be read is found out now.
+    pub fn with_tls(self, tls: &Arc<Dialler>) -> Result<Self, String> {
         if self.authority.is_secure {
-            tls::towards(tls)?;
+            tls.dial(self.authority.host())?;
         }
         Ok(Self { tls: Arc::clone(tls), ..self })
     }
@@ -179,7 +177,10 @@ impl Client {
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
-            *lock(&self.idle) = Some(sender);
+            let mut idle = lock(&self.idle);
+            if idle.len() < IDLE_MAX {
+                idle.push(sender);
+            }
             Ok(Reply { status: head.status, headers: head.headers, body })
         };
         let late = || format!("no answer within {:?}", ask.within);
@@ -200,10 +201,7 @@ impl Client {
         &self,
         ask: &Ask<'_>,
     ) -> Result<(Response<Incoming>, SendRequest<Full<Bytes>>), String> {
-        let idle = lock(&self.idle).take();
-        if let Some(mut sender) = idle
-            && sender.ready().await.is_ok()
-        {
+        if let Some(mut sender) = self.idle().await {
             match sender.try_send_request(self.request(ask)?).await {
                 Ok(response) => return Ok((response, sender)),
                 Err(mut error) => {
@@ -221,17 +219,24 @@ impl Client {
         Ok((response.map_err(|error| cause(&error))?, sender))
     }
 
+    /// One that is still open, as far as can be seen.
+    async fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+        loop {
+            let mut sender = lock(&self.idle).pop()?;
+            if sender.ready().await.is_ok() {
+                return Some(sender);
+            }
+        }
+    }
+
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
         let stream = TcpStream::connect(&self.authority.at).await.map_err(|e| model::reason(&e))?;
         let _ = stream.set_nodelay(true);
         if !self.authority.is_secure {
             return speak(stream).await;
         }
-        let name = self.tls.server_name.as_deref().unwrap_or(self.authority.host());
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| format!("{name:?} is no name of a server"))?;
-        let connector = TlsConnector::from(tls::towards(&self.tls)?);
-        let stream = connector.connect(name, stream).await;
+        let (config, name) = self.tls.dial(self.authority.host())?;
+        let stream = TlsConnector::from(config).connect(name, stream).await;
         speak(stream.map_err(|error| format!("TLS: {error}"))?).await
     }
 
@@ -276,7 +281,55 @@ fn cause(error: &hyper::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hyper::service::service_fn;
+    use tokio::sync::Barrier;
+    use tokio::task::JoinSet;
+
     use super::*;
+
+    /// As many as are asked at once, and again: each round is answered once all of it is there.
+    #[tokio::test]
+    async fn connections_stay_for_those_who_ask_next() {
+        const AT_ONCE: usize = 8;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (count, round) = (Arc::clone(&accepted), Arc::new(Barrier::new(AT_ONCE)));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                let round = Arc::clone(&round);
+                let answer = move |_: Request<Incoming>| {
+                    let round = Arc::clone(&round);
+                    async move {
+                        round.wait().await;
+                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"{}"))))
+                    }
+                };
+                let connection = hyper::server::conn::http1::Builder::new();
+                let served = connection.serve_connection(TokioIo::new(stream), service_fn(answer));
+                tokio::spawn(served);
+            }
+        });
+        let client = Arc::new(Client::new(Authority::parse(&at, 1).unwrap()));
+        for _ in 0..3 {
+            let mut asking = JoinSet::new();
+            for _ in 0..AT_ONCE {
+                let client = Arc::clone(&client);
+                asking.spawn(async move {
+                    let (method, within) = (Method::GET, Duration::from_secs(60));
+                    client.ask(&Ask { method, path: "/", body: Vec::new(), within }).await
+                });
+            }
+            while let Some(reply) = asking.join_next().await {
+                assert_eq!(reply.unwrap().unwrap().status, StatusCode::OK);
+            }
+        }
+        assert_eq!(accepted.load(Ordering::Relaxed), AT_ONCE);
+    }
 
     #[test]
     fn addresses_as_people_write_them() {

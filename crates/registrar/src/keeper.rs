@@ -348,8 +348,13 @@ impl Keeper {
     pub(crate) async fn deregister(&self, service: &str, id: &str) -> Result<u64, Failed> {
         let (change, of) = {
             let mut registry = self.registry();
-            let of = self.store.as_ref().map(|store| store.left_here(service, id, self.now()));
-            (registry.deregister(service, id), of.unwrap_or(0))
+            let change = registry.deregister(service, id);
+            // Only of one that was there: anybody may name others, as many as they like.
+            let of = match (&self.store, &change) {
+                (Some(store), Some(_)) => store.left_here(service, id, self.now()),
+                _ => 0,
+            };
+            (change, of)
         };
         // Who watches may know it from before we began, though we do not.
         if self.is_settling() {

@@ -9,6 +9,8 @@
 
 mod consul;
 mod etcd;
+#[cfg(test)]
+mod fake_etcd;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,10 +22,13 @@ use discovery::Backoff;
 use model::Instant;
 use model::spec::{ClientTlsSpec, RegistryStoreSpec};
 use registry::{Change, Instance, Listed, Refusal, Registered, Registry, is_id, is_service_name};
+use tls::Dialler;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::client::IDLE_MAX;
 use crate::keeper::Keeper;
 
 use self::order::{Leaving, Order};
@@ -32,10 +37,12 @@ use self::order::{Leaving, Order};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How often those that were heard of have their leases renewed: TTLs are seconds.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Leases that are renewed at once.
-const AT_ONCE: usize = 32;
+/// Leases that are renewed at once, and tombstones that are written at once beside them.
+const AT_ONCE: usize = IDLE_MAX;
 /// Events of the store that wait to be taken; then the store waits.
 const EVENTS: usize = 1024;
+/// A tombstone's lease: long enough for every balancer to see it, if it is not away for longer.
+const SEEN_WITHIN: Duration = Duration::from_secs(60);
 /// Instances that left while the store was away, and are still to be taken out of it.
 const LEAVES_MAX: usize = 20_000;
 
@@ -84,6 +91,52 @@ enum Kind {
     Consul(Box<consul::Consul>),
 }
 
+/// What is to be written under a key, with a lease of its own.
+struct Write<'a> {
+    service: &'a str,
+    id: &'a str,
+    value: &'a [u8],
+    ttl: Duration,
+    /// Only where the key was changed last at this number, or is not there; `None`: in any case.
+    over: Option<u64>,
+}
+
+impl Kind {
+    /// Answers the number of the change; `None`: something else is there than what it was to be
+    /// written over.
+    async fn write(&self, write: &Write<'_>) -> Result<Option<u64>, String> {
+        let written = async {
+            match self {
+                Kind::Etcd(etcd) => etcd.write(write).await,
+                Kind::Consul(consul) => consul.write(write).await,
+            }
+        };
+        in_time(written).await
+    }
+
+    /// Answers whether it is still there.
+    async fn renew(&self, instance: &Instance) -> Result<bool, String> {
+        let renewed = async {
+            match self {
+                Kind::Etcd(etcd) => etcd.renew(instance).await,
+                Kind::Consul(consul) => consul.renew(instance).await,
+            }
+        };
+        in_time(renewed).await
+    }
+
+    /// Tells what there is, and what changes, until something fails; answers what, and whether
+    /// there was an answer before.
+    ///
+    /// `highest`: the number that was heard of before; a lower one is another store's.
+    async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
+        match self {
+            Kind::Etcd(etcd) => etcd.watch(highest, events).await,
+            Kind::Consul(consul) => consul.watch(highest, events).await,
+        }
+    }
+}
+
 /// A store, and how it is.
 pub(crate) struct Shared {
     kind: Kind,
@@ -115,12 +168,12 @@ impl Shared {
     pub(crate) fn new(spec: &RegistryStoreSpec, directory: &Path) -> Result<Self, String> {
         let kind = match spec {
             RegistryStoreSpec::Etcd { endpoints, prefix, tls, user } => {
-                let tls = Arc::new(tls_from(tls, directory));
+                let tls = Arc::new(Dialler::new(tls_from(tls, directory)));
                 let user = user.clone().map(|user| etcd::User::new(user, directory)).transpose()?;
                 Kind::Etcd(etcd::Etcd::new(endpoints, prefix, &tls, user)?)
             }
             RegistryStoreSpec::Consul { url, token, prefix, tls } => {
-                let tls = Arc::new(tls_from(tls, directory));
+                let tls = Arc::new(Dialler::new(tls_from(tls, directory)));
                 let read = |token| tls::read_secret(token, directory);
                 let token = token.as_ref().map(read).transpose()?;
                 Kind::Consul(Box::new(consul::Consul::new(url, token.as_deref(), prefix, &tls)?))
@@ -155,26 +208,23 @@ impl Shared {
 
     /// Answers the number of the change.
     pub(crate) async fn put(&self, instance: &Instance) -> Result<u64, String> {
+        let put = self.write(instance, None).await?;
+        let number = put.ok_or_else(|| "the store checked what it was not asked to".to_owned())?;
+        // Only now: where nothing was put, the store is still to be told that the one before left.
         let key = (instance.service.clone(), instance.id.clone());
-        self.state().leaves.remove(&key);
-        let put = async {
-            match &self.kind {
-                Kind::Etcd(etcd) => etcd.put(instance).await,
-                Kind::Consul(consul) => consul.put(instance).await,
-            }
-        };
-        in_time(put).await
+        let mut state = self.state();
+        if state.leaves.get(&key).is_some_and(|pending| pending.of < number) {
+            state.leaves.remove(&key);
+        }
+        Ok(number)
     }
 
-    /// Gives it another lease, unless its key changed after `of`; `None`: it did.
-    async fn put_again(&self, instance: &Instance, of: u64) -> Result<Option<u64>, String> {
-        let put = async {
-            match &self.kind {
-                Kind::Etcd(etcd) => etcd.put_again(instance, of).await,
-                Kind::Consul(consul) => consul.put_again(instance, of).await,
-            }
-        };
-        in_time(put).await
+    /// With another lease; as [`Write::over`] says.
+    async fn write(&self, instance: &Instance, over: Option<u64>) -> Result<Option<u64>, String> {
+        // Text, numbers, and maps with text as keys: this cannot fail.
+        let value = serde_json::to_vec(instance).unwrap_or_default();
+        let (service, id, ttl) = (&*instance.service, &*instance.id, instance.ttl());
+        self.kind.write(&Write { service, id, value: &value, ttl, over }).await
     }
 
     /// Takes what was put at `number` into the registry, unless it changed since; `None`: it did,
@@ -204,29 +254,16 @@ impl Shared {
         self.state().order.left_here(service, id, now)
     }
 
-    /// Answers whether it is still there.
-    async fn renew(&self, instance: &Instance) -> Result<bool, String> {
-        let renewed = async {
-            match &self.kind {
-                Kind::Etcd(etcd) => etcd.renew(instance).await,
-                Kind::Consul(consul) => consul.renew(instance).await,
-            }
-        };
-        in_time(renewed).await
-    }
-
     /// Writes a tombstone over what is there since `of`, or over nothing; now, or once the store
     /// answers again. Whoever wrote there meanwhile has the last word.
     pub(crate) async fn leave(&self, service: &str, id: &str, of: u64) {
-        let left = async {
-            match &self.kind {
-                Kind::Etcd(etcd) => etcd.leave(service, id, of).await,
-                Kind::Consul(consul) => consul.leave(service, id, of).await,
-            }
-        };
+        let value = &*tombstone(of);
         let left = match self.lost() {
             Some(why) => Err(why),
-            None => in_time(left).await,
+            None => {
+                let (ttl, over) = (SEEN_WITHIN, Some(of));
+                self.kind.write(&Write { service, id, value, ttl, over }).await
+            }
         };
         match left {
             Ok(written) => {
@@ -329,10 +366,7 @@ pub(crate) async fn follow(keeper: Arc<Keeper>) {
         loop {
             // What is told from now on is not older than this, unless the store counts anew.
             let highest = store.state().order.highest();
-            let (ended, synced) = match &store.kind {
-                Kind::Etcd(etcd) => etcd.watch(highest, &sender).await,
-                Kind::Consul(consul) => consul.watch(highest, &sender).await,
-            };
+            let (ended, synced) = store.kind.watch(highest, &sender).await;
             if synced {
                 backoff.reset();
             }
@@ -477,6 +511,10 @@ fn tell_all(keeper: &Keeper) {
 /// Renews the leases of those that were heard of here, gives one to those that lost theirs and
 /// live, and takes out those that left. Until the future is dropped.
 pub(crate) async fn renew(keeper: Arc<Keeper>) {
+    tokio::join!(renew_leases(&keeper), tell_leaves(&keeper));
+}
+
+async fn renew_leases(keeper: &Arc<Keeper>) {
     let Some(store) = &keeper.store else { return };
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut since = Instant::ZERO;
@@ -490,25 +528,11 @@ pub(crate) async fn renew(keeper: Arc<Keeper>) {
         since = next;
         for (instance, held) in heard {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let keeper = Arc::clone(&keeper);
+            let keeper = Arc::clone(keeper);
             tokio::spawn(async move {
                 renew_one(&keeper, &instance, held).await;
                 drop(place);
             });
-        }
-        let now = std::time::Instant::now();
-        let leaves: Vec<((String, String), Pending)> = {
-            let mut state = store.state();
-            state.leaves.retain(|_, pending| pending.until > now);
-            state.leaves.iter().map(|(key, pending)| (key.clone(), *pending)).collect()
-        };
-        for ((service, id), pending) in leaves {
-            // One that registered again since has not left.
-            if keeper.registry().find(&service, &id, next).is_some() {
-                store.state().leaves.remove(&(service, id));
-            } else {
-                store.leave(&service, &id, pending.of).await;
-            }
         }
         let registry = keeper.registry();
         let is_known = |service: &str, id: &str| registry.find(service, id, next).is_some();
@@ -516,10 +540,52 @@ pub(crate) async fn renew(keeper: Arc<Keeper>) {
     }
 }
 
+/// Beside the renewals: after a time without the store there may be as many as [`LEAVES_MAX`], and
+/// meanwhile those who live are not to lose their leases.
+async fn tell_leaves(keeper: &Arc<Keeper>) {
+    let Some(store) = &keeper.store else { return };
+    loop {
+        sleep(SWEEP).await;
+        let now = std::time::Instant::now();
+        let leaves: Vec<(String, String)> = {
+            let mut state = store.state();
+            state.leaves.retain(|_, pending| pending.until > now);
+            state.leaves.keys().cloned().collect()
+        };
+        // Ends with this future, and so with the registry.
+        let mut under_way = JoinSet::new();
+        for (service, id) in leaves {
+            if store.lost().is_some() {
+                break;
+            }
+            if under_way.len() >= AT_ONCE {
+                under_way.join_next().await;
+            }
+            let keeper = Arc::clone(keeper);
+            under_way.spawn(async move { tell_leave(&keeper, service, id).await });
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+}
+
+async fn tell_leave(keeper: &Keeper, service: String, id: String) {
+    let Some(store) = &keeper.store else { return };
+    let is_back = keeper.registry().find(&service, &id, keeper.now()).is_some();
+    let key = (service, id);
+    // It may have been told, or come back, since.
+    let pending = store.state().leaves.get(&key).copied();
+    match pending {
+        // One that registered again has not left.
+        Some(_) if is_back => drop(store.state().leaves.remove(&key)),
+        Some(pending) => store.leave(&key.0, &key.1, pending.of).await,
+        None => {}
+    }
+}
+
 async fn renew_one(keeper: &Keeper, instance: &Instance, held: bool) {
     let Some(store) = &keeper.store else { return };
     let renewed = match held {
-        true => store.renew(instance).await,
+        true => store.kind.renew(instance).await,
         false => Ok(false),
     };
     let outcome = match renewed {
@@ -535,7 +601,7 @@ async fn renew_one(keeper: &Keeper, instance: &Instance, held: bool) {
                 store.state().order.held_at(service, id)
             };
             info!("registry: {service}: {id} lost its lease and lives; it gets another");
-            let put = store.put_again(instance, of).await;
+            let put = store.write(instance, Some(of)).await;
             put.map(|number| {
                 let Some(number) = number else { return }; // the watch tells what came after it
                 let mut registry = keeper.registry();
@@ -556,42 +622,4 @@ async fn renew_one(keeper: &Keeper, instance: &Instance, held: bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use registry::Registration;
-
-    use super::*;
-
-    #[test]
-    fn keys_and_values_that_are_not_ours_are_left_alone() {
-        for (key, expected) in [
-            ("p/web/web-1", Some(("web", "web-1"))),
-            ("p/web/10.0.0.1:80", Some(("web", "10.0.0.1:80"))),
-            ("p/web", None),
-            ("p/web/", None),
-            ("p/web/a/b", None),
-            ("q/web/a", None),
-            ("p//a", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_key(key, "p/"), expected, "{key}");
-        }
-        let instance =
-            Instance::new("web", Registration::on(80), "a", [10, 0, 0, 1].into()).unwrap();
-        let json = serde_json::to_vec(&instance).unwrap();
-        assert!(matches!(parse_value("web", "a", &json), Some(Value::Instance(_))));
-        assert!(parse_value("web", "b", &json).is_none(), "another's key");
-        assert!(parse_value("web", "a", b"{}").is_none());
-        assert!(parse_value("web", "a", b"\xff").is_none());
-        for (value, expected) in [
-            (&tombstone(7)[..], Some(7)),
-            // As balancers wrote it that did not know of what.
-            (br#"{"left":true}"#, None),
-        ] {
-            let read = parse_value("web", "a", value);
-            assert!(matches!(read, Some(Value::Tombstone { of }) if of == expected));
-        }
-        assert!(parse_value("web", "a", br#"{"left":false}"#).is_none());
-        let portless = Instance { port: 0, ..instance };
-        assert!(parse_value("web", "a", &serde_json::to_vec(&portless).unwrap()).is_none());
-    }
-}
+mod tests;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::{Method, StatusCode};
-use model::spec::ClientTlsSpec;
 use registry::Instance;
 use serde_json::{Value as Json, json};
+use tls::Dialler;
 use tokio::sync::mpsc;
 
-use super::{All, Event, Leave, PATIENCE, Value, parse_key, parse_value, tombstone};
+use super::{All, Event, Leave, PATIENCE, Value, Write, parse_key, parse_value};
 use crate::client::{Ask, Authority, Client, Reply};
 
 /// Where Consul listens for HTTP.
@@ -36,57 +36,20 @@ impl Consul {
         url: &str,
         token: Option<&str>,
         prefix: &str,
-        tls: &Arc<ClientTlsSpec>,
+        tls: &Arc<Dialler>,
     ) -> Result<Self, String> {
         let authority = Authority::parse(url, PORT)?;
         let client = || Client::new(authority.clone()).with_tls(tls)?.with_token(token);
         Ok(Self { client: client()?, watching: client()?, prefix: prefix.to_owned() })
     }
 
-    /// Answers the index at which it was put.
-    pub(crate) async fn put(&self, instance: &Instance) -> Result<u64, String> {
-        let put = self.put_over(instance, None).await?;
-        put.ok_or_else(|| "Consul checked what it was not asked to".to_owned())
-    }
-
-    /// The same where the key is as it was at index `of`, or not there; `None`: it is another.
-    pub(crate) async fn put_again(
-        &self,
-        instance: &Instance,
-        of: u64,
-    ) -> Result<Option<u64>, String> {
-        self.put_over(instance, Some(of)).await
-    }
-
-    async fn put_over(&self, instance: &Instance, of: Option<u64>) -> Result<Option<u64>, String> {
-        // Text, numbers, and maps with text as keys: this cannot fail.
-        let value = serde_json::to_vec(instance).unwrap_or_default();
-        self.lock(&instance.service, &instance.id, &value, instance.ttl(), of).await
-    }
-
-    /// Answers the index of the tombstone; `None`: it is not written, as for `put_again`.
-    pub(crate) async fn leave(
-        &self,
-        service: &str,
-        id: &str,
-        of: u64,
-    ) -> Result<Option<u64>, String> {
-        self.lock(service, id, &tombstone(of), SESSION_TTL.0, Some(of)).await
-    }
-
-    /// Writes under a session; with `of` only where the key was changed last then, or is not
+    /// Writes under a session; over something only where the key was changed last then, or is not
     /// there, which Consul checks and does in one (its documentation, "Transactions").
-    async fn lock(
-        &self,
-        service: &str,
-        id: &str,
-        value: &[u8],
-        ttl: Duration,
-        of: Option<u64>,
-    ) -> Result<Option<u64>, String> {
+    pub(super) async fn write(&self, write: &Write<'_>) -> Result<Option<u64>, String> {
+        let Write { service, id, value, ttl, over } = *write;
         let key = format!("{}{service}/{id}", self.prefix);
         let held = self.look_up(service, id).await?;
-        let check = match (of, &held) {
+        let check = match (over, &held) {
             (None, _) => None,
             (Some(_), None) => Some(json!({ "KV": { "Verb": "check-not-exists", "Key": key } })),
             (Some(of), Some(held)) if held.index == of => {
@@ -119,7 +82,7 @@ impl Consul {
         }
     }
 
-    pub(crate) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
+    pub(super) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
         let held = self.look_up(&instance.service, &instance.id).await?;
         match held.and_then(|held| held.session) {
             Some(session) => self.renew_session(&session).await,
@@ -173,8 +136,8 @@ impl Consul {
         if reply.status.is_success() { Ok(reply) } else { Err(reply.refusal()) }
     }
 
-    /// As [`super::etcd::Etcd::watch`].
-    pub(crate) async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
+    /// As [`super::Kind::watch`].
+    pub(super) async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
         let (mut index, mut synced) = (0, false);
         loop {
             let known = if synced { index } else { highest };
@@ -254,6 +217,7 @@ struct HeldKey {
 mod tests {
     use registry::Registration;
 
+    use super::super::tombstone;
     use super::*;
 
     #[test]

@@ -10,15 +10,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use hyper::Method;
-use hyper::header::AUTHORIZATION;
-use model::spec::{ClientTlsSpec, StoreUser};
+use hyper::header::{AUTHORIZATION, HeaderValue};
+use model::spec::StoreUser;
 use registry::Instance;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
+use tls::Dialler;
 use tokio::sync::mpsc;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
-use super::{All, Event, Leave, PATIENCE, Value, parse_key, parse_value, tombstone};
+use super::{All, Event, Leave, PATIENCE, Value, Write, parse_key, parse_value};
 use crate::client::{Ask, Authority, Client};
 
 /// Where etcd listens for clients.
@@ -31,11 +32,17 @@ const PING: Duration = Duration::from_secs(1);
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 pub(crate) struct Etcd {
-    members: Vec<Client>,
+    members: Vec<Member>,
     /// The member that is asked first: it answered last, or those before it did not.
     preferred: AtomicUsize,
     prefix: String,
     user: Option<User>,
+}
+
+struct Member {
+    client: Client,
+    /// Held by who asks it for a token.
+    letting_in: tokio::sync::Mutex<()>,
 }
 
 /// Who we are to etcd.
@@ -61,10 +68,13 @@ impl Etcd {
     pub(crate) fn new(
         endpoints: &[String],
         prefix: &str,
-        tls: &Arc<ClientTlsSpec>,
+        tls: &Arc<Dialler>,
         user: Option<User>,
     ) -> Result<Self, String> {
-        let member = |text: &String| Client::new(Authority::parse(text, PORT)?).with_tls(tls);
+        let member = |text: &String| {
+            let client = Client::new(Authority::parse(text, PORT)?).with_tls(tls)?;
+            Ok::<_, String>(Member { client, letting_in: tokio::sync::Mutex::default() })
+        };
         let members = endpoints.iter().map(member).collect::<Result<Vec<_>, _>>()?;
         if members.is_empty() {
             return Err("`etcd.endpoints` is empty".into());
@@ -100,28 +110,29 @@ impl Etcd {
     /// As one that etcd let in, where it wants to know who asks.
     async fn ask_member(
         &self,
-        member: &Client,
+        member: &Member,
         path: &str,
         body: &Json,
         within: Duration,
     ) -> Result<Json, Failure> {
-        let Some(user) = &self.user else { return ask(member, path, body, within).await };
-        if !member.has_header(&AUTHORIZATION) {
-            authenticate(member, user, within).await?;
+        let client = &member.client;
+        let Some(user) = &self.user else { return ask(client, path, body, within).await };
+        if client.header(&AUTHORIZATION).is_none() {
+            member.authenticate(user, None, within).await?;
         }
-        match ask(member, path, body, within).await {
+        let shown = client.header(&AUTHORIZATION);
+        match ask(client, path, body, within).await {
             // Tokens end after a while, with a restart, and with each change of users and roles.
             Err(Failure::Refused(why)) if is_token_over(&why) => {
-                member.take_header(&AUTHORIZATION);
-                authenticate(member, user, within).await?;
-                ask(member, path, body, within).await
+                member.authenticate(user, shown, within).await?;
+                ask(client, path, body, within).await
             }
             answer => answer,
         }
     }
 
     /// Each member once, from the preferred one on.
-    fn in_turn(&self) -> impl Iterator<Item = (usize, &Client)> {
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &Member)> {
         let first = self.preferred.load(Ordering::Relaxed);
         self.members.iter().enumerate().cycle().skip(first).take(self.members.len())
     }
@@ -134,49 +145,17 @@ impl Etcd {
         let _ = self.preferred.compare_exchange(index, next, set, failed);
     }
 
-    /// Answers the revision at which it was put.
-    pub(crate) async fn put(&self, instance: &Instance) -> Result<u64, String> {
-        let put = self.request_put(instance).await?;
-        revision(&self.ask("/v3/kv/put", &put).await?)
-    }
-
-    /// The same where the key is as it was at revision `of`, or not there; `None`: it is another.
-    pub(crate) async fn put_again(
-        &self,
-        instance: &Instance,
-        of: u64,
-    ) -> Result<Option<u64>, String> {
-        let put = self.request_put(instance).await?;
-        self.put_over(of, &put).await
-    }
-
-    async fn request_put(&self, instance: &Instance) -> Result<Json, String> {
-        // Text, numbers, and maps with text as keys: this cannot fail.
-        let value = serde_json::to_vec(instance).unwrap_or_default();
-        self.leased(&instance.service, &instance.id, &value, instance.ttl()).await
-    }
-
-    /// Answers the revision of the tombstone; `None`: it is not written, as for `put_again`.
-    pub(crate) async fn leave(
-        &self,
-        service: &str,
-        id: &str,
-        of: u64,
-    ) -> Result<Option<u64>, String> {
-        // Long enough for every balancer to see it, if it is not away for longer than this.
-        const SEEN_WITHIN: Duration = Duration::from_secs(60);
-        let put = self.leased(service, id, &tombstone(of), SEEN_WITHIN).await?;
-        self.put_over(of, &put).await
+    pub(super) async fn write(&self, write: &Write<'_>) -> Result<Option<u64>, String> {
+        let put = self.leased(write).await?;
+        match write.over {
+            None => revision(&self.ask("/v3/kv/put", &put).await?).map(Some),
+            Some(of) => self.put_over(of, &put).await,
+        }
     }
 
     /// What puts a value under a lease that there is.
-    async fn leased(
-        &self,
-        service: &str,
-        id: &str,
-        value: &[u8],
-        ttl: Duration,
-    ) -> Result<Json, String> {
+    async fn leased(&self, write: &Write<'_>) -> Result<Json, String> {
+        let Write { service, id, value, ttl, .. } = *write;
         let lease = lease(service, id, ttl);
         let grant = json!({ "ID": lease, "TTL": seconds(ttl) });
         match self.ask("/v3/lease/grant", &grant).await {
@@ -209,7 +188,7 @@ impl Etcd {
         Ok(None)
     }
 
-    pub(crate) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
+    pub(super) async fn renew(&self, instance: &Instance) -> Result<bool, String> {
         self.keep_alive(&lease(&instance.service, &instance.id, instance.ttl())).await
     }
 
@@ -219,11 +198,8 @@ impl Etcd {
         Ok(number(&answer["result"]["TTL"]) > 0)
     }
 
-    /// Tells what there is, and what changes, until something fails; answers what, and whether
-    /// there was an answer before.
-    ///
-    /// `highest`: the revision that was heard of before; a lower one is another store's.
-    pub(crate) async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
+    /// As [`super::Kind::watch`].
+    pub(super) async fn watch(&self, highest: u64, events: &mpsc::Sender<Event>) -> (String, bool) {
         let mut last = String::new();
         for (index, member) in self.in_turn() {
             let mut synced = false;
@@ -239,7 +215,7 @@ impl Etcd {
 
     async fn watch_member(
         &self,
-        member: &Client,
+        member: &Member,
         highest: u64,
         events: &mpsc::Sender<Event>,
         synced: &mut bool,
@@ -274,7 +250,7 @@ impl Etcd {
             body: create.to_string().into_bytes(),
             within: PATIENCE,
         };
-        let mut body = member.stream(&ask_watch).await?.into_body();
+        let mut body = member.client.stream(&ask_watch).await?.into_body();
         let mut pending = Vec::new();
         let mut ping = interval(PING);
         loop {
@@ -400,13 +376,26 @@ impl From<Failure> for String {
     }
 }
 
-/// Gets a token, which further requests to the member show (etcd documentation, "Authentication").
-async fn authenticate(member: &Client, user: &User, within: Duration) -> Result<(), Failure> {
-    let password = user.password().map_err(Failure::Refused)?;
-    let who = json!({ "name": user.user.name, "password": password });
-    let answer = ask(member, "/v3/auth/authenticate", &who, within).await?;
-    let token = answer["token"].as_str().unwrap_or_default();
-    member.set_header(AUTHORIZATION, token).map_err(Failure::Refused)
+impl Member {
+    /// Gets a token, which further requests show (etcd documentation, "Authentication"), in place
+    /// of `over`; unless another question has got one meanwhile.
+    async fn authenticate(
+        &self,
+        user: &User,
+        over: Option<HeaderValue>,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        let late = |_| Failure::Away(format!("{} lets nobody in", self.client.authority()));
+        let _alone = timeout(within, self.letting_in.lock()).await.map_err(late)?;
+        if self.client.header(&AUTHORIZATION) != over {
+            return Ok(());
+        }
+        let password = user.password().map_err(Failure::Refused)?;
+        let who = json!({ "name": user.user.name, "password": password });
+        let answer = ask(&self.client, "/v3/auth/authenticate", &who, within).await?;
+        let token = answer["token"].as_str().unwrap_or_default();
+        self.client.set_header(AUTHORIZATION, token).map_err(Failure::Refused)
+    }
 }
 
 /// What etcd says of a token that it does not know or no longer believes.
@@ -462,51 +451,20 @@ fn number(value: &Json) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::time::Instant;
 
-    use http_body_util::Full;
-    use hyper::body::{Bytes, Incoming};
-    use hyper::server::conn::http1;
-    use hyper::service::service_fn;
-    use hyper::{Request, Response, StatusCode};
-    use hyper_util::rt::TokioIo;
+    use hyper::StatusCode;
+    use model::spec::SecretSpec;
     use registry::Registration;
-    use tokio::net::TcpListener;
+    use tokio::sync::Barrier;
+    use tokio::task::JoinSet;
 
-    use super::super::in_time;
+    use super::super::fake_etcd::{member, serve};
+    use super::super::{in_time, tombstone};
     use super::*;
 
     fn over(endpoints: &[String]) -> Result<Etcd, String> {
         Etcd::new(endpoints, "p/", &Arc::default(), None)
-    }
-
-    /// A member as etcd's gateway answers; each lease that is asked for exists. Where it is.
-    async fn member() -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        let answer = async |request: Request<Incoming>| {
-            let (status, body) = match request.uri().path() {
-                "/v3/lease/grant" => {
-                    let exists =
-                        json!({ "code": 9, "message": "etcdserver: lease already exists" });
-                    (StatusCode::BAD_REQUEST, exists)
-                }
-                "/v3/lease/keepalive" => (StatusCode::OK, json!({ "result": { "TTL": "3" } })),
-                _ => (StatusCode::OK, json!({ "header": { "revision": "7" } })),
-            };
-            let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
-            *response.status_mut() = status;
-            Ok::<_, Infallible>(response)
-        };
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let connection = http1::Builder::new();
-                let served = connection.serve_connection(TokioIo::new(stream), service_fn(answer));
-                tokio::spawn(served);
-            }
-        });
-        format!("http://{at}")
     }
 
     #[tokio::test]
@@ -517,13 +475,15 @@ mod tests {
         let member = member().await;
         let instance =
             Instance::new("web", Registration::on(80), "a", [10, 0, 0, 1].into()).unwrap();
+        let (service, id, ttl) = (&*instance.service, &*instance.id, instance.ttl());
+        let put = Write { service, id, value: b"{}", ttl, over: None };
 
         let etcd = over(&[silent.0.clone(), member.clone()]).unwrap();
-        in_time(etcd.put(&instance)).await.unwrap();
+        in_time(etcd.write(&put)).await.unwrap();
         // From now on the other is asked first, and what it refuses is not asked elsewhere.
         let begun = Instant::now();
         assert_eq!(etcd.renew(&instance).await, Ok(true));
-        in_time(etcd.put(&instance)).await.unwrap();
+        in_time(etcd.write(&put)).await.unwrap();
         let (sender, mut events) = mpsc::channel(8);
         let (ended, synced) = etcd.watch(0, &sender).await;
         assert!(synced, "{ended}");
@@ -536,6 +496,44 @@ mod tests {
         let etcd = over(&many).unwrap();
         in_time(etcd.renew(&instance)).await.unwrap_err();
         assert_eq!(in_time(etcd.renew(&instance)).await, Ok(true));
+    }
+
+    /// All are refused at once; one of them gets a token, and the others use it.
+    #[tokio::test]
+    async fn one_token_is_enough_for_all_who_ask() {
+        const ASKING: usize = 8;
+        let given = Arc::new(AtomicUsize::new(0));
+        let (count, at_once) = (Arc::clone(&given), Arc::new(Barrier::new(ASKING)));
+        let url = serve(move |path, token| {
+            let (given, at_once) = (Arc::clone(&count), Arc::clone(&at_once));
+            async move {
+                if path == "/v3/auth/authenticate" {
+                    let token = format!("token-{}", given.fetch_add(1, Ordering::Relaxed) + 1);
+                    return (StatusCode::OK, json!({ "token": token }));
+                }
+                at_once.wait().await;
+                match token.as_deref() {
+                    Some("token-2") => (StatusCode::OK, json!({ "result": { "TTL": "3" } })),
+                    _ => {
+                        let why = json!({ "error": "etcdserver: invalid auth token" });
+                        (StatusCode::UNAUTHORIZED, why)
+                    }
+                }
+            }
+        })
+        .await;
+        let user = StoreUser { name: "keel".into(), password: SecretSpec::Text("pw".into()) };
+        let user = User::new(user, Path::new("")).unwrap();
+        let etcd = Arc::new(Etcd::new(&[url], "p/", &Arc::default(), Some(user)).unwrap());
+        let mut asking = JoinSet::new();
+        for _ in 0..ASKING {
+            let etcd = Arc::clone(&etcd);
+            asking.spawn(async move { etcd.keep_alive("7").await });
+        }
+        while let Some(renewed) = asking.join_next().await {
+            assert_eq!(renewed.unwrap(), Ok(true));
+        }
+        assert_eq!(given.load(Ordering::Relaxed), 2, "one at first, and one in its place");
     }
 
     #[test]

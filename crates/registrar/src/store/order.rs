@@ -117,6 +117,12 @@ impl Order {
         });
     }
 
+    /// Keys of which something is known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     fn known(&self, service: &str, id: &str) -> Known {
         self.keys.get(&(service.to_owned(), id.to_owned())).copied().unwrap_or_default()
     }
