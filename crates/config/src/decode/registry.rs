@@ -119,7 +119,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
             match scalar(node) {
                 Some(url) => {
                     check_url(url, node.span, &["http", "https"], context);
-                    endpoints.push(url.to_owned());
+                    endpoints.push((url.to_owned(), node.span));
                 }
                 None => wrong(
                     keys::ETCD.key("endpoints").map(|key| key.kind),
@@ -136,11 +136,12 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
                 "write `endpoints: [ http://10.0.0.7:2379 ]`",
             );
         }
+        refuse_mixture(&endpoints, context);
         RegistryStoreSpec::Etcd {
             prefix: prefix(&etcd, context),
-            tls: store_tls(&etcd, endpoints.iter().map(String::as_str), context),
+            tls: store_tls(&etcd, endpoints.iter().map(|(url, _)| &**url), context),
             user: user(&etcd, context),
-            endpoints,
+            endpoints: endpoints.into_iter().map(|(url, _)| url).collect(),
         }
     });
     let consul = store.section("consul", &keys::CONSUL).map(|consul| {
@@ -179,6 +180,21 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
             None
         }
         (etcd, consul) => etcd.or(consul),
+    }
+}
+
+/// Any member may be asked next: one without TLS would be sent the password in clear.
+fn refuse_mixture(endpoints: &[(String, Span)], context: &Context<'_>) {
+    let is_secure = |url: &str| url.starts_with("https://");
+    if !endpoints.iter().any(|(url, _)| is_secure(url)) {
+        return;
+    }
+    for (url, span) in endpoints.iter().filter(|(url, _)| !is_secure(url)) {
+        context.report.error_help(
+            *span,
+            format!("{} would be asked in clear, and others over TLS", quoted(url)),
+            "write `https://` in front of each member of `endpoints`, or of none",
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 const TOKEN: Kind = AnyOf(&[scalar("a token", "d41d8cd98f00b204"), In(&SECRET_FILE)]);
-pub(super) const STORE_TLS: &str = "How TLS is spoken to an address that begins with `https://`, whose host certificates must be for. Files are read for each connection.";
+pub(super) const STORE_TLS: &str = "How TLS is spoken to an address that begins with `https://`, whose host certificates must be for. Renewed files are in use with the next connection.";
 const PREFIX: Kind = text("a prefix of keys that ends with `/`", "shop/registry/");
 
 pub(crate) static REGISTRY: Section = Section {

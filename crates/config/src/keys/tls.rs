@@ -225,7 +225,9 @@ pub(crate) static SERVICE_TLS: Section = Section {
         key(
             "server_name",
             text("a host name", "app.internal"),
-            Means("the endpoint's address, without SNI"),
+            Means(
+                "the endpoint's address, without SNI; of a store or a list at a URL, the host in its address",
+            ),
             "What endpoints are asked for by SNI, and what their certificates must be for.",
         ),
         key(
