@@ -91,10 +91,20 @@ impl Registrant {
     }
 
     pub fn start_on(registry: SocketAddr, port: u16, id: &str, more: &[&str]) -> Registrant {
-        let mut command = Command::new(BINARY);
-        let (url, number) = (format!("http://{registry}"), port.to_string());
+        Self::start_at(&format!("http://{registry}"), registry, port, id, more)
+    }
+
+    /// The registry is found at a URL.
+    pub fn start_at(
+        url: &str,
+        registry: SocketAddr,
+        port: u16,
+        id: &str,
+        more: &[&str],
+    ) -> Registrant {
+        let (mut command, number) = (Command::new(BINARY), port.to_string());
         command.args(["register", "--service", "web", "--port", &number, "--id", id]);
-        command.args(["--address", "127.0.0.1", "--registry", &url]);
+        command.args(["--address", "127.0.0.1", "--registry", url]);
         if !more.contains(&"--check") {
             command.args(["--check", "http:/healthz"]);
         }

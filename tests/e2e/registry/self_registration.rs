@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::until_timed;
+use crate::e2e::harness::pki::Pki;
 use crate::e2e::harness::program::{BINARY, Folder, free_port, pids_with_env, signal};
 use crate::e2e::harness::registrar::{
     Registrant, Registry, are_healthy, balancer, balancing, list, local, states,
@@ -10,6 +11,33 @@ use crate::e2e::harness::registrar::{
 use crate::e2e::harness::{Client, Evenkeel, LOAD_SECONDS, Wrk, until, within};
 
 const TTL: [&str; 2] = ["--ttl", "1500ms"];
+
+/// In front of the registry, which speaks HTTP, a listener that speaks TLS.
+#[test]
+fn it_registers_over_tls_where_it_trusts_who_answers() {
+    let folder = Folder::new();
+    Pki::new(&folder.0, "ca").issue("registry", &["127.0.0.1"]);
+    Pki::new(&folder.0, "others");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (registry, front) = (Registry::start(""), local());
+    let _front = Evenkeel::run(&format!(
+        "listeners:\n  front:\n    bind: {front}\n    service: registry\n    tls:\n      \
+         certificates: [ {{ certificate: {}, key: {} }} ]\n\
+         services: {{ registry: {{ endpoints: [ '{}' ], health: off }} }}\n",
+        at("registry.crt"),
+        at("registry.key"),
+        registry.address,
+    ));
+    let start = |id: &str, ca: &str| {
+        let (url, ca) = (format!("https://{front}"), at(ca));
+        Registrant::start_at(&url, front, free_port(), id, &["--ca", &ca])
+    };
+    let stranger = start("stranger", "others.pem");
+    let _known = start("known", "ca.pem");
+    until("one is listed", || is_listed(&registry, "known"));
+    until("the other is told why not", || stranger.program.log().contains("certificate"));
+    assert!(!is_listed(&registry, "stranger"));
+}
 
 fn is_listed(registry: &Registry, id: &str) -> bool {
     registry.list("web").iter().any(|instance| instance["id"] == id)

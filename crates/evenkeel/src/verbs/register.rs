@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::spec::SecretSpec;
+use model::spec::{ClientTlsSpec, SecretSpec};
 use registrar::client::{Authority, Client};
 use registry::{Check, Instance, Registration};
-use tls::read_secret;
+use tls::{Dialler, read_secret};
 
 use super::Verb;
 use crate::failure::Failure;
@@ -44,7 +45,8 @@ pub(super) struct Register {
     /// What else is to be known of it; may be repeated
     #[arg(long = "meta", value_name = "KEY=VALUE")]
     metadata: Vec<String>,
-    /// Where the registry is; several are tried in turn
+    /// Where the registry is, `http://` or, where something in front of it speaks TLS, `https://`;
+    /// several are tried in turn
     #[arg(
         long,
         value_name = "URL",
@@ -59,6 +61,10 @@ pub(super) struct Register {
     /// A file that holds it
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
+    /// PEM: the certificates of registries at `https://` lead to one of these, and to no other
+    /// [default: what this system trusts]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// How it is known to work, before it is registered and at each heartbeat: `tcp`, or `http:`
     /// and a path
     #[arg(long, value_name = "tcp|http:PATH", default_value = "tcp")]
@@ -106,8 +112,11 @@ impl Register {
             (None, Some(file)) => Some(read_secret(&SecretSpec::File(file), ".".as_ref())?),
             (None, None) => None,
         };
-        let client =
-            |url: &String| Client::new(Authority::parse(url, 9910)?).with_token(token.as_deref());
+        let tls = Arc::new(Dialler::new(ClientTlsSpec { ca: self.ca, ..ClientTlsSpec::default() }));
+        let client = |url: &String| {
+            let client = Client::new(Authority::parse(url, 9910)?).with_tls(&tls)?;
+            client.with_token(token.as_deref())
+        };
         let registries = self.registry.iter().map(client).collect::<Result<Vec<_>, String>>()?;
         let check = match self.check.split_once(':') {
             None if self.check == "tcp" => Check::Tcp,
