@@ -125,11 +125,12 @@ pub struct HstsSpec {
     pub preload: bool,
 }
 
-/// TLS towards endpoints: `services.NAME.tls`.
+/// TLS towards endpoints: `services.NAME.tls`; and towards stores and lists of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTlsSpec {
     /// Asked for (SNI), and what the endpoint's certificate must be for. Default: the address of
-    /// the endpoint, for which no SNI is sent (RFC 6066 section 3).
+    /// the endpoint; of a store or a list, the host in its address. No SNI is sent for an IP
+    /// address (RFC 6066 section 3).
     pub server_name: Option<String>,
     /// PEM: the endpoints' certificates lead to one of these, and to no other. Default: those
     /// that this system trusts.
