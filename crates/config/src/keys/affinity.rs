@@ -49,7 +49,7 @@ pub(crate) static AFFINITY_STORE: Section = Section {
             "tls",
             In(&SERVICE_TLS),
             Means("the defaults"),
-            "How TLS is spoken where the address begins with `rediss://`, whose host the certificate must be for. Files are read for each connection.",
+            "How TLS is spoken where the address begins with `rediss://`, whose host the certificate must be for. Renewed files are in use with the next connection.",
         ),
         key("username", scalar("a name", "keel"), Means("the default user"), "Of the store (ACL)."),
         key(
