@@ -41,6 +41,8 @@ pub(crate) struct Etcd {
 
 struct Member {
     client: Client,
+    /// Where tokens are asked for, and none is shown: etcd refuses one that is over there, too.
+    door: Client,
     /// Held by who asks it for a token.
     letting_in: tokio::sync::Mutex<()>,
 }
@@ -72,8 +74,10 @@ impl Etcd {
         user: Option<User>,
     ) -> Result<Self, String> {
         let member = |text: &String| {
-            let client = Client::new(Authority::parse(text, PORT)?).with_tls(tls)?;
-            Ok::<_, String>(Member { client, letting_in: tokio::sync::Mutex::default() })
+            let authority = Authority::parse(text, PORT)?;
+            let client = || Client::new(authority.clone()).with_tls(tls);
+            let (client, door) = (client()?, client()?);
+            Ok::<_, String>(Member { client, door, letting_in: tokio::sync::Mutex::default() })
         };
         let members = endpoints.iter().map(member).collect::<Result<Vec<_>, _>>()?;
         if members.is_empty() {
@@ -392,7 +396,7 @@ impl Member {
         }
         let password = user.password().map_err(Failure::Refused)?;
         let who = json!({ "name": user.user.name, "password": password });
-        let answer = ask(&self.client, "/v3/auth/authenticate", &who, within).await?;
+        let answer = ask(&self.door, "/v3/auth/authenticate", &who, within).await?;
         let token = answer["token"].as_str().unwrap_or_default();
         self.client.set_header(AUTHORIZATION, token).map_err(Failure::Refused)
     }
@@ -508,6 +512,7 @@ mod tests {
             let (given, at_once) = (Arc::clone(&count), Arc::clone(&at_once));
             async move {
                 if path == "/v3/auth/authenticate" {
+                    assert_eq!(token, None, "etcd refuses one that is over here, too");
                     let token = format!("token-{}", given.fetch_add(1, Ordering::Relaxed) + 1);
                     return (StatusCode::OK, json!({ "token": token }));
                 }
