@@ -576,7 +576,9 @@ async fn tell_leave(keeper: &Keeper, service: String, id: String) {
     let pending = store.state().leaves.get(&key).copied();
     match pending {
         // One that registered again has not left.
-        Some(_) if is_back => drop(store.state().leaves.remove(&key)),
+        Some(_) if is_back => {
+            store.state().leaves.remove(&key);
+        }
         Some(pending) => store.leave(&key.0, &key.1, pending.of).await,
         None => {}
     }

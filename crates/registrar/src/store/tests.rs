@@ -77,7 +77,9 @@ async fn those_that_left_are_told_at_once() {
         async move {
             match &*path {
                 "/v3/watch" => std::future::pending().await,
-                "/v3/kv/txn" => drop(both.wait().await),
+                "/v3/kv/txn" => {
+                    both.wait().await;
+                }
                 _ => {}
             }
             plain(&path)
