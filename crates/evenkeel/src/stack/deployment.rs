@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use compose::labels;
 use compose::observed::{Observed, condition};
 use compose::project::Service;
 use compose::verdict::{self, Counted};
@@ -167,6 +168,8 @@ impl Stack {
             }
             let number = (1..).find(|number| !taken.contains(number)).unwrap_or(u32::MAX);
             taken.push(number);
+            record.ask_for(labels::container_name(&self.project, service, number));
+            self.write_journal(record).map_err(message)?;
             let id = self.create(service, number, hash).await.map_err(message)?;
             progress.new.push(id.clone());
             record.note(progress);

@@ -5,8 +5,11 @@
 //! may wait for whoever comes next: `up`, `scale`, `deploy` or `autoscale`. Only who has the project's
 //! turn ([`super::turn`]) reads or writes it, so nobody takes it for a dead one's before it is.
 
+use std::time::{Duration, Instant};
+
 use compose::observed::Observed;
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::Stack;
 use super::deployment::Progress;
@@ -14,6 +17,11 @@ use crate::failure::Failure;
 
 /// Its name in the project's folder.
 const JOURNAL: &str = "deploy";
+
+/// How long the engine may take to make a container for a client that is dead.
+const MADE_MAX: Duration = Duration::from_secs(5);
+
+const POLL: Duration = Duration::from_millis(50);
 
 /// Of one service at a time: two rollouts of one project would not know of each other's weights.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +31,9 @@ pub(super) struct Record {
     own: Vec<String>,
     new: Vec<String>,
     stopped: Vec<String>,
+    /// The name of the container that the engine is asked for.
+    #[serde(default)]
+    asked_for: Option<String>,
     /// All new ones serve: what is left is to clear up.
     done: bool,
 }
@@ -34,13 +45,20 @@ impl Record {
             own: own.iter().map(|container| container.id.clone()).collect(),
             new: Vec::new(),
             stopped: Vec::new(),
+            asked_for: None,
             done: false,
         }
     }
 
+    /// What is done. Nothing is asked for any more.
     pub(super) fn note(&mut self, progress: &Progress) {
+        self.asked_for = None;
         self.new.clone_from(&progress.new);
         self.stopped = progress.stopped.iter().map(|container| container.id.clone()).collect();
+    }
+
+    pub(super) fn ask_for(&mut self, name: String) {
+        self.asked_for = Some(name);
     }
 
     pub(super) fn finish(&mut self) {
@@ -72,6 +90,9 @@ impl Stack {
         let Some(record) = self.journal() else { return Ok(()) };
         let name = &record.service;
         eprintln!("a deploy of {name} was killed; it is taken back");
+        if let Some(asked_for) = &record.asked_for {
+            self.discard_once_made(asked_for, &record).await?;
+        }
         let containers = self.containers().await?;
         let found = |ids: &[String]| -> Vec<&Observed> {
             containers.iter().filter(|container| ids.contains(&container.id)).collect()
@@ -92,6 +113,23 @@ impl Stack {
             }
         }
         self.end_journal();
+        Ok(())
+    }
+
+    /// The engine may be making it still: that its client is dead does not keep it from going on.
+    async fn discard_once_made(&self, name: &str, record: &Record) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < MADE_MAX {
+            let containers = self.containers().await?;
+            let is_it = |c: &&Observed| c.name == name && !record.own.contains(&c.id);
+            if let Some(made) = containers.iter().find(is_it) {
+                if !record.new.contains(&made.id) {
+                    self.discard(&made.id).await;
+                }
+                return Ok(());
+            }
+            sleep(POLL).await;
+        }
         Ok(())
     }
 }
