@@ -156,7 +156,7 @@ fn echo_names_itself_and_ends_on_sigterm() {
     let mut program = echo(address, "me");
     assert_eq!(Client::get(address, "/x").text(), "me GET /x\n");
     assert_eq!(Client::get(address, "/x").header("x-replica"), Some("me"));
-    assert!(program.log().contains(&address.to_string()), "{}", program.log());
+    until("where it is", || program.log().contains(&address.to_string()));
     program.signal("TERM");
     assert_eq!(program.wait_exit(), Some(0));
 }

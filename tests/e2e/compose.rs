@@ -9,6 +9,7 @@ use std::process::Stdio;
 
 use super::docker_compose::Example;
 use super::harness::engine::{ECHO, Engine, copy_program};
+use super::harness::peer::Peer;
 use super::harness::program::{BINARY, Folder, signal};
 use super::harness::site::Site;
 #[cfg(feature = "soak")]
@@ -128,7 +129,7 @@ fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
     };
     let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
     // While the canary is watched, and when an old container has been stopped for a new one.
-    for (watch, stopped) in [("60s", 0), ("1s", 1)] {
+    for (watch, stopped) in [("60s", 0), ("15s", 1)] {
         let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", watch]);
         let mut deploy = deploy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         until("the canary, and what was stopped", || {
@@ -162,7 +163,7 @@ fn compose_of_two_verbs_at_once_one_is_refused() {
     let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
     // At the same moment; one of them gets the turn, and the other one says whose it is.
     let deploy = || {
-        let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", "3s"]);
+        let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", "10s"]);
         deploy.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let both = [deploy(), deploy()];
@@ -262,6 +263,44 @@ fn soak_compose_scales_and_deploys_twenty_times() {
     site.down();
 }
 
+/// What the engine says of containers from now on, in order.
+struct Events {
+    _watcher: Peer,
+    file: std::path::PathBuf,
+    _folder: Folder,
+}
+
+impl Events {
+    fn start(engine: &Engine) -> Events {
+        let folder = Folder::new();
+        let file = folder.join("events");
+        let mut watcher = engine.client("docker");
+        watcher.args(["events", "--since", "0", "--filter", "type=container"]);
+        watcher.args(["--format", "{{.Action}} {{.Actor.ID}}"]);
+        let watcher = watcher.stdout(fs::File::create(&file).unwrap()).spawn().unwrap();
+        let events = Events { _watcher: Peer(watcher), file, _folder: folder };
+        // One of which it is told shows that it listens.
+        let probe = engine.docker(&["create", "evenkeel-echo"]);
+        events.wait(&format!("create {probe}"));
+        engine.docker(&["rm", &probe]);
+        events
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+
+    /// The number of the first line that is `event`.
+    fn wait(&self, event: &str) -> usize {
+        let mut found = None;
+        until(&format!("{event} in {}", self.said()), || {
+            found = self.said().lines().position(|line| line == event);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+}
+
 #[test]
 fn compose_builds_orders_and_mounts() {
     let Some(engine) = Engine::start() else { return };
@@ -309,6 +348,7 @@ volumes: { data: }
         "listeners: { web: { bind: :1, service: w } }\nservices: { w: { endpoints: [ :2 ] } }\n";
     fs::write(folder.join("well.yaml"), well).unwrap();
     let site = Site::in_folder(&engine, folder, file);
+    let events = Events::start(&engine);
     site.run(&["up", "-d"]);
     assert!(Client::get(site.address, "/").text().starts_with("built "));
     assert_eq!(site.ids("tool").len(), 0);
@@ -327,11 +367,9 @@ volumes: { data: }
     let found = engine.try_docker(&["cp", &format!("{container}:/context/secret.log"), "-"]);
     assert!(found.is_err(), ".dockerignore leaves it out");
     // `db` was healthy before `web` was made.
-    let db = site.ids("db").remove(0);
-    let created = inspect("{{.Created}}");
-    let healthy = engine.docker(&["inspect", "-f", "{{(index .State.Health.Log 0).End}}", &db]);
-    let time = |text: &str| text.get(11..26).unwrap().to_owned();
-    assert!(time(&healthy.replace(' ', "T")) <= time(&created), "{healthy} {created}");
+    let created = events.wait(&format!("create {container}"));
+    let healthy = events.wait(&format!("health_status: healthy {}", site.ids("db")[0]));
+    assert!(healthy < created, "{}", events.said());
 
     assert!(site.run(&["logs", "setup"]).contains("round_robin"));
     assert!(site.run(&["ps"]).contains("site-setup-1"));

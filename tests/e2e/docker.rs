@@ -7,31 +7,32 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::harness::balancer::assert_prompt;
 use super::harness::engine::{ECHO_CHECKED, Engine, watchers};
 use super::harness::peer::skip;
 use super::harness::program::{BINARY, Folder, pids_with_env, signal};
 use super::harness::wait::{PATIENCE, pause};
-use super::harness::{Balancer, Client, Evenkeel, until, within};
+use super::harness::{Balancer, Client, Evenkeel, until};
 
 const WEB: [&str; 2] = ["evenkeel.service=web", "evenkeel.path=/*"];
 
 /// All that can happen to containers by command, under load; everybody is healthy before and after.
-fn whatever_happens(engine: &Engine, balancer: &Balancer) -> Duration {
+fn whatever_happens(engine: &Engine, balancer: &Balancer) -> Vec<Duration> {
     let back = |count: usize| {
         balancer.wait_healthy("web", count);
         balancer.wait_serving("web", count)
     };
     // Stopped: drained before its process is gone, then it is no endpoint any more.
     engine.docker(&["stop", "web1"]);
-    let mut slowest = back(2);
+    let mut times = vec![back(2)];
     engine.docker(&["start", "web1"]);
-    slowest = slowest.max(back(3));
+    times.push(back(3));
     engine.docker(&["kill", "web2"]);
-    slowest = slowest.max(back(2));
+    times.push(back(2));
     engine.docker(&["start", "web2"]);
-    slowest = slowest.max(back(3));
+    times.push(back(3));
     engine.docker(&["restart", "web3"]);
-    slowest = slowest.max(back(3));
+    times.push(back(3));
     // A signal that does not end it changes nothing.
     engine.docker(&["kill", "-s", "WINCH", "web3"]);
     assert_eq!(balancer.states("web").len(), 3);
@@ -40,9 +41,11 @@ fn whatever_happens(engine: &Engine, balancer: &Balancer) -> Duration {
     balancer.wait_left_out("web1", "is paused");
     let before = Instant::now();
     assert!((0..6).all(|_| balancer.answers("x") != "web1"));
-    assert!(before.elapsed() < Duration::from_secs(2));
+    // A connection to it would be given up after ten seconds, and its first byte waited for for longer.
+    assert!(before.elapsed() < Duration::from_secs(8));
     engine.docker(&["unpause", "web1"]);
-    slowest.max(back(3))
+    times.push(back(3));
+    times
 }
 
 /// Three containers of one service, found by their labels.
@@ -61,10 +64,8 @@ fn soak_docker_whatever_happens_twenty_times() {
     let Some(mut engine) = Engine::start() else { return };
     let balancer = three(&engine);
     let load = balancer.load();
-    let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
-        slowest = slowest.max(whatever_happens(&engine, &balancer));
-    }
+    let times = (0..20).flat_map(|_| whatever_happens(&engine, &balancer)).collect();
+    let slowest = assert_prompt(times);
     load.stop().assert_perfect(&format!(
         "stop, kill, restart, pause, unpause, 20 times, traffic within {slowest:?}"
     ));
@@ -94,7 +95,7 @@ fn docker_whatever_happens_to_a_container_no_request_fails() {
         });
     };
     everyone(&balancer);
-    let slowest = whatever_happens(&engine, &balancer);
+    let slowest = assert_prompt(whatever_happens(&engine, &balancer));
     // Out of memory, or a crash: nothing announces it.
     let pid = engine.docker(&["inspect", "-f", "{{.State.Pid}}", "web2"]);
     signal(pid.parse().unwrap(), "KILL");
@@ -164,7 +165,7 @@ fn docker_restart_of_the_engine_and_of_the_watcher() {
     // One dies while the engine is away: the kernel tells.
     let pid = pids_with_env("REPLICA=web2");
     signal(pid[0], "KILL");
-    within(Duration::from_secs(2), "web2 is out", || balancer.states("web").len() == 2);
+    until("web2 is out", || balancer.states("web").len() == 2);
     engine.start_daemon();
     until("the engine is back", || balancer.discovery()["connected"] == true);
     assert_eq!(balancer.states("web"), ["healthy"; 2]);
@@ -370,7 +371,7 @@ fn docker_podman_offers_the_same() {
     let mut balancer = three(&engine);
     assert!(balancer.discovery()["engine"].as_str().unwrap().starts_with("Podman "));
     let load = balancer.load();
-    let slowest = whatever_happens(&engine, &balancer);
+    let slowest = assert_prompt(whatever_happens(&engine, &balancer));
     engine.docker(&["rm", "-f", "web2"]);
     balancer.wait_healthy("web", 2);
     load.stop().assert_perfect(&format!("Podman: the same; traffic within {slowest:?}"));

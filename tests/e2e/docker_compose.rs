@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::harness::balancer::assert_prompt;
 use super::harness::engine::{ECHO, Engine, copy_program};
 use super::harness::peer::{find, skip};
 use super::harness::program::Folder;
@@ -20,16 +21,16 @@ fn scale(
     (compose_service, service): (&str, &str),
     rounds: usize,
 ) -> Duration {
-    let mut slowest = Duration::ZERO;
+    let mut times = Vec::new();
     for _ in 0..rounds {
         for count in [3, 1] {
             let scale = format!("{compose_service}={count}");
             engine.compose(folder, &["up", "-d", "--scale", &scale]);
             balancer.wait_healthy(service, count);
-            slowest = slowest.max(balancer.wait_serving(service, count));
+            times.push(balancer.wait_serving(service, count));
         }
     }
-    slowest
+    assert_prompt(times)
 }
 
 /// The echo server scaled under load.

@@ -2,8 +2,9 @@
 //! their endpoints.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::harness::program::Folder;
@@ -16,8 +17,9 @@ use super::harness::{Client, Evenkeel, Replica, Web, free_port, until};
 struct Count(Arc<AtomicUsize>);
 
 impl Count {
-    fn add(&self) {
-        self.0.fetch_add(1, SeqCst);
+    /// It is so many now.
+    fn add(&self) -> usize {
+        self.0.fetch_add(1, SeqCst) + 1
     }
     fn get(&self) -> usize {
         self.0.load(SeqCst)
@@ -43,6 +45,22 @@ fn stalling() -> (Replica, Count, Count) {
     (replica, asked, closed)
 }
 
+/// Does so with each request when the test lets it: answers, or without an answer breaks off.
+fn gated(answer: Option<Vec<u8>>) -> (Replica, Sender<()>) {
+    let (go, gate): (Sender<()>, Receiver<()>) = channel();
+    let gate = Mutex::new(gate);
+    let replica = Replica::raw(move |connection| {
+        while connection.request().is_some() {
+            let _ = gate.lock().unwrap().recv();
+            let Some(answer) = &answer else { return };
+            if connection.send(answer).is_err() {
+                return;
+            }
+        }
+    });
+    (replica, go)
+}
+
 /// Answers after this many pauses of the harness (5 ms and more each), and counts.
 fn slow(pauses: u32, answer: Vec<u8>) -> (Replica, Count) {
     let count = Count::default();
@@ -60,7 +78,7 @@ fn what_one_replica_holds_up_another_answers() {
     let (stalling, asked, closed) = stalling();
     let good = Replica::named("good");
     let web =
-        Web::start(&[&stalling, &good], "", "retry: off\nhedge: { after: 50ms, budget: 100% }");
+        Web::start(&[&stalling, &good], "", "retry: off\nhedge: { after: 100ms, budget: 100% }");
     let mut client = Client::connect(web.address);
     let mut longest = Duration::ZERO;
     for n in 0..20 {
@@ -73,12 +91,14 @@ fn what_one_replica_holds_up_another_answers() {
     }
     // The replica would never have answered, and the first byte is waited for for a minute.
     assert!(longest < Duration::from_secs(10), "{longest:?}");
-    let stalled = asked.get();
-    assert!(stalled >= 5, "{stalled}");
-    until("the losers' connections closed", || closed.get() == stalled);
+    let (hedges, won) = (web.count("hedges"), web.count("hedges_won"));
+    until("the losers' connections closed", || {
+        closed.get() == asked.get() && closed.get() as u64 >= won
+    });
     until("nothing in flight", || web.in_flight() == 0);
-    assert_eq!(web.count("hedges"), stalled as u64);
-    assert_eq!(web.count("hedges_won"), stalled as u64);
+    // All that the one held up; and perhaps some for which the other one needed longer, too.
+    let stalled = asked.get() as u64;
+    assert!(won >= 5 && won <= stalled && stalled <= hedges, "{won} {stalled} {hedges}");
     assert_eq!((web.count("hedges_denied"), web.count("retries")), (0, 0));
     let endpoint = &web.program.service("app")["endpoints"][0];
     assert_eq!(endpoint["failures"], 0, "what was cancelled is no failure");
@@ -90,20 +110,29 @@ fn the_moment_is_the_live_percentile() {
     let (stalling, asked, closed) = stalling();
     let good = Replica::named("good");
     let web = Web::start(&[&stalling, &good], "", "retry: off\nhedge: {}");
-    let mut client = Client::connect(web.address);
-    for _ in 0..100 {
-        client.send("GET /quick HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-        assert_eq!(client.response().unwrap().status, 200);
-    }
-    // The quantile is worked out ten times a second; a budget of 5 % has room for this few.
-    (0..40).for_each(|_| pause());
-    for _ in 0..2 {
-        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-        assert_eq!(client.response().unwrap().text(), "good");
-    }
-    assert!(asked.get() > 0, "one of the two at least");
+    let mut held_up = 0;
+    until("one that was held up, and answered by the other", || {
+        let mut client = Client::connect(web.address);
+        for _ in 0..100 {
+            client.send("GET /quick HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            assert_eq!(client.response().unwrap().status, 200);
+        }
+        // The quantile is worked out ten times a second; a budget of 5 % has room for this few,
+        // unless quick ones took it.
+        (0..40).for_each(|_| pause());
+        let mut client = Client::connect(web.address);
+        client.stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+        for _ in 0..2 {
+            let before = asked.get();
+            client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+            let Ok(answer) = client.response() else { break };
+            assert_eq!(answer.text(), "good");
+            held_up += asked.get() - before;
+        }
+        held_up > 0
+    });
     until("the losers' connections closed", || closed.get() == asked.get());
-    assert!((1..=6).contains(&web.count("hedges")), "{}", web.program.service("app"));
+    assert!(web.count("hedges") >= 1, "{}", web.program.service("app"));
 }
 
 #[test]
@@ -114,8 +143,14 @@ fn a_post_is_not_hedged_unless_the_configuration_says_so() {
             let bodies = bodies.clone();
             Replica::http(move |seen| {
                 assert_eq!(seen.body, b"hello");
-                bodies.add();
-                (0..20).for_each(|_| pause());
+                let number = bodies.add();
+                if hedged {
+                    until("the other one has it, too", || {
+                        bodies.get() >= number.next_multiple_of(2)
+                    });
+                } else {
+                    (0..20).for_each(|_| pause());
+                }
                 ok("done")
             })
         };
@@ -166,17 +201,28 @@ fn hedges_stay_within_their_budget() {
 #[test]
 fn a_fast_failure_does_not_win() {
     let error = b"HTTP/1.1 500 Oh\r\nContent-Length: 3\r\n\r\nbad".to_vec();
-    let (steady, bad) = (slow(30, ok("steady")), slow(0, error));
-    let web =
-        Web::start(&[&steady.0, &bad.0], "", "retry: off\nhedge: { after: 20ms, budget: 100% }");
+    let (bad, failures) = slow(0, error);
+    // In each round, once the bad one was asked, and some pauses later.
+    let round = Count::default();
+    let steady = Replica::http({
+        let (round, failures) = (round.clone(), failures.clone());
+        move |_| {
+            until("the other one's failure", || failures.get() >= round.get());
+            (0..30).for_each(|_| pause());
+            ok("steady")
+        }
+    });
+    let web = Web::start(&[&steady, &bad], "", "retry: off\nhedge: { after: 200ms, budget: 100% }");
     let mut client = Client::connect(web.address);
     let mut answers = Vec::new();
     for _ in 0..6 {
+        round.add();
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         answers.push(client.response().unwrap().text());
     }
-    let hedges = web.count("hedges") as usize;
-    assert!(hedges >= 2 && web.count("hedges_won") == 0, "{}", web.program.service("app"));
+    let (hedges, won) = (web.count("hedges") as usize, web.count("hedges_won") as usize);
+    // The steady one won where the bad one was late.
+    assert!(hedges > won, "{}", web.program.service("app"));
     let steady = answers.iter().filter(|answer| *answer == "steady").count();
     assert_eq!(steady, hedges, "{answers:?}");
     until("nothing in flight", || web.in_flight() == 0);
@@ -184,26 +230,33 @@ fn a_fast_failure_does_not_win() {
 
 #[test]
 fn the_second_answers_when_the_first_breaks_off_meanwhile() {
-    let breaking = Replica::raw(|connection| {
-        connection.request();
-        (0..10).for_each(|_| pause());
-    });
-    let (steady, _) = slow(30, ok("steady"));
+    let (breaking, break_off) = gated(None);
+    let (steady, answer) = gated(Some(ok("steady")));
+    // Both are at it, and then one of them is.
+    let begin = |web: &Web, break_off: &Sender<()>| {
+        let mut client = Client::connect(web.address);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        until("both are at it", || web.in_flight() == 2);
+        break_off.send(()).unwrap();
+        until("the one has broken off", || web.in_flight() == 1);
+        client
+    };
     let web =
         Web::start(&[&breaking, &steady], "", "retry: off\nhedge: { after: 20ms, budget: 100% }");
     for _ in 0..4 {
-        assert_eq!(Client::get(web.address, "/").text(), "steady");
+        let mut client = begin(&web, &break_off);
+        answer.send(()).unwrap();
+        assert_eq!(client.response().unwrap().text(), "steady");
     }
     let endpoint = &web.program.service("app")["endpoints"][0];
     assert!(endpoint["failures"].as_u64().unwrap() > 0, "it is held against the one: {endpoint}");
     // Both break: the client is told.
-    let other = Replica::raw(|connection| {
-        connection.request();
-        (0..10).for_each(|_| pause());
-    });
+    let (other, break_other_off) = gated(None);
     let web =
         Web::start(&[&breaking, &other], "", "retry: off\nhedge: { after: 20ms, budget: 100% }");
-    assert_eq!(Client::get(web.address, "/").status, 502);
+    let mut client = begin(&web, &break_off);
+    break_other_off.send(()).unwrap();
+    assert_eq!(client.response().unwrap().status, 502);
     assert_eq!(web.count("hedges"), 1);
     until("nothing in flight", || web.in_flight() == 0);
 }
@@ -225,7 +278,7 @@ fn a_client_that_leaves_ends_both_attempts() {
     let web = Web::start(
         &[&first, &second],
         "",
-        "retry: off\ntimeouts: { total: 1s }\nhedge: { after: 20ms, budget: 100% }",
+        "retry: off\ntimeouts: { total: 4s }\nhedge: { after: 20ms, budget: 100% }",
     );
     assert_eq!(Client::get(web.address, "/").status, 504);
     until("both were given up", || first_closed.get() == 2 && second_closed.get() == 2);
@@ -237,7 +290,7 @@ fn a_client_that_leaves_ends_both_attempts() {
 fn an_endpoint_that_leaves_ends_its_attempt_alone() {
     for stalls_first in [true, false] {
         let (stalling, _, closed) = stalling();
-        let (steady, _) = slow(200, ok("steady"));
+        let (steady, answer) = gated(Some(ok("steady")));
         let replicas = if stalls_first { [&stalling, &steady] } else { [&steady, &stalling] };
         let service = "retry: off\ndrain_grace: 0s\nhedge: { after: 20ms, budget: 100% }";
         let web = Web::start(&replicas, "", service);
@@ -247,11 +300,13 @@ fn an_endpoint_that_leaves_ends_its_attempt_alone() {
         let path = format!("/v1/services/app/endpoints/{}/drain", stalling.address);
         assert_eq!(web.program.call("POST", &path, "").status, 200);
         until("the one was given up", || closed.get() == 1);
-        assert_eq!(web.in_flight(), 1, "the other goes on");
+        until("the other goes on alone", || web.in_flight() == 1);
+        answer.send(()).unwrap();
         assert_eq!(client.response().unwrap().text(), "steady", "{stalls_first}");
         until("nothing in flight", || web.in_flight() == 0);
         assert_eq!(web.count("hedges_won"), u64::from(stalls_first));
         // The connection goes on.
+        answer.send(()).unwrap();
         client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         assert_eq!(client.response().unwrap().text(), "steady");
     }
@@ -266,7 +321,7 @@ fn the_access_log_tells_of_hedges_and_who_won() {
     let _program = Evenkeel::run(&format!(
         "access_log: {{ file: {} }}\n\
          listeners: {{ web: {{ bind: 127.0.0.1:{port}, service: app }} }}\n\
-         services:\n  app:\n    health: off\n    hedge: {{ after: 20ms, budget: 100% }}\n    \
+         services:\n  app:\n    health: off\n    hedge: {{ after: 500ms, budget: 100% }}\n    \
            endpoints: [{{ address: {}, id: stalling }}, {{ address: {}, id: good }}]\n",
         log.display(),
         stalling.address,
@@ -281,13 +336,15 @@ fn the_access_log_tells_of_hedges_and_who_won() {
     let text = fs::read_to_string(&log).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let hedged: Vec<_> = lines.iter().filter(|line| line["hedged"] == true).collect();
-    assert!(!hedged.is_empty(), "{text}");
+    let (hedged, alone): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["hedged"] == true);
+    assert!(hedged.iter().any(|line| line["path"] == "/"), "{text}");
     for line in hedged {
-        assert_eq!((&line["path"], &line["endpoint"]), (&"/".into(), &"good".into()));
         assert_eq!((&line["attempts"], &line["status"]), (&2.into(), &200.into()));
+        assert!(line["path"] != "/" || line["endpoint"] == "good", "{line}");
     }
-    for line in lines.iter().filter(|line| line["path"] == "/quick") {
+    // Only what is held up for half a second has a second attempt.
+    assert!(alone.iter().any(|line| line["path"] == "/quick"), "{text}");
+    for line in alone {
         assert!(line.get("hedged").is_none() && line["attempts"] == 1, "{line}");
     }
 }

@@ -15,7 +15,6 @@ use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_s
 use super::harness::measure::{open_files, raise_file_limit};
 use super::harness::peer::{find, skip};
 use super::harness::program::{BINARY, Folder, pid_with_env};
-use super::harness::wait::pause;
 use super::harness::{Beside, Client, Evenkeel, Memory, Replica, free_port, until, within};
 
 /// `/fine` goes to a good replica, everything else to an odd one.
@@ -463,7 +462,7 @@ fn two_hundred_clients_that_stop_reading_cost_bounded_memory() {
 #[test]
 fn a_body_that_stops_moving_gives_408_and_one_that_trickles_does_not() {
     let odd = Replica::http(|seen| super::harness::replica::ok(&seen.body.len().to_string()));
-    let site = Site::start(&[&odd], "timeouts: { idle: 2s }", "", "");
+    let site = Site::start(&[&odd], "timeouts: { idle: 5s }", "", "");
     let beside = site.beside();
     let stopped: Vec<Client> = (0..100)
         .map(|_| {
@@ -475,13 +474,10 @@ fn a_body_that_stops_moving_gives_408_and_one_that_trickles_does_not() {
         })
         .collect();
     let mut trickling = Client::connect(site.web);
-    trickling.send("POST /odd HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n").unwrap();
-    // Some four seconds, twice the time-out.
-    for _ in 0..700 {
-        trickling.send("x").unwrap();
-        pause();
-    }
-    assert_eq!(trickling.response().unwrap().text(), "700");
+    trickling.send("POST /odd HTTP/1.1\r\nHost: x\r\nContent-Length: 80\r\n\r\n").unwrap();
+    // Well beyond the time-out in all.
+    trickle(&mut trickling, 80, Duration::from_secs(8));
+    assert_eq!(trickling.response().unwrap().text(), "80");
     for mut client in stopped {
         let response = client.response().unwrap();
         assert_eq!(response.status, 408, "{}", response.head);
@@ -491,6 +487,14 @@ fn a_body_that_stops_moving_gives_408_and_one_that_trickles_does_not() {
         "100 bodies that stop: 408, one that trickles: 200, {} beside",
         beside.assert_unharmed()
     );
+}
+
+/// So many bytes, one by one, over `whole` and more.
+fn trickle(client: &mut Client, count: u32, whole: Duration) {
+    for _ in 0..count {
+        client.send("x").unwrap();
+        std::thread::sleep(whole / count);
+    }
 }
 
 #[test]
@@ -569,8 +573,8 @@ fn a_full_disk_costs_lines_of_the_access_log_and_nothing_else() {
     until("more lines to be dropped", || {
         site.metric("evenkeel_access_log_dropped_total") > dropped
     });
-    fs::remove_file(&filler).unwrap();
     let written = site.metric("evenkeel_access_log_lines_total");
+    fs::remove_file(&filler).unwrap();
     until("lines to be written again", || site.metric("evenkeel_access_log_lines_total") > written);
     let unharmed = beside.assert_unharmed();
     // It is full again by now. Emptied, it takes whole lines once more; only the first may be the

@@ -98,7 +98,7 @@ fn a_posted_configuration_holds_until_the_file_is_read_again() {
     assert!(again.text().contains("nothing changed"), "{}", again.text());
     program.signal("HUP");
     until("the file's configuration", || ask(&mut client, "/b").0 == 200);
-    assert!(program.log().contains("SIGHUP: listener ~ web"), "{}", program.log());
+    until("it is told", || program.log().contains("SIGHUP: listener ~ web"));
     assert_eq!(program.listener("web")["connections_total"], 1);
 }
 
@@ -207,7 +207,7 @@ fn a_bind_that_fails_takes_everything_back_and_says_so() {
         let logged = refusals();
         program.write_config(&wanted);
         until("the refusal in the log", || refusals() > logged);
-        assert!(program.log().contains(&message));
+        until(&message, || program.log().contains(&message));
         assert_eq!(ask(&mut client, "/new"), (200, "a".to_owned()));
     }
     drop((taken, beside));

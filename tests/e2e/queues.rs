@@ -155,7 +155,10 @@ fn a_wait_ends_in_time_and_is_logged() {
     gated.open(1);
     assert_eq!(text(first).0, 200);
     assert_eq!(gated.arrived(), ["/0"], "what was answered is not sent on");
-    until("the log", || program.log().contains("\"error\":\"queue time-out\""));
+    until("both in the log", || {
+        let log = program.log();
+        log.contains("\"error\":\"queue time-out\"") && log.contains("\"path\":\"/0\"")
+    });
     let log = program.log();
     let line = log.lines().find(|line| line.contains("queue time-out")).unwrap();
     let entry: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -355,7 +358,7 @@ fn a_tunnel_holds_its_slot_until_it_ends() {
             }
         }
     });
-    let listener = "timeouts: { stream_idle: 1s }";
+    let listener = "timeouts: { stream_idle: 5s }";
     let web = Web::start(&[&replica], listener, &format!("{ONE}queue: {{ timeout: 60s }}"));
     let open = || {
         let mut tunnel = Client::connect(web.address);

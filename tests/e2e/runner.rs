@@ -51,19 +51,22 @@ fn a_command_that_exits_at_once_is_started_again_ever_more_slowly() {
     ));
     let started = || fs::read_to_string(&starts).unwrap_or_default().lines().count();
     until("five starts", || started() >= 5);
-    let waits: Vec<u64> = program
-        .log()
-        .lines()
-        .filter_map(|line| {
-            line.split_once("starting it again in ")?.1.split(' ').next()?.parse().ok()
-        })
-        .collect();
-    assert!(waits.len() >= 4, "{waits:?}");
+    let wait = |line: &str| {
+        line.split_once("starting it again in ")?.1.split(' ').next()?.parse::<u64>().ok()
+    };
+    let mut waits = Vec::new();
+    until("four waits in the log", || {
+        waits = program.log().lines().filter_map(wait).collect();
+        waits.len() >= 4
+    });
     for (wait, least) in waits.iter().zip([100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]) {
         assert!((least..=least * 6 / 5).contains(wait), "{waits:?}");
     }
     // Each start was waited for.
-    assert!(started() <= program.log().matches("starting it again in ").count() + 1);
+    let starts = started();
+    until("a wait for each start", || {
+        starts <= program.log().matches("starting it again in ").count() + 1
+    });
     until("the reason in the log", || program.log().contains("exit status: 3"));
     let response = Client::get(http, "/");
     assert_eq!(response.status, 503);

@@ -34,6 +34,12 @@ impl Redis {
         self.running = Some(Peer::start(&mut command));
     }
 
+    /// Where it is and how long it is waited for, as a store of sessions.
+    fn store(&self, timeout: &str) -> String {
+        let port = self.port;
+        format!("redis: \"redis://127.0.0.1:{port}/1\", password: knock knock, timeout: {timeout}")
+    }
+
     fn kill(&mut self) {
         self.running = None;
     }
@@ -50,8 +56,7 @@ struct Balancer {
 
 impl Balancer {
     fn start(redis: &Redis, replicas: &[Replica], affinity: &str) -> Balancer {
-        let at = format!("redis: \"redis://127.0.0.1:{}/1\", password: knock knock", redis.port);
-        Self::start_at(&at, replicas, affinity)
+        Self::start_at(&redis.store("2s"), replicas, affinity)
     }
 
     fn start_at(store: &str, replicas: &[Replica], affinity: &str) -> Balancer {
@@ -60,7 +65,7 @@ impl Balancer {
         let program = Evenkeel::run(&format!(
             "listeners: {{ web: {{ bind: {address}, service: app }} }}\nservices:\n  app:\n    \
              policy: random\n    endpoints: [ {} ]\n    affinity:\n      {affinity}\n      \
-             store: {{ {store}, secret: 0123456789abcdef, timeout: 100ms }}\n",
+             store: {{ {store}, secret: 0123456789abcdef }}\n",
             endpoints.join(", "),
         ));
         let balancer = Balancer { program, address };
@@ -150,13 +155,16 @@ fn balancers_share_sessions_and_outlive_their_store() {
     assert_eq!((three.visits(0..40), three.visits(40..50)), (homes.clone(), new));
 
     // It hangs: who is unknown waits for no more than the bound, and then for nothing.
+    let four = Balancer::start_at(&redis.store("100ms"), &replicas, "header: X-User");
+    four.until_connected(true);
     redis.signal("STOP");
-    let served = three.visits(100..110);
-    three.until_connected(false);
-    assert_eq!((three.visits(100..110), three.visits(0..40)), (served, homes));
-    assert!(three.count("failures") + three.count("skipped") >= 10, "{}", three.store());
+    let served = four.visits(100..110);
+    until_both(&three, &four, false);
+    assert_eq!((four.visits(100..110), three.visits(0..40)), (served, homes));
+    // Up to one is under way when the connection is given up, and is neither.
+    assert!(four.count("failures") + four.count("skipped") >= 9, "{}", four.store());
     redis.signal("CONT");
-    three.until_connected(true);
+    until_both(&three, &four, true);
 }
 
 /// With a certificate of the client, a user of its own (ACL) and another database.
@@ -178,10 +186,10 @@ fn a_store_over_tls_that_wants_certificates_and_passwords() {
         .args(["--user", "default", "off"])
         .current_dir(&folder.0);
     let _redis = Peer::start(&mut command);
-    let store = |ca: &str, password: &str| {
+    let store = |database: u8, ca: &str, password: &str| {
         format!(
-            "redis: \"rediss://127.0.0.1:{port}/2\", username: keel, password: {password}, \
-             tls: {{ ca: {}, certificate: {{ certificate: {}, key: {} }} }}",
+            "redis: \"rediss://127.0.0.1:{port}/{database}\", username: keel, password: {password}, \
+             timeout: 2s, tls: {{ ca: {}, certificate: {{ certificate: {}, key: {} }} }}",
             at(ca),
             at("client.crt"),
             at("client.key"),
@@ -189,11 +197,13 @@ fn a_store_over_tls_that_wants_certificates_and_passwords() {
     };
     let replicas = replicas();
     std::fs::copy(folder.join("others.pem"), folder.join("changing.pem")).unwrap();
-    let start = |ca: &str, password: &str| {
-        Balancer::start_at(&store(ca, password), &replicas, "header: X-User")
+    let start = |database: u8, ca: &str, password: &str| {
+        Balancer::start_at(&store(database, ca, password), &replicas, "header: X-User")
     };
-    let (one, two) = (start("ca.pem", "kn0ck-kn0ck"), start("changing.pem", "kn0ck-kn0ck"));
-    let wrong = start("ca.pem", "kn0ck");
+    std::fs::write(folder.join("password"), "kn0ck-kn0ck\n").unwrap();
+    let by_file = format!("{{ file: {} }}", at("password"));
+    let (one, two) = (start(2, "ca.pem", "kn0ck-kn0ck"), start(2, "changing.pem", &by_file));
+    let wrong = start(2, "ca.pem", "kn0ck");
     let told = |balancer: &Balancer, why: &str| {
         until(&format!("{why:?} is told"), || {
             balancer.store()["reason"].as_str().is_some_and(|reason| reason.contains(why))
@@ -209,6 +219,11 @@ fn a_store_over_tls_that_wants_certificates_and_passwords() {
     two.until_connected(true);
     assert_eq!(two.visits(0..20), homes);
     assert_eq!(two.count("hits"), 20);
+    let elsewhere = start(3, "ca.pem", &by_file);
+    elsewhere.until_connected(true);
+    elsewhere.visits(0..20);
+    until("all were told there", || elsewhere.count("told") >= 20);
+    assert_eq!(elsewhere.count("hits"), 0, "another database");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The end: what is in flight is finished, nothing stays behind.
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 
 use super::harness::program::{BINARY, pids_with_env, signal};
@@ -43,12 +43,14 @@ impl Marked {
             client.response()
         };
         let threads = (0..count).map(|_| std::thread::spawn(ask)).collect();
-        until(&format!("{count} requests in flight"), || {
-            let service = self.program.service("web");
-            let endpoints = service["endpoints"].as_array().unwrap();
-            endpoints.iter().map(|e| e["in_flight"].as_u64().unwrap()).sum::<u64>() >= count
-        });
+        until(&format!("{count} requests in flight"), || self.in_flight() >= count);
         threads
+    }
+
+    fn in_flight(&self) -> u64 {
+        let service = self.program.service("web");
+        let endpoints = service["endpoints"].as_array().unwrap();
+        endpoints.iter().map(|e| e["in_flight"].as_u64().unwrap()).sum()
     }
 
     fn wait_nothing_left(&self) {
@@ -65,18 +67,25 @@ fn sigterm_finishes_what_is_in_flight() {
     let mut idle = Client::connect(http);
     idle.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     assert_eq!(idle.response().unwrap().status, 200);
-    let slow = marked.hold("/delay/3000", 8);
-    // And some that ask as fast as they can until they are told to leave.
+    // Some that ask as fast as they can until they are told to leave.
     let answered = std::sync::Arc::new(AtomicU64::new(0));
+    let resting = std::sync::Arc::new(AtomicBool::new(false));
     let busy: Vec<_> = (0..8)
         .map(|_| {
             std::thread::spawn({
-                let answered = answered.clone();
-                move || ask_until_closed(http, &answered)
+                let (answered, resting) = (answered.clone(), resting.clone());
+                move || ask_until_closed(http, &answered, &resting)
             })
         })
         .collect();
     until("they are busy", || answered.load(Relaxed) > 1000);
+    // They rest while requests come that take long, so that these can be counted; then they go on.
+    resting.store(true, Relaxed);
+    until("their rest", || marked.in_flight() == 0);
+    let slow = marked.hold("/delay/5000", 8);
+    let before = answered.load(Relaxed);
+    resting.store(false, Relaxed);
+    until("they are busy again", || answered.load(Relaxed) > before);
 
     marked.program.signal("TERM");
     until("no new connection is taken", || TcpStream::connect(http).is_err());
@@ -96,9 +105,10 @@ fn sigterm_finishes_what_is_in_flight() {
 /// Every answer that begins must be whole and good. A connection may end between two; then
 /// the request that was perhaps on its way is the client's to repeat (RFC 9112 section 9.3.1).
 /// Answers whether the end was announced.
-fn ask_until_closed(http: SocketAddr, answered: &AtomicU64) -> bool {
+fn ask_until_closed(http: SocketAddr, answered: &AtomicU64, resting: &AtomicBool) -> bool {
     let mut client = Client::connect(http);
     loop {
+        until("the end of its rest", || !resting.load(Relaxed));
         if client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n").is_err() {
             return false;
         }

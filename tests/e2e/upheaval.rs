@@ -8,12 +8,10 @@ use super::harness::program::signal;
 use super::harness::replica::ok;
 use super::harness::streams::is_end;
 use super::harness::{
-    Client, Evenkeel, Lines, Quickstart, Replica, WebSocket, Wrk, free_port, until,
+    Client, Evenkeel, LOAD_SECONDS, Lines, Quickstart, Replica, WebSocket, Wrk, free_port, until,
 };
 
 const CONNECTIONS: usize = 64;
-/// Longer than any test: it is stopped when everything has happened.
-const LOAD_SECONDS: u64 = 60;
 /// Requests after a change until it is believed that the load goes on.
 const CALM: u64 = 5000;
 
@@ -297,7 +295,7 @@ fn streams_of_a_removed_endpoint_have_a_grace_and_an_end() {
 
 #[test]
 fn streams_of_an_endpoint_taken_back_go_on() {
-    let quickstart = Quickstart::start_with(|config| config.to_owned() + "    drain_grace: 1s\n");
+    let quickstart = Quickstart::start_with(|config| config.to_owned() + "    drain_grace: 5s\n");
     let mut kept = open_on("web-2", || WebSocket::open(quickstart.http), |w| &w.replica);
     let mut ended = open_on("web-3", || WebSocket::open(quickstart.http), |w| &w.replica);
     for arguments in

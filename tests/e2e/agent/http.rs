@@ -53,7 +53,7 @@ fn somewhere() -> SocketAddr {
 fn agent_calls_over_http_are_picked_and_reported_once() {
     let agent = somewhere();
     let program = Evenkeel::run(&format!(
-        "agent: {{ bind: {agent}, expire: 1s }}\n\
+        "agent: {{ bind: {agent}, expire: 5s }}\n\
          services:\n  web: {{ health: off, endpoints: [ {{ address: :5001, id: a }}, {{ address: :5002, id: b }} ] }}\n  \
          keyed: {{ policy: {{ maglev: {{ key: header:x-user }} }}, health: off, endpoints: [ :5001, :5002, :5003 ] }}\n  \
          full: {{ health: off, endpoints: [ :5001 ], limits: {{ concurrency: 1 }} }}\n  \
@@ -64,7 +64,7 @@ fn agent_calls_over_http_are_picked_and_reported_once() {
     let (status, picked) = pick(json!({ "service": "web" }));
     assert_eq!(
         (status, &picked["service"], &picked["expires_ms"]),
-        (200, &json!("web"), &json!(1000))
+        (200, &json!("web"), &json!(5000))
     );
     assert!(["127.0.0.1:5001", "127.0.0.1:5002"].contains(&picked["address"].as_str().unwrap()));
     let id = picked["endpoint"].as_str().unwrap();
@@ -96,7 +96,7 @@ fn agent_calls_over_http_are_picked_and_reported_once() {
     let (_, only) = pick(json!({ "service": "full" }));
     let (status, answer) = pick(json!({ "service": "full" }));
     assert_eq!((status, &answer["reason"]), (503, &json!("overloaded")));
-    // What is not reported has ended after a second.
+    // What is not reported has ended after its time.
     until("the pick to expire", || program.api("/v1/agent")["agent"]["counts"][0]["expired"] == 1);
     assert_eq!(pick(json!({ "service": "full" })).0, 200);
     assert_eq!(report(json!({ "id": only["id"], "outcome": "success" })).0, 404);
@@ -171,7 +171,7 @@ fn agent_comes_changes_and_goes_with_the_configuration() {
         socket.display(),
         services.replace(":5001", ":5001, :5002")
     ));
-    assert!(Client::try_connect(first).is_err());
+    until("the old address is given up", || Client::try_connect(first).is_err());
     let with = |token: &str| {
         let header = format!("Authorization: Bearer {token}\r\n");
         let body = json!({ "id": outstanding["id"], "outcome": "success" }).to_string();

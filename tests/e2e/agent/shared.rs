@@ -29,7 +29,7 @@ impl Site {
         };
         let replicas = [replica("a"), replica("b")];
         let config = format!(
-            "agent: {{ bind: {agent} }}\nlisteners: {{ web: {{ bind: {web}, service: web }} }}\n\
+            "workers: 1\nagent: {{ bind: {agent} }}\nlisteners: {{ web: {{ bind: {web}, service: web }} }}\n\
              services:\n  web:\n    health: off\n    retry: off\n    \
              outlier: {{ consecutive: 5, ejection: 5m }}\n    \
              endpoints: [ {{ address: {}, id: a }}, {{ address: {}, id: b }} ]\n",

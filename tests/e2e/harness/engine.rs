@@ -220,7 +220,8 @@ impl Engine {
         assert!(output.status.success(), "docker-compose {arguments:?}: {said}");
     }
 
-    fn client(&self, program: &str) -> Command {
+    /// One of its clients, told where it is.
+    pub fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("DOCKER_HOST", format!("unix://{}", self.socket())).stdin(Stdio::null());
         command
@@ -251,7 +252,7 @@ impl Engine {
         self.import(&root, ECHO, &changes);
         // Podman's import knows no `HEALTHCHECK`.
         if self.kind == Kind::Docker {
-            let check = r#"HEALTHCHECK --interval=1s --retries=1 CMD ["/evenkeel","check","-c","/ok/file"]"#;
+            let check = r#"HEALTHCHECK --interval=3s --retries=1 CMD ["/evenkeel","check","-c","/ok/file"]"#;
             self.import(&root, ECHO_CHECKED, &[&changes[..], &[check]].concat());
         }
         fs::remove_dir_all(root).unwrap();

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::peer::{Peer, find};
 use super::pki::Pki;
-use super::program::{Folder, free_port};
+use super::program::{Folder, free_port, signal};
 use super::wait::until;
 
 /// A CA, and where it finds the domains that it is asked for.
@@ -132,6 +132,11 @@ impl Pebble {
 
     pub fn stop(&mut self) {
         self.server = None;
+    }
+
+    /// `STOP`: it takes connections, and answers nothing until `CONT`.
+    pub fn signal(&self, name: &str) {
+        signal(self.server.as_ref().expect("it runs").0.id(), name);
     }
 
     pub fn directory(&self) -> String {

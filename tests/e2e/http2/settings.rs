@@ -207,7 +207,7 @@ fn a_connection_ends_at_its_age_and_not_in_the_middle() {
 #[test]
 fn a_client_that_is_gone_without_a_word_is_found_by_a_ping() {
     let replica = Replica::raw(|connection| while connection.request().is_some() {});
-    let listener = "http2: { ping_interval: 300ms, ping_timeout: 1s }";
+    let listener = "http2: { ping_interval: 300ms, ping_timeout: 5s }";
     let web = Web::start(&[&replica], listener, "");
     // One that answers stays, with a request that takes long.
     let mut alive = Client::connect(web.address);

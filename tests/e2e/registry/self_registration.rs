@@ -291,7 +291,7 @@ fn what_is_registered_is_followed() {
 fn when_most_fall_silent_at_once_they_stay_and_it_is_told() {
     let registry = Registry::start("data: off");
     for number in 1..=4 {
-        let body = format!(r#"{{"port": {number}, "ttl_ms": 1000}}"#);
+        let body = format!(r#"{{"port": {number}, "ttl_ms": 4000}}"#);
         registry.ask("PUT", &format!("/v1/services/web/instances/web-{number}"), &body);
     }
     let status = || registry.program.api("/v1/registry")["registry"].clone();

@@ -4,9 +4,9 @@
 use std::fs;
 use std::process::Command;
 
-use super::super::harness::Evenkeel;
 use super::super::harness::peer::{find, skip};
 use super::super::harness::program::{BINARY, Folder};
+use super::super::harness::{Evenkeel, until};
 use super::*;
 
 /// Runs a script with the lists of the system replaced by copies that are kept in `folder`.
@@ -64,7 +64,7 @@ fn the_system_and_browsers_trust_the_ca_for_development_and_no_more() {
     command.args(["run", "-c"]).arg(&file).env("XDG_DATA_HOME", folder.join("data"));
     let program = Evenkeel::start(command, admin, config);
     program.wait_ready();
-    assert!(program.log().contains("evenkeel trust"), "{}", program.log());
+    until("it is told how", || program.log().contains("evenkeel trust"));
     let ask = format!("curl -sS https://localhost:{}/", web.port());
     let (ok, said) = beside(&folder, &ask);
     assert!(!ok && said.contains("certificate"), "{said}");
