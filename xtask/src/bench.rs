@@ -115,7 +115,7 @@ impl Bench<'_> {
                     this.or_else(|| samples.iter().rfind(good)).map(|sample| sample.rate)
                 });
                 let rate = full.unwrap_or(20_000.0) / 2.0;
-                load::open_loop(&running, path, connections, rate, self.length)
+                load::half_rate(&running, path, connections, rate, self.length)
             }
             Kind::Http2 { connections, streams, path } => {
                 let url = running.url(Door::Http2, path);

@@ -148,6 +148,7 @@ async fn run(worker: Rc<Worker>, mut inbox: UnboundedReceiver<Command>) {
                 if tick_count.is_multiple_of(SWEEP_EVERY_TICKS) {
                     worker.pools.sweep(now);
                     worker.blocks.trim();
+                    worker.turns.trim();
                 }
                 if let Some(stop_at) = stop_at
                     && (worker.tracked.is_empty() || stop_at <= now)

@@ -17,7 +17,8 @@ pub(super) struct Scenario {
 pub(super) enum Kind {
     /// As fast as it goes; `close`: each request has a connection of its own.
     Full { connections: u32, path: &'static str, door: Door, close: bool },
-    /// The 99th percentile at half of the rate that HAProxy reached in this round.
+    /// The 99th percentile at half of the rate that HAProxy reached in this round: the median of
+    /// several windows.
     HalfRate { connections: u32, path: &'static str },
     /// As fast as it goes, streams beside each other.
     Http2 { connections: u32, streams: u32, path: &'static str },

@@ -315,7 +315,7 @@ pub(crate) static POOL: Section = Section {
         key(
             "idle_max",
             Integer { min: 0, max: 65_535 },
-            Written("256"),
+            Written("4096"),
             "Idle connections kept per endpoint and worker; 0: a connection each request.",
         ),
         key("idle_timeout", TIMEOUT, Written("30s"), "An idle connection is closed after this."),

@@ -151,7 +151,9 @@ pub enum RetryCondition {
 /// Kept-alive connections to each endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
-    /// Idle connections kept per endpoint and worker. Default 256; 0: a connection each request.
+    /// Idle connections kept per endpoint and worker: of those that were in use at once, so that
+    /// a rush leaves as many for the next one, until they are closed by `idle_timeout`. Default
+    /// 4096; 0: a connection each request.
     pub idle_max: usize,
     /// Default 30 s.
     pub idle_timeout: Duration,
@@ -176,7 +178,7 @@ pub struct PoolSpec {
 impl Default for PoolSpec {
     fn default() -> Self {
         Self {
-            idle_max: 256,
+            idle_max: 4096,
             idle_timeout: Duration::from_secs(30),
             age_max: Duration::from_secs(600),
             connections_max: None,

@@ -244,6 +244,8 @@ impl Downstream {
                 if !self.stream.is_http2() {
                     self.door.counters().bytes_in.add(count as u64);
                 }
+                // They wait here for the answer, beside those of the other requests under way.
+                self.inbound.settle();
                 true
             }
             _ => false,
