@@ -287,3 +287,122 @@ fn whatever_is_done_to_a_text_is_read_as_if_it_were_the_first() {
     );
     assert!(alone > 400 && whole > 700 && refused > 1000 && warned > 500);
 }
+
+/// Services with an endpoint each, and a route to each.
+fn many(services: usize) -> String {
+    let mut text = String::from("listeners:\n  web:\n    bind: :8080\n    routes:\n");
+    for n in 0..services {
+        let _ = writeln!(text, "      - {{ path: /{n}/*, service: s{n} }}");
+    }
+    text += "services:\n";
+    for n in 0..services {
+        let _ = writeln!(text, "  s{n}: {{ endpoints: [ 127.0.0.1:{} ] }}", 1000 + n);
+    }
+    text
+}
+
+#[test]
+fn a_change_costs_by_what_changes_and_the_rest_is_shared() {
+    let count = 500;
+    let before = many(count);
+    let with_agent = format!("agent: {{ bind: 127.0.0.1:9911 }}\n{before}workers: 2\n");
+    // What changes and its neighbours, or all.
+    let (part, whole) = (0..=5, count..=count + 1);
+    let sixth = "  s6: { endpoints: [ 127.0.0.1:1006 ] }\n";
+    let last = "  s499: { endpoints: [ 127.0.0.1:1499 ] }\n";
+    for (text, from, to, expected) in [
+        (&before, "", "", &part),
+        (&before, "127.0.0.1:1006", "127.0.0.2:1006", &part),
+        (&before, "127.0.0.1:1000", "127.0.0.2:1000", &part),
+        (&before, "127.0.0.1:1499", "127.0.0.2:1499", &part),
+        (&with_agent, "127.0.0.1:1499", "127.0.0.2:1499", &part),
+        (&before, sixth, "  s6:\n    endpoints:\n      - 127.0.0.1:1006\n# on\n\n", &part),
+        // Two of them, and all between.
+        (&before, "127.0.0.1:1006 ] }\n  s7", "127.0.0.2:1006 ] }\n  # on\n  s7", &part),
+        // As it was, in other words.
+        (&before, sixth, "  s6: { endpoints: [ \"127.0.0.1:1006\" ] }\n", &part),
+        // Nothing sends to one that is new, which is to be said; but with an agent, somebody may.
+        (
+            &before,
+            sixth,
+            "  t: { endpoints: [ :1 ] }\n  s6: { endpoints: [ 127.0.0.1:1006 ] }\n",
+            &whole,
+        ),
+        (
+            &with_agent,
+            sixth,
+            "  t: { endpoints: [ :1 ] }\n  s6: { endpoints: [ 127.0.0.1:1006 ] }\n",
+            &part,
+        ),
+        (
+            &with_agent,
+            last,
+            "  s499: { endpoints: [ 127.0.0.1:1499 ] }\n  t: { endpoints: [ :1 ] }\n",
+            &part,
+        ),
+        // Elsewhere.
+        (&before, "bind: :8080", "bind: :8081", &whole),
+        (&before, "/6/*", "/six/*", &whole),
+        (&with_agent, "workers: 2", "workers: 3", &whole),
+        (&with_agent, "workers: 2\n", "", &whole),
+        // What a piece alone does not tell.
+        (&before, sixth, "  s6: &a { endpoints: [ 127.0.0.1:1006 ] }\n", &whole),
+        (&before, sixth, "  \"s6\": { endpoints: [ 127.0.0.1:1006 ] }\n", &whole),
+        (&before, sixth, "  s6: { endpoints: [ 127.0.0.1:1006 ] }\r\n", &whole),
+        (&before, sixth, "  s6: { endpoints: [\n127.0.0.1:1006 ] }\n", &whole),
+    ] {
+        let edited = text.replacen(from, to, 1);
+        let mut reader = Reader::new(VOCABULARY);
+        let first = reader.read("a", &Arc::from(&**text)).unwrap();
+        assert_eq!(reader.services_read(), count);
+        // One that is refused in between changes nothing.
+        assert!(reader.read("a", &Arc::from(text.replacen("s7:", "s7 7:", 1))).is_err());
+        let second = reader.read("a", &Arc::from(&*edited)).unwrap();
+        let read = reader.services_read();
+        assert!(expected.contains(&read), "{from:?} -> {to:?}: {read} services");
+        let alone = outcome(parse(&Source { name: "a", text: &edited }, &VOCABULARY));
+        assert_eq!(outcome(Ok(second.clone())), alone);
+        let shares =
+            |name: &str| Arc::ptr_eq(&first.spec.services[name], &second.spec.services[name]);
+        assert!((0..count).all(|n| n == 6 || n == 0 || n == 499 || shares(&format!("s{n}"))));
+        // And the next is read by this one.
+        let third = edited.replacen("127.0.0.1:1250", "127.0.0.1:2250", 1);
+        assert_eq!(
+            outcome(reader.read("b", &Arc::from(&*third))),
+            outcome(parse(&Source { name: "b", text: &third }, &VOCABULARY))
+        );
+    }
+}
+
+#[test]
+fn services_that_others_need_or_speak_of_are_not_changed_unseen() {
+    let text = many(20).replace("    routes:", "    routes:\n      - { path: /t, service: s3 }");
+    let with_tcp = format!(
+        "{}  t: {{ run: {{ command: [ serve, $PORT ] }} }}\n",
+        text.replace(
+            "listeners:\n",
+            "listeners:\n  db: { bind: :9, protocol: tcp, service: s4 }\n"
+        )
+    );
+    let mut reader = Reader::new(VOCABULARY);
+    for (from, to) in [
+        ("", ""),
+        // Taken out of a route that is still there.
+        ("  s3: { endpoints: [ 127.0.0.1:1003 ] }\n", ""),
+        ("  s3:", "  s03:"),
+        ("  s3:", "  s4:"),
+        // A listener is warned of it, and no longer.
+        ("1004 ]", "1004 ], affinity: { cookie: { name: K } }"),
+        // Warnings stand where they stand now.
+        ("1005 ] }", "1005 ] }\n  # one\n  # two"),
+        ("$PORT", "$PORT, $PORT"),
+        ("[ serve, $PORT ]", "serve"),
+    ] {
+        // There and back.
+        let edited = with_tcp.replacen(from, to, 1);
+        for (name, text) in [("a", &with_tcp), ("b", &edited), ("c", &with_tcp)] {
+            let expected = outcome(parse(&Source { name, text }, &VOCABULARY));
+            assert_eq!(outcome(reader.read(name, &Arc::from(&**text))), expected, "{from:?}");
+        }
+    }
+}

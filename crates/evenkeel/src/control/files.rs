@@ -63,26 +63,28 @@ impl Reader {
 
     fn place(&mut self, spec: &mut Spec) {
         place(spec, &self.directory);
+        // Beside what there is, so that nothing half-made stays if this is interrupted.
+        let (mut all, mut secured) = (self.placed.clone(), self.secured.clone());
         for differing in spec.services.differences(&self.read) {
             let (name, service) = match differing {
                 Differing::Added(name, service) | Differing::Changed(name, _, service) => {
                     (name, service)
                 }
                 Differing::Removed(name, _) => {
-                    self.placed.remove(name.as_str());
-                    self.secured.remove(name.as_str());
+                    all.remove(name.as_str());
+                    secured.remove(name.as_str());
                     continue;
                 }
             };
             let service = placed(service, &self.directory);
+            secured.remove(name.as_str());
             if service.tls.is_some() {
-                self.secured.insert(name.clone(), Arc::clone(&service));
-            } else {
-                self.secured.remove(name.as_str());
+                secured.insert(name.clone(), Arc::clone(&service));
             }
-            self.placed.insert(name.clone(), service);
+            all.insert(name.clone(), service);
         }
-        self.read = std::mem::replace(&mut spec.services, self.placed.clone());
+        self.read = std::mem::replace(&mut spec.services, all.clone());
+        (self.placed, self.secured) = (all, secured);
     }
 }
 
