@@ -138,7 +138,7 @@ fn one_of_many_services_changes_under_load_and_each_change_is_in_force() {
     ];
     let wrong = [
         (" { endpionts: [ :1 ] }", 0, "did you mean `endpoints`"),
-        ("\n    endpoints: [ :1 ]\n    health: \"off", 2, "this quote is never closed"),
+        ("\n    endpoints: [ :1 ]\n    health: \"off", 3, "multiline quoted scalar"),
         (" { endpoints: [ :1 ] }\n  s3: { endpoints: [ :1 ] }", 1, "`s3` stands twice"),
         (" { endpoints: [ :1 ] }\n s: { endpoints: [ :1 ] }", 1, "fits none of the lines"),
         ("\n    endpoints: [ :1 ]\n\thealth: off", 2, "a tab cannot indent"),
