@@ -178,9 +178,9 @@ fn a_store_over_tls_that_wants_certificates_and_passwords() {
         .args(["--user", "default", "off"])
         .current_dir(&folder.0);
     let _redis = Peer::start(&mut command);
-    let store = |ca: &str, password: &str| {
+    let store = |database: u8, ca: &str, password: &str| {
         format!(
-            "redis: \"rediss://127.0.0.1:{port}/2\", username: keel, password: {password}, \
+            "redis: \"rediss://127.0.0.1:{port}/{database}\", username: keel, password: {password}, \
              tls: {{ ca: {}, certificate: {{ certificate: {}, key: {} }} }}",
             at(ca),
             at("client.crt"),
@@ -189,11 +189,13 @@ fn a_store_over_tls_that_wants_certificates_and_passwords() {
     };
     let replicas = replicas();
     std::fs::copy(folder.join("others.pem"), folder.join("changing.pem")).unwrap();
-    let start = |ca: &str, password: &str| {
-        Balancer::start_at(&store(ca, password), &replicas, "header: X-User")
+    let start = |database: u8, ca: &str, password: &str| {
+        Balancer::start_at(&store(database, ca, password), &replicas, "header: X-User")
     };
-    let (one, two) = (start("ca.pem", "kn0ck-kn0ck"), start("changing.pem", "kn0ck-kn0ck"));
-    let wrong = start("ca.pem", "kn0ck");
+    std::fs::write(folder.join("password"), "kn0ck-kn0ck\n").unwrap();
+    let by_file = format!("{{ file: {} }}", at("password"));
+    let (one, two) = (start(2, "ca.pem", "kn0ck-kn0ck"), start(2, "changing.pem", &by_file));
+    let wrong = start(2, "ca.pem", "kn0ck");
     let told = |balancer: &Balancer, why: &str| {
         until(&format!("{why:?} is told"), || {
             balancer.store()["reason"].as_str().is_some_and(|reason| reason.contains(why))
@@ -209,6 +211,11 @@ fn a_store_over_tls_that_wants_certificates_and_passwords() {
     two.until_connected(true);
     assert_eq!(two.visits(0..20), homes);
     assert_eq!(two.count("hits"), 20);
+    let elsewhere = start(3, "ca.pem", &by_file);
+    elsewhere.until_connected(true);
+    elsewhere.visits(0..20);
+    until("all were told there", || elsewhere.count("told") >= 20);
+    assert_eq!(elsewhere.count("hits"), 0, "another database");
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod registry;
 mod route;
 mod run;
 mod scenario;
+mod secret;
 mod service;
 mod tls;
 
@@ -318,6 +319,7 @@ fn token(fields: &Fields<'_>, context: &Context<'_>) -> Option<String> {
             "for example the output of `openssl rand -hex 16`",
         );
     }
+    secret::refuse_redacted("token", (text, span), context);
     Some(text.into())
 }
 

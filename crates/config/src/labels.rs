@@ -36,7 +36,7 @@ const ROUTES: &str = "routes";
 /// Whether this value of `evenkeel.protocol` is said of the listener alone. Others are of its
 /// service, too: in which version of HTTP its endpoints are spoken to.
 pub fn is_listener_protocol(word: &str) -> bool {
-    matches!(word, "http" | "tcp" | "udp")
+    matches!(word, "http" | "tcp" | "udp" | "tls")
 }
 
 /// Whether a label of this first level is a key of a service that a container may speak for.

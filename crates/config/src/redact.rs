@@ -5,10 +5,10 @@ use crate::Source;
 use crate::defect::Report;
 use crate::tree::{self, Node, Value};
 
-/// Too short for a secret: a text that is posted as it was shown is refused.
-const REDACTED: &str = "REDACTED";
+/// Refused as a secret, so that a text that is posted as it was shown changes nothing.
+pub(crate) const REDACTED: &str = "REDACTED";
 
-/// The text with the secrets of each service's sessions, the key of each account at a CA, and each token
+/// The text with the secrets of each service's sessions, the key of each account at a CA, the password for etcd, and each token
 /// of the registry, the agent and a source replaced wherever it stands, in comments too. If one is written in a
 /// way that cannot be replaced (with escapes, over several lines), or the text cannot be read, nothing
 /// but a comment.
@@ -125,6 +125,35 @@ mod tests {
         let text =
             "registry:\n  store: { etcd: { user: { name: keel, password: pa55-of-etcd } } }\n";
         assert_eq!(redacted(text), text.replace("pa55-of-etcd", "REDACTED"));
+    }
+
+    #[test]
+    fn what_is_shown_cannot_be_posted_back() {
+        for (text, key) in [
+            (
+                "registry: { store: { etcd: { endpoints: [ http://a:2379 ], user: { name: keel, password: PLACE } } } }\n",
+                "password",
+            ),
+            ("registry: { url: \"http://10.0.0.1:9910\", token: PLACE }\n", "token"),
+            ("agent: { token: PLACE }\n", "token"),
+            (
+                "services: { web: { discover: { http: { url: \"http://a/b\", token: PLACE } } } }\n",
+                "token",
+            ),
+        ] {
+            let rest = "listeners: { web: { bind: :8080, protocol: tcp, service: web } }\n";
+            let text = match text.contains("services") {
+                true => format!("{rest}{text}"),
+                false => format!("{rest}services: {{ web: {{ endpoints: [ :1 ] }} }}\n{text}"),
+            };
+            let shown = redacted(&text.replace("PLACE", "d41d8cd98f00b204"));
+            assert_eq!(shown, text.replace("PLACE", "REDACTED"));
+            let refused = crate::tests::read(&shown).unwrap_err().to_string();
+            assert!(refused.contains(&format!("`{key}` is what is shown")), "{refused}");
+            if let Err(defects) = crate::tests::read(&text.replace("PLACE", "d41d8cd98f00b204")) {
+                panic!("{defects}");
+            }
+        }
     }
 
     #[test]

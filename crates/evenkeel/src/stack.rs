@@ -33,7 +33,7 @@ pub(crate) use arguments::ComposeFile;
 pub(crate) use autoscale::line;
 pub(crate) use balancer::Balancer;
 pub(crate) use deployment::Deployment;
-use turn::Turn;
+pub(crate) use turn::Turn;
 
 use crate::client::encoded;
 use crate::failure::Failure;

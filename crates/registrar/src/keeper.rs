@@ -20,9 +20,9 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::journal::Journal;
-use crate::secret::Tokens;
 use crate::store::Shared;
-use crate::{api, checks, secret};
+use crate::tokens::Tokens;
+use crate::{api, checks};
 
 /// In the directory of the configuration, where it names no other.
 const DATA_FILE: &str = "evenkeel-registry.redb";
@@ -180,9 +180,9 @@ fn serve(
 }
 
 fn tokens(spec: &EmbeddedRegistrySpec, directory: &Path) -> Result<Tokens, String> {
-    let admin = spec.token.as_ref().map(|token| secret::read(token, directory)).transpose()?;
+    let admin = spec.token.as_ref().map(|token| tls::read_secret(token, directory)).transpose()?;
     let read = |(name, token): (&model::ServiceName, _)| {
-        Ok((name.to_string(), secret::read(token, directory)?))
+        Ok((name.to_string(), tls::read_secret(token, directory)?))
     };
     let services = spec.tokens.iter().map(read).collect::<Result<_, String>>()?;
     Ok(Tokens { admin, services })

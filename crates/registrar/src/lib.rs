@@ -15,11 +15,10 @@ pub mod client;
 mod journal;
 mod keeper;
 mod openapi;
-mod secret;
 pub mod source;
 mod store;
+mod tokens;
 
 pub use checks::passes;
 pub use keeper::{Keeper, List, Registrar};
 pub use openapi::openapi;
-pub use secret::read as read_secret;

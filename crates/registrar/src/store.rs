@@ -25,7 +25,6 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::keeper::Keeper;
-use crate::secret;
 
 use self::order::{Leaving, Order};
 
@@ -122,7 +121,7 @@ impl Shared {
             }
             RegistryStoreSpec::Consul { url, token, prefix, tls } => {
                 let tls = Arc::new(tls_from(tls, directory));
-                let read = |token| secret::read(token, directory);
+                let read = |token| tls::read_secret(token, directory);
                 let token = token.as_ref().map(read).transpose()?;
                 Kind::Consul(Box::new(consul::Consul::new(url, token.as_deref(), prefix, &tls)?))
             }

@@ -179,8 +179,8 @@ impl<R> Clone for Sites<R> {
     }
 }
 
-/// Names come from the configuration and requests are only looked up, so nobody outside can choose
-/// colliding ones.
+/// Names come from the configuration and from labels, which only they write who could do anything
+/// with the engine; requests are only looked up. So nobody outside can choose colliding ones.
 fn hash(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(name);

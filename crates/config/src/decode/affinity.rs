@@ -53,7 +53,8 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<SessionStoreSpec>
     let fields = fields.section("store", &keys::AFFINITY_STORE)?;
     // All of it is read before anything is missed.
     let owned = |name| fields.text(name).map(|(text, _)| text.to_owned());
-    let (username, password, prefix) = (owned("username"), owned("password"), owned("prefix"));
+    let (username, prefix) = (owned("username"), owned("prefix"));
+    let password = super::secret::password(&fields, context);
     let mut timeout = Duration::from_millis(50);
     fields.duration("timeout", &mut timeout);
     let tls = tls::of_store(&fields, context).unwrap_or_default();

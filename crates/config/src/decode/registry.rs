@@ -1,7 +1,6 @@
 //! `registry`.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 
 use model::ServiceName;
 use model::spec::{
@@ -16,21 +15,15 @@ use crate::keys;
 use crate::tree::{Value, quoted};
 
 use super::bind::{Bind, Transport};
+use super::secret::{password, token};
 use super::{Context, name, path_of, tls};
-
-/// Of a token that is written out, in bytes: short ones can be guessed, and what `GET /v1/config`
-/// shows in place of one is none.
-const TOKEN_BYTES: RangeInclusive<usize> = 12..=256;
-
-/// Of one that another program chose.
-const PASSWORD_BYTES_MAX: usize = 256;
 
 const PREFIX_BYTES_MAX: usize = 100;
 
 pub(super) fn registry(file: &Fields<'_>, context: &Context<'_>) -> Option<RegistrySpec> {
     let fields = file.section("registry", &keys::REGISTRY)?;
     let url = fields.text("url");
-    let token = secret(&fields, "token", context);
+    let token = token(&fields, context);
     let embedded = embedded(&fields, token.clone(), url.is_none(), context);
     let Some((url, span)) = url else { return Some(RegistrySpec::Embedded(Box::new(embedded))) };
     check_url(url, span, &["http"], context);
@@ -164,7 +157,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
         RegistryStoreSpec::Consul {
             tls: store_tls(&consul, [&*url], context),
             url,
-            token: secret(&consul, "token", context),
+            token: token(&consul, context),
             prefix: prefix(&consul, context),
         }
     });
@@ -209,7 +202,7 @@ pub(super) fn store_tls<'a>(
 fn user(etcd: &Fields<'_>, context: &Context<'_>) -> Option<StoreUser> {
     let fields = etcd.section("user", &keys::ETCD_USER)?;
     let name = fields.text("name").map(|(name, _)| name.to_owned());
-    let password = secret_of(&fields, "password", 1..=PASSWORD_BYTES_MAX, context);
+    let password = password(&fields, context);
     Some(StoreUser { name: name?, password: password? })
 }
 
@@ -267,45 +260,11 @@ fn tokens(fields: &Fields<'_>, context: &Context<'_>) -> BTreeMap<ServiceName, S
             &entry.value,
             entry.key_span,
         );
-        if let Some(token) = secret(&own, "token", context) {
+        if let Some(token) = token(&own, context) {
             tokens.insert(ServiceName::new(&*entry.key), token);
         }
     }
     tokens
-}
-
-/// Written out, or `{ file: PATH }`.
-fn secret(fields: &Fields<'_>, key: &'static str, context: &Context<'_>) -> Option<SecretSpec> {
-    secret_of(fields, key, TOKEN_BYTES, context)
-}
-
-/// The same with a length of its own, in bytes.
-fn secret_of(
-    fields: &Fields<'_>,
-    key: &'static str,
-    length: RangeInclusive<usize>,
-    context: &Context<'_>,
-) -> Option<SecretSpec> {
-    let entry = fields.entry(key)?;
-    if let Value::Map(_) = entry.value.value {
-        let file = fields.section(key, &keys::TOKEN_FILE)?;
-        let path = file.text("file").and_then(|path| path_of("file", path, context.report))?;
-        return Some(SecretSpec::File(path));
-    }
-    let Some(text) = scalar(&entry.value) else {
-        wrong(keys::SERVICE_TOKEN.key("token").map(|key| key.kind), key, &entry.value, context);
-        return None;
-    };
-    let legal = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !legal || !length.contains(&text.len()) {
-        let (least, most) = (length.start(), length.end());
-        context.report.error_help(
-            entry.value.span,
-            format!("`{key}` must be {least} to {most} visible ASCII characters without spaces"),
-            "for example the output of `openssl rand -hex 16`",
-        );
-    }
-    Some(SecretSpec::Text(text.to_owned()))
 }
 
 fn fields_kind(key: &str) -> Option<crate::table::Kind> {

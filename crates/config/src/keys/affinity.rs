@@ -52,7 +52,12 @@ pub(crate) static AFFINITY_STORE: Section = Section {
             "How TLS is spoken where the address begins with `rediss://`, whose host the certificate must be for. Files are read for each connection.",
         ),
         key("username", scalar("a name", "keel"), Means("the default user"), "Of the store (ACL)."),
-        key("password", scalar("a password", "s3cret"), Means("none"), "Of the store."),
+        key(
+            "password",
+            AnyOf(&[scalar("a password", "s3cret"), In(&SECRET_FILE)]),
+            Means("none"),
+            "Of the store. A file is read for each connection.",
+        ),
         key(
             "secret",
             scalar("a text of 16 characters or more", "0d9f6c1e5b7a4832"),

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const TOKEN: Kind = AnyOf(&[scalar("a token", "d41d8cd98f00b204"), In(&TOKEN_FILE)]);
+const TOKEN: Kind = AnyOf(&[scalar("a token", "d41d8cd98f00b204"), In(&SECRET_FILE)]);
 pub(super) const STORE_TLS: &str = "How TLS is spoken to an address that begins with `https://`, whose host certificates must be for. Files are read for each connection.";
 const PREFIX: Kind = text("a prefix of keys that ends with `/`", "shop/registry/");
 
@@ -86,9 +86,9 @@ pub(crate) static REGISTRY: Section = Section {
     ],
 };
 
-pub(crate) static TOKEN_FILE: Section = Section {
-    name: "token file",
-    doc: "A token that a file holds.",
+pub(crate) static SECRET_FILE: Section = Section {
+    name: "secret file",
+    doc: "A token or password that a file holds.",
     example: "file: /run/secrets/registry",
     keys: &[key(
         "file",
@@ -176,7 +176,7 @@ pub(crate) static ETCD_USER: Section = Section {
         key("name", scalar("a name", "evenkeel"), Required, "Its name."),
         key(
             "password",
-            AnyOf(&[scalar("a password", "s3cret-of-etcd"), In(&TOKEN_FILE)]),
+            AnyOf(&[scalar("a password", "s3cret-of-etcd"), In(&SECRET_FILE)]),
             Required,
             "Its password. A file is read again whenever etcd asks.",
         ),

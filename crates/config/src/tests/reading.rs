@@ -6,8 +6,8 @@ use model::spec::{
     AccessLogSpec, ActionSpec, AffinitySpec, ClientTlsSpec, ConcurrencySpec, EndpointProtocol,
     EndpointSource, HeaderEdit, HealthKind, HedgeAfter, HedgeSpec, HostPattern, InsertedCookie,
     LarsKey, OutlierSpec, PathPattern, PathRewrite, Protocol, ProxyProtocolVersion, QueuePer,
-    QueueSpec, RetryCondition, SameSite, ServerHttp2Spec, ServiceLimitSpec, SessionStoreSpec,
-    SessionTableSpec, SlowStartSpec, StatusSet, TextMatch, Unreported, WakeSpec,
+    QueueSpec, RetryCondition, SameSite, SecretSpec, ServerHttp2Spec, ServiceLimitSpec,
+    SessionStoreSpec, SessionTableSpec, SlowStartSpec, StatusSet, TextMatch, Unreported, WakeSpec,
 };
 use model::vocabulary::OptionValue;
 
@@ -447,7 +447,7 @@ fn every_kind_of_affinity_is_read() {
         redis: "unix:///run/r.sock".into(),
         tls: ClientTlsSpec::default(),
         username: Some("keel".into()),
-        password: Some("1234".into()),
+        password: Some(SecretSpec::Text("1234".into())),
         secret: "0123456789abcdef".into(),
         prefix: "shop".into(),
         timeout: Duration::from_millis(20),

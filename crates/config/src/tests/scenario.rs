@@ -219,6 +219,7 @@ fn the_manual_names_every_key() {
             "learnt",
             "queue",
             "service timeouts",
+            "secret file",
         ];
         if ELSEWHERE.contains(&section.name) {
             continue;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use config::{Checked, Defect, Defects, Severity, Source, defect_at};
-use model::spec::{CertificateFiles, DiscoverSpec, EndpointSource, ServiceSpec, Spec};
+use model::spec::{CertificateFiles, DiscoverSpec, EndpointSource, SecretSpec, ServiceSpec, Spec};
 use model::{Differing, ServiceName, SharedMap};
 
 use super::vocabulary;
@@ -134,6 +134,9 @@ fn placed(service: &Arc<ServiceSpec>, directory: &Path) -> Arc<ServiceSpec> {
     if let Some(store) = table.and_then(|table| table.store.as_mut()) {
         store.tls.certificate.iter_mut().for_each(both);
         store.tls.ca.iter_mut().for_each(from_here);
+        if let Some(SecretSpec::File(path)) = &mut store.password {
+            from_here(path);
+        }
     }
     match &mut service.source {
         EndpointSource::Discover(DiscoverSpec::File(file)) => from_here(&mut file.path),

@@ -3,7 +3,8 @@
 //! and told.
 //!
 //! Kept from change to change, so that a service that comes or goes costs by what else there is for
-//! its hosts, and not by how many services and routes there are.
+//! its hosts, and not by how many services and routes there are; but where certificates follow routes
+//! (`acme` without `domains`), all domains of that listener are compared.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

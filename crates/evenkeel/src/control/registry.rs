@@ -12,9 +12,10 @@ use model::spec::{
 };
 use model::status::RegistryStatus;
 use model::{Endpoint, ServiceName};
+use registrar::Registrar;
 use registrar::client::{Authority, Client};
 use registrar::source::{Place, Registered};
-use registrar::{Registrar, read_secret};
+use tls::read_secret;
 use tracing::warn;
 
 use super::bind_check::explain;

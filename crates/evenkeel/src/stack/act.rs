@@ -359,8 +359,8 @@ impl Stack {
         Ok(LogLines::new(self.engine.send(request).await?, terminal))
     }
 
-    /// Each service's number of containers that run, for `ps`.
-    pub(crate) fn counts(containers: &[Observed]) -> BTreeMap<String, usize> {
+    /// Each service's number of containers that run.
+    pub(super) fn counts(containers: &[Observed]) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for container in containers.iter().filter(|container| container.runs()) {
             *counts.entry(container.service.clone()).or_default() += 1;

@@ -24,6 +24,9 @@ use crate::failure::Failure;
 /// How long a new container may take to be well; the load is not looked at meanwhile.
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// For all that one decision to scale takes, images included.
+pub(super) const SCALE_MAX: Duration = Duration::from_secs(4 * WITHIN.as_secs());
+
 /// Waits counted so far: how many, and microseconds of all.
 type Waited = (u64, u64);
 
@@ -102,10 +105,10 @@ impl Stack {
             let Some(decision) = controller.sample(scaling.now(), sample) else { continue };
             let wakes = sample.replicas == 0 && settings.min == 0;
             // Somebody waits who is to be woken for, and a container that is there can be started
-            // whatever else is done; anything more takes a turn then.
+            // while another service is deployed; anything more takes a turn then.
             let _turn = match self.claim(AUTOSCALE).await {
                 Ok(turn) => Some(turn),
-                Err(_) if wakes => None,
+                Err(_) if wakes && self.deploys_another(name) => None,
                 Err(failure) => {
                     let failure = failure.to_string();
                     if refused.as_ref() != Some(&failure) {
@@ -190,17 +193,19 @@ impl Stack {
     ) -> Result<(), Failure> {
         let _turn = scaling.acting.lock().await;
         let options = self.as_they_are(name, replicas, WITHIN).await?;
-        let up = timeout(WITHIN * 4, self.up(&options)).await;
+        let up = timeout(SCALE_MAX, self.up(&options)).await;
         up.map_err(|_| Failure::Job("the engine takes too long".into()))?.map(drop)
     }
 
-    /// So many of one service, and of the others what there is.
-    pub(super) async fn as_they_are(
+    /// So many of one service, and of the others what there is. Of who has the turn.
+    pub(crate) async fn as_they_are(
         &self,
         name: &str,
         replicas: usize,
         within: Duration,
     ) -> Result<UpOptions, Failure> {
+        // What a deploy that was killed has left is not what there is.
+        self.recover().await?;
         let mut scales = Stack::counts(&self.containers().await?);
         // Another that sleeps is not woken because this one depends on it.
         for service in self.project.services.values().filter(|service| sleeps(service)) {

@@ -266,7 +266,10 @@ fn state_folder() -> Result<PathBuf, Failure> {
     if user.is_root() {
         return Ok("/run/evenkeel".into());
     }
-    Ok(std::env::temp_dir().join(format!("evenkeel-{}", user.as_raw())))
+    // Anybody could have made it, in a folder where everybody may.
+    let folder = std::env::temp_dir().join(format!("evenkeel-{}", user.as_raw()));
+    make_folder(&folder)?;
+    Ok(folder)
 }
 
 /// Only we may look in: what a configuration says is nobody else's business, and whoever could
@@ -279,9 +282,15 @@ pub(super) fn make_folder(folder: &Path) -> Result<(), Failure> {
         .mode(0o700)
         .create(folder)
         .map_err(|error| failed(&error))?;
-    let owner = folder.metadata().map_err(|error| failed(&error))?.uid();
-    if owner != geteuid().as_raw() {
+    let made = folder.symlink_metadata().map_err(|error| failed(&error))?;
+    if !made.is_dir() {
+        return Err(failed(&"is not a folder but leads to one"));
+    }
+    if made.uid() != geteuid().as_raw() {
         return Err(failed(&"belongs to another user"));
+    }
+    if made.mode() & 0o022 != 0 {
+        return Err(failed(&"can be written by others; `chmod 700` it"));
     }
     Ok(())
 }

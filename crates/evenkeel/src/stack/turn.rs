@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use super::autoscale::SCALE_MAX;
 use super::balancer::{make_folder, write};
 use super::{Balancer, Stack};
 use crate::failure::Failure;
@@ -22,8 +23,9 @@ use crate::failure::Failure;
 /// What the autoscaler calls its turns.
 pub(super) const AUTOSCALE: &str = "autoscale";
 
-/// The autoscaler takes its turns by itself, and each is over soon: so others wait for it.
-const WAIT_MAX: Duration = Duration::from_secs(150);
+/// The autoscaler takes its turns by itself, and each is over within [`SCALE_MAX`] and what it takes
+/// to stop containers: so others wait for it.
+const WAIT_MAX: Duration = SCALE_MAX.saturating_add(Duration::from_secs(180));
 
 /// Who has the turn says so just after it has got it.
 const NOTE_MAX: Duration = Duration::from_secs(1);
@@ -45,6 +47,12 @@ pub(crate) struct Turn {
 struct Note {
     process: u32,
     verb: String,
+}
+
+impl Note {
+    fn deploys_another(&self, service: &str) -> bool {
+        self.verb.strip_prefix("deploy ").is_some_and(|deployed| deployed != service)
+    }
 }
 
 impl Turn {
@@ -144,6 +152,11 @@ impl Stack {
         }
     }
 
+    /// Whether who has the turn deploys a service that is not this one, and touches nothing else.
+    pub(super) fn deploys_another(&self, service: &str) -> bool {
+        self.balancer.note().is_some_and(|note| note.deploys_another(service))
+    }
+
     fn refusal(&self, note: Option<Note>) -> String {
         let name = &self.project.name;
         match note {
@@ -189,6 +202,21 @@ mod tests {
         assert!(!folder.join(NOTE).exists());
         assert!(Turn::take(folder.clone()).unwrap().is_some());
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn only_a_deploy_says_what_it_does_not_touch() {
+        for (verb, touches) in [
+            ("deploy api", false),
+            ("deploy web", true),
+            ("up", true),
+            ("scale api=3", true),
+            ("stop", true),
+            ("down", true),
+        ] {
+            let note = Note { process: 1, verb: verb.into() };
+            assert_eq!(!note.deploys_another("web"), touches, "{verb}");
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use model::spec::SecretSpec;
 use registrar::client::{Authority, Client};
-use registrar::read_secret;
 use registry::{Check, Instance, Registration};
+use tls::read_secret;
 
 use super::Verb;
 use crate::failure::Failure;

@@ -1,13 +1,12 @@
 use std::time::Duration;
 
-use compose::plan::Wanted;
 use serde_json::json;
 
 use super::Verb;
 use crate::client::{AdminAddress, encoded};
 use crate::failure::Failure;
 use crate::output::say;
-use crate::stack::{ComposeFile, Stack, UpOptions, block_on};
+use crate::stack::{ComposeFile, Stack, block_on};
 
 /// Change how many replicas of a service run: of a running balancer, or with -f of a Compose file
 #[derive(clap::Args)]
@@ -47,14 +46,7 @@ impl Verb for Scale {
 fn containers(stack: &Stack, service: String, replicas: usize) -> Result<(), Failure> {
     block_on(async {
         let _turn = stack.claim(&format!("scale {service}={replicas}")).await?;
-        let all = Stack::counts(&stack.containers().await?);
-        let mut scales = all;
-        scales.insert(service.clone(), replicas);
-        let options = UpOptions {
-            wanted: Wanted { services: [service.clone()].into(), scales, ..Wanted::default() },
-            within: WITHIN,
-            ..UpOptions::default()
-        };
+        let options = stack.as_they_are(&service, replicas, WITHIN).await?;
         let done = stack.up(&options).await?;
         for unwell in &done.unwell {
             anstream::eprintln!("{unwell}");

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use compose::plan::Wanted;
@@ -7,7 +8,7 @@ use super::Verb;
 use super::logs::follow;
 use crate::failure::Failure;
 use crate::output::say;
-use crate::stack::{ComposeFile, Stack, UpOptions, block_on};
+use crate::stack::{ComposeFile, Stack, Turn, UpOptions, block_on};
 
 /// Start the services of a Compose file, with a balancer on the ports that they publish
 #[derive(clap::Args)]
@@ -58,8 +59,15 @@ impl Verb for Up {
         };
         let detach = self.detach;
         block_on(async {
+            // Kept until the containers are up; what follows is only looking.
+            let turn = tokio::select! {
+                turn = stack.claim("up") => turn?,
+                _ = tokio::signal::ctrl_c() => {
+                    return Err(Failure::Job("interrupted; nothing was changed".into()));
+                }
+            };
             tokio::select! {
-                ended = work(&stack, &options, detach) => return ended,
+                ended = work(&stack, &options, detach, turn) => return ended,
                 _ = tokio::signal::ctrl_c() => {}
             }
             if detach {
@@ -75,8 +83,14 @@ impl Verb for Up {
 }
 
 /// Brings all up; unless it is to `detach`, shows logs until all containers have ended.
-async fn work(stack: &Stack, options: &UpOptions, detach: bool) -> Result<(), Failure> {
+async fn work(
+    stack: &Stack,
+    options: &UpOptions,
+    detach: bool,
+    turn: Rc<Turn>,
+) -> Result<(), Failure> {
     let done = stack.up(options).await?;
+    drop(turn);
     overview(stack, &done.listened)?;
     for unwell in &done.unwell {
         anstream::eprintln!("{unwell}");

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::ClientTlsSpec;
+use super::{ClientTlsSpec, SecretSpec};
 
 /// How the requests of one client are kept at one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub struct SessionStoreSpec {
     /// Of `rediss://`.
     pub tls: ClientTlsSpec,
     pub username: Option<String>,
-    pub password: Option<String>,
+    pub password: Option<SecretSpec>,
     /// Keys the hash under which a session is stored, so that no value of a client is. The same in
     /// all balancers.
     pub secret: String,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -116,27 +117,49 @@ pub(super) async fn run(mut task: Task) {
     }
 }
 
-async fn connect(spec: &SessionStoreSpec) -> io::Result<Box<dyn Socket>> {
-    let address = &*spec.redis;
-    if let Some(path) = address.strip_prefix("unix://") {
-        return Ok(Box::new(UnixStream::connect(path).await?));
+/// Where a store is, by its address.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Unix(&'a str),
+    Host { secure: bool, host: &'a str, port: u16, database: Option<&'a str> },
+}
+
+impl<'a> Place<'a> {
+    fn of(address: &'a str) -> Self {
+        if let Some(path) = address.strip_prefix("unix://") {
+            return Place::Unix(path);
+        }
+        let secure = address.strip_prefix("rediss://");
+        let rest = secure.or_else(|| address.strip_prefix("redis://")).unwrap_or(address);
+        let (host, database) = rest.split_once('/').unwrap_or((rest, ""));
+        let with_port = host.rsplit_once(':').and_then(|(host, p)| Some((host, p.parse().ok()?)));
+        // Brackets tell the colons of an address from that of a port (RFC 3986 section 3.2.2).
+        let (host, port) = match with_port {
+            Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port),
+            _ => (host, PORT),
+        };
+        Place::Host {
+            secure: secure.is_some(),
+            host: host.trim_matches(['[', ']']),
+            port,
+            database: Some(database).filter(|database| !database.is_empty()),
+        }
     }
-    let secure = address.strip_prefix("rediss://");
-    let rest = secure.or_else(|| address.strip_prefix("redis://")).unwrap_or(address);
-    let host = rest.split('/').next().unwrap_or(rest);
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let stream = match has_port {
-        true => TcpStream::connect(host).await?,
-        false => TcpStream::connect((host.trim_matches(['[', ']']), PORT)).await?,
+}
+
+async fn connect(spec: &SessionStoreSpec) -> io::Result<Box<dyn Socket>> {
+    let (secure, host, port) = match Place::of(&spec.redis) {
+        Place::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Place::Host { secure, host, port, .. } => (secure, host, port),
     };
+    let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
-    if secure.is_none() {
+    if !secure {
         return Ok(Box::new(stream));
     }
     // Its files are read each time, so that renewed ones are in use without further ado.
     let connector = TlsConnector::from(tls::towards(&spec.tls).map_err(io::Error::other)?);
-    let name = if has_port { host.rsplit_once(':').map_or(host, |(name, _)| name) } else { host };
-    let name = spec.tls.server_name.as_deref().unwrap_or(name.trim_matches(['[', ']']));
+    let name = spec.tls.server_name.as_deref().unwrap_or(host);
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     Ok(Box::new(connector.connect(name, stream).await?))
 }
@@ -164,7 +187,7 @@ impl Task {
             outbound: Vec::new(),
             pending: VecDeque::new(),
         };
-        self.greet(&mut connection);
+        self.greet(&mut connection)?;
         let mut ping = tokio::time::interval(PING);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut buffer = vec![0; READ_BYTES];
@@ -220,20 +243,21 @@ impl Task {
         }
     }
 
-    fn greet(&self, connection: &mut Connection) {
+    fn greet(&self, connection: &mut Connection) -> Result<(), String> {
         let now = self.clock.now();
         if let Some(password) = &self.spec.password {
+            // A file's path is absolute.
+            let password = tls::read_secret(password, Path::new(""))?;
             let mut words: Vec<&[u8]> = vec![b"AUTH"];
             words.extend(self.spec.username.as_ref().map(|name| name.as_bytes()));
             words.push(password.as_bytes());
             connection.ask(&words, What::Greeting, now);
         }
-        let database =
-            self.spec.redis.strip_prefix("redis://").and_then(|rest| rest.split_once('/'));
-        if let Some((_, database)) = database.filter(|(_, database)| !database.is_empty()) {
+        if let Place::Host { database: Some(database), .. } = Place::of(&self.spec.redis) {
             connection.ask(&[b"SELECT", database.as_bytes()], What::Greeting, now);
         }
         connection.ask(&[b"PING"], What::Greeting, now);
+        Ok(())
     }
 
     fn ask(&self, command: Command, connection: &mut Connection) {
@@ -390,5 +414,27 @@ impl Connection {
             _ => None,
         };
         self.pending.iter().find_map(deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_stores() {
+        let host = |secure, host, port, database| Place::Host { secure, host, port, database };
+        for (address, place) in [
+            ("unix:///run/redis.sock", Place::Unix("/run/redis.sock")),
+            ("redis://cache", host(false, "cache", 6379, None)),
+            ("redis://cache/", host(false, "cache", 6379, None)),
+            ("redis://10.0.0.5:7000/3", host(false, "10.0.0.5", 7000, Some("3"))),
+            ("rediss://cache.test:6380/2", host(true, "cache.test", 6380, Some("2"))),
+            ("rediss://[::1]/2", host(true, "::1", 6379, Some("2"))),
+            ("redis://[fd00::7]:7000", host(false, "fd00::7", 7000, None)),
+            ("redis://fd00::7", host(false, "fd00::7", 6379, None)),
+        ] {
+            assert_eq!(Place::of(address), place, "{address}");
+        }
     }
 }

@@ -20,7 +20,6 @@ use tokio::time::interval;
 
 use super::{All, Event, Leave, PATIENCE, Value, parse_key, parse_value, tombstone};
 use crate::client::{Ask, Authority, Client};
-use crate::secret;
 
 /// Where etcd listens for clients.
 const PORT: u16 = 2379;
@@ -54,7 +53,7 @@ impl User {
 
     /// Read again each time it is used: a file may have another since.
     fn password(&self) -> Result<String, String> {
-        secret::read(&self.user.password, &self.directory)
+        tls::read_secret(&self.user.password, &self.directory)
     }
 }
 
