@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::harness::replica::ok;
 use super::harness::wait::PATIENCE;
-use super::harness::{Client, Evenkeel, Lines, Quickstart, Replica, local, until};
+use super::harness::{Client, Evenkeel, Lines, Quickstart, Replica, Wrk, local, until};
 
 /// One HTTP listener before one replica.
 fn single(bind: SocketAddr, replica: &Replica) -> String {
@@ -100,6 +100,84 @@ fn a_posted_configuration_holds_until_the_file_is_read_again() {
     until("the file's configuration", || ask(&mut client, "/b").0 == 200);
     until("it is told", || program.log().contains("SIGHUP: listener ~ web"));
     assert_eq!(program.listener("web")["connections_total"], 1);
+}
+
+/// So many services that a text of them all is read in part.
+const MANY: usize = 1000;
+
+/// A thousand services with a route each; the one in the middle is written so.
+fn many(bind: SocketAddr, web: SocketAddr, middle: &str) -> String {
+    let mut text = format!(
+        "admin: {{ bind: ADMIN }}\nlisteners:\n  web:\n    bind: {bind}\n    service: web\n    routes:\n"
+    );
+    for n in 0..MANY {
+        text += &format!("      - {{ path: /s{n}/*, service: s{n} }}\n");
+    }
+    text += &format!("services:\n  # in front\n  web: {{ endpoints: [ {web} ] }}\n");
+    for n in 0..MANY {
+        text += &match n {
+            _ if n == MANY / 2 => format!("  s{n}:{middle}\n"),
+            _ => format!("  s{n}: {{ health: off, endpoints: [ 127.0.0.1:{} ] }}\n", 1 + n % 7),
+        };
+    }
+    text
+}
+
+#[test]
+fn one_of_many_services_changes_under_load_and_each_change_is_in_force() {
+    let [a, b] = ["a", "b"].map(Replica::named);
+    let web = Replica::named("web");
+    let bind = local();
+    let path = format!("/s{}/x", MANY / 2);
+    // Written in different ways, on one line and on several.
+    let ways: [fn(SocketAddr) -> String; 4] = [
+        |to| format!(" {{ health: off, endpoints: [ {to} ] }}"),
+        |to| format!("\n    # moved\n    health: off\n    endpoints:\n      - {to}\n\n# on"),
+        |to| format!(" {{ endpoints: [ \"{to}\" ] }} # checked"),
+        |to| format!("\n    policy: random\n    endpoints: [\n      {to} ]\n    retry: off"),
+    ];
+    let wrong = [
+        (" { endpionts: [ :1 ] }", 0, "did you mean `endpoints`"),
+        ("\n    endpoints: [ :1 ]\n    health: \"off", 3, "multiline quoted scalar"),
+        (" { endpoints: [ :1 ] }\n  s3: { endpoints: [ :1 ] }", 1, "`s3` stands twice"),
+        (" { endpoints: [ :1 ] }\n s: { endpoints: [ :1 ] }", 1, "fits none of the lines"),
+        ("\n    endpoints: [ :1 ]\n\thealth: off", 2, "a tab cannot indent"),
+        (" &a { endpoints: *b }", 0, "no anchor `&b` stands before it"),
+    ];
+    let program = Evenkeel::run(&many(bind, web.address, &ways[0](a.address)));
+    let mut load = Wrk::start(bind, "/", 4, 120);
+    let mut client = Client::connect(bind);
+    assert_eq!(ask(&mut client, &path), (200, "a".to_owned()));
+    for turn in 0..16 {
+        let (name, replica) = if turn % 2 == 0 { ("b", &b) } else { ("a", &a) };
+        let before = ask(&mut client, &path);
+        let in_force = Client::get(program.admin, "/v1/config").text();
+        let (middle, below, said) = wrong[turn % wrong.len()];
+        let bad = many(bind, web.address, middle);
+        let line = bad.lines().position(|line| line.starts_with(&format!("  s{}:", MANY / 2)));
+        let refused = program.post_config(&bad);
+        assert_eq!(refused.status, 400, "{middle}");
+        let (place, text) = (format!("posted:{}:", line.unwrap() + 1 + below), refused.text());
+        assert!(text.contains(&place) && text.contains(said), "{place} {said}: {text}");
+        assert_eq!(Client::get(program.admin, "/v1/config").text(), in_force);
+        assert_eq!(ask(&mut client, &path), before, "nothing changed");
+
+        // The file is read again only if it differs from what it held before.
+        let way = ways[turn % ways.len()](replica.address);
+        let good = many(bind, web.address, &format!("{way} # {turn}"));
+        if turn % 4 == 3 {
+            program.reconfigure(&good);
+        } else {
+            let answer = program.post_config(&good);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let summary = format!("service ~ s{}", MANY / 2);
+            assert!(answer.text().contains(&summary), "{}", answer.text());
+        }
+        assert_eq!(ask(&mut client, &path), (200, name.to_owned()), "turn {turn}");
+    }
+    assert_eq!(ask(&mut client, "/"), (200, "web".to_owned()));
+    assert!(load.is_running(), "the load ended before the changes did");
+    load.stop().assert_perfect("one of many services changed, sixteen times");
 }
 
 /// A replica that answers `/slow` only once it may.

@@ -4,6 +4,7 @@
 //! from row to row. Picks and look-ups are counted in instructions elsewhere (`pick-cost`,
 //! `count`), where a machine's load does not show, and what must not grow is held by tests.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write as _};
@@ -50,12 +51,14 @@ pub(crate) fn run() -> Result<bool, String> {
     page += &output(Command::new(&bench).arg("growth"))?;
     page += "\n## The whole program\n\nOne listener with a route for each service, ten endpoints \
              each, one worker. *Start*: from exec to `/readyz`. *A weight*: `PATCH` of one \
-             endpoint. *One endpoint more*: a posted configuration that differs in one endpoint; \
-             its text has to be read as a whole. *Scrape*: `/metrics`, the median. *Stalls*: the \
+             endpoint. *Another endpoint*: a posted configuration that differs from the last in \
+             one endpoint, of which only the service and its neighbours are read. *Another \
+             route*: one that differs in a configured route, which is read as a whole. Of both, and \
+             of a weight, the median, from the connection to the answer. *Scrape*: `/metrics`, the median. *Stalls*: the \
              99th percentile of requests at a fixed rate without and with scraping all the \
-             time.\n\n| services | endpoints | start, ms | CPU, ms | MiB | a weight, ms | one \
-             endpoint more, ms | scrape, ms | its KiB | p99 without, us | with, us \
-             |\n|---|---|---|---|---|---|---|---|---|---|---|\n";
+             time.\n\n| services | endpoints | start, ms | CPU, ms | MiB | a weight, ms | another \
+             endpoint, ms | another route, ms | scrape, ms | its KiB | p99 without, us | with, us \
+             |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n";
     for services in SERVICES {
         page += &program.measure(services)?;
     }
@@ -73,7 +76,7 @@ struct Program {
 impl Program {
     fn measure(&self, services: usize) -> Result<String, String> {
         let file = self.folder.join("evenkeel.yaml");
-        fs::write(&file, configuration(services, "")).map_err(|e| e.to_string())?;
+        fs::write(&file, configuration(services, "", "")).map_err(|e| e.to_string())?;
         let words =
             [&*self.program.display().to_string(), "run", "-c", &file.display().to_string()]
                 .map(str::to_owned);
@@ -92,19 +95,20 @@ impl Program {
         let one = services / 2;
         let path = format!("/v1/services/s{one}/endpoints/{}", address(one, 0));
         let (weight, _) = median(|| ask("PATCH", &path, r#"{"weight": 7}"#))?;
-        let text = configuration(services, ", 127.0.0.9:99");
-        let change = timed(|| ask("POST", "/v1/config", &text))?.0;
+        let endpoint = post(|n| configuration(services, "", &format!(", 127.0.0.9:{n}")))?;
+        let route = post(|n| configuration(services, &format!("/answer/{n}"), ""))?;
         let (scrape, bytes) = median(|| ask("GET", "/metrics", ""))?;
         let without = self.load(None)?;
         let with = self.load(Some("/metrics"))?;
         Ok(format!(
-            "| {services} | {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {without} | {with} |\n",
+            "| {services} | {} | {:.0} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {without} | {with} |\n",
             services * ENDPOINTS,
             ms(started),
             (cpu.user + cpu.system) * 1e3,
             memory as f64 / 1024.0,
             ms(weight),
-            ms(change),
+            ms(endpoint),
+            ms(route),
             ms(scrape),
             bytes >> 10,
         ))
@@ -143,6 +147,14 @@ fn median<T: Ord + Copy>(work: impl Fn() -> Result<T, String>) -> Result<(Durati
     Ok(times[TIMES / 2])
 }
 
+/// Posts texts that differ, each from the last.
+fn post(text: impl Fn(usize) -> String) -> Result<Duration, String> {
+    let texts: Vec<String> = (1..=TIMES).map(text).collect();
+    let next = Cell::new(0);
+    let (median, _) = median(|| ask("POST", "/v1/config", &texts[next.replace(next.get() + 1)]))?;
+    Ok(median)
+}
+
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -152,8 +164,8 @@ fn address(service: usize, endpoint: usize) -> String {
     format!("127.{}.{}.{}:80", 1 + (service >> 8), service & 255, endpoint + 1)
 }
 
-/// `more`: behind the endpoints of the service in the middle.
-fn configuration(services: usize, more: &str) -> String {
+/// `route`: the path of one more; `more`: behind the endpoints of the service in the middle.
+fn configuration(services: usize, route: &str, more: &str) -> String {
     let mut text = format!(
         "workers: 1\nadmin: {{ bind: {} }}\nlisteners:\n  web:\n    bind: {}\n    protocol: http\n    routes:\n      - {{ path: /answer, respond: {{ status: 200, body: ok }} }}\n",
         admin(),
@@ -161,6 +173,9 @@ fn configuration(services: usize, more: &str) -> String {
     );
     for n in 0..services {
         let _ = writeln!(text, "      - {{ path: /s{n}/*, service: s{n} }}");
+    }
+    if !route.is_empty() {
+        let _ = writeln!(text, "      - {{ path: {route}, service: s0 }}");
     }
     text += "services:\n";
     for n in 0..services {

@@ -29,11 +29,13 @@ mod service;
 mod tls;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use model::ServiceName;
-use model::spec::{AccessLogSpec, AdminSpec, AffinitySpec, ListenerSpec, Protocol, Spec};
+use model::spec::{
+    AccessLogSpec, AdminSpec, AffinitySpec, ListenerSpec, Protocol, ServiceSpec, Spec,
+};
 use model::vocabulary::Vocabulary;
 
 use crate::address::parse_bind;
@@ -77,7 +79,47 @@ struct DefinedService {
 /// The address of the admin API when `admin` names none: this machine only.
 const ADMIN_BIND: &str = "127.0.0.1:9900";
 
-pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) -> Spec {
+/// What each service depends on beside what it says itself, and who depends on it: what is to be
+/// known to read one anew while the rest of its file stays as it is.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    discovers: bool,
+    registry: bool,
+    /// Its callers may ask for any service, so none is unused.
+    pub(crate) has_agent: bool,
+    /// Services that nothing in the file sends to.
+    pub(crate) unused: BTreeSet<Box<str>>,
+    /// Those that a listener sends streams or flows to.
+    pub(crate) streamed: BTreeSet<Box<str>>,
+}
+
+/// Services alone, of a file that is otherwise as it was.
+pub(crate) fn services(
+    entries: &[Entry],
+    surroundings: &Surroundings,
+    report: &Report<'_>,
+    vocabulary: &Vocabulary,
+) -> Vec<ServiceSpec> {
+    let context = Context {
+        report,
+        vocabulary,
+        // None: one that referred to another is refused here, and then read with its file.
+        services: BTreeMap::new(),
+        binds: Binds::default(),
+        discovers: surroundings.discovers,
+        registry: surroundings.registry,
+        expressions: Cell::new(0),
+        http01: RefCell::default(),
+    };
+    let named = entries.iter().filter(|entry| name(&context, entry, "service"));
+    named.map(|entry| service::service(entry, &context)).collect()
+}
+
+pub(crate) fn file(
+    root: &Node,
+    report: &Report<'_>,
+    vocabulary: &Vocabulary,
+) -> (Spec, Surroundings) {
     let fields = Fields::open(report, &keys::FILE, "the file", root, Span::default());
     let services = fields.map("services");
     let context = Context {
@@ -161,8 +203,7 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
     // Where a text is wrong, a service may only seem unused.
     // The agent's callers may ask for any.
     let all_told = report.errors() == 0 && spec.agent.is_none();
-    let unused = if all_told { context.services } else { BTreeMap::new() };
-    for (name, service) in &unused {
+    for (name, service) in context.services.iter().filter(|_| all_told) {
         if !service.used.get() {
             report.warning(
                 service.span,
@@ -171,7 +212,22 @@ pub(crate) fn file(root: &Node, report: &Report<'_>, vocabulary: &Vocabulary) ->
             );
         }
     }
-    spec
+    let surroundings = surroundings(&spec, &context);
+    (spec, surroundings)
+}
+
+fn surroundings(spec: &Spec, context: &Context<'_>) -> Surroundings {
+    let those = |keep: fn(&DefinedService) -> bool| {
+        let kept = context.services.iter().filter(|(_, service)| keep(service));
+        kept.map(|(name, _)| Box::from(*name)).collect()
+    };
+    Surroundings {
+        discovers: context.discovers,
+        registry: context.registry,
+        has_agent: spec.agent.is_some(),
+        unused: those(|service| !service.used.get()),
+        streamed: those(|service| service.stream.get().is_some()),
+    }
 }
 
 /// Known before the sections are read, for they depend on it.

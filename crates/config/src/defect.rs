@@ -110,7 +110,7 @@ pub struct Span {
 
 /// Errors, and warnings, reported for one text, so that a file that is wrong throughout neither fills the
 /// terminal nor takes long; more errors are counted.
-const DEFECTS_MAX: usize = 100;
+pub(crate) const DEFECTS_MAX: usize = 100;
 
 /// Where defects are gathered while a text is read.
 pub struct Report<'a> {
@@ -259,6 +259,12 @@ impl<'a> Report<'a> {
 
     /// The warnings if there is no error, else everything; in the order of the text.
     pub fn finish(self) -> Result<Vec<Defect>, Defects> {
+        let warnings = self.finish_with_places()?;
+        Ok(warnings.into_iter().map(|(_, warning)| warning).collect())
+    }
+
+    /// The same, with the place of each warning in bytes.
+    pub(crate) fn finish_with_places(self) -> Result<Vec<(Span, Defect)>, Defects> {
         let mut found = self.errors.take();
         if let (hidden @ 1.., Some((_, last))) = (self.errors_hidden.get(), found.last_mut()) {
             last.message += &format!(" (and {hidden} more errors)");
@@ -266,8 +272,10 @@ impl<'a> Report<'a> {
         let failed = !found.is_empty();
         found.append(&mut self.warnings.take());
         found.sort_by_key(|(span, _)| *span);
-        let defects: Vec<Defect> = found.into_iter().map(|(_, defect)| defect).collect();
-        if failed { Err(Defects(defects)) } else { Ok(defects) }
+        if failed {
+            return Err(Defects(found.into_iter().map(|(_, defect)| defect).collect()));
+        }
+        Ok(found)
     }
 }
 

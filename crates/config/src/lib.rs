@@ -5,7 +5,7 @@
 //! reference manual). This is the only crate that knows YAML.
 //! Never: reads files, resolves host names, or starts anything. Input is hostile: size, depth and
 //! aliases are bounded, and nothing here panics.
-//! Start with [`parse`], then `tree` (text to nodes), `keys` (which keys there are) and `decode`
+//! Start with [`parse`], or [`Reader`] for one text after the other; then `tree` (text to nodes), `keys` (which keys there are) and `decode`
 //! (nodes to the specification).
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod fields;
 mod keys;
 mod labels;
 mod place;
+mod reader;
 mod redact;
 mod reference;
 mod schema;
@@ -34,6 +35,7 @@ pub use defect::{Defect, Defects, Severity};
 pub use difference::{Changes, Difference, difference};
 pub use labels::{LABEL_PREFIX, LabelDefect, is_listener_protocol, is_service_key, read_labels};
 pub use place::defect_at;
+pub use reader::Reader;
 pub use redact::redacted;
 pub use reference::reference_markdown;
 pub use schema::json_schema;
@@ -98,7 +100,7 @@ pub fn parse_endpoints(source: &Source<'_>, service: &str) -> Result<Vec<Endpoin
 pub fn parse(source: &Source<'_>, vocabulary: &Vocabulary) -> Result<Checked, Defects> {
     let report = defect::Report::new(*source);
     let root = tree::read(source.text, &report);
-    let spec = root.map(|root| decode::file(&root, &report, vocabulary));
+    let spec = root.map(|root| decode::file(&root, &report, vocabulary).0);
     let warnings = report.finish()?;
     // Without a tree there was a defect, so the specification is there.
     Ok(Checked { spec: spec.unwrap_or_default(), warnings })

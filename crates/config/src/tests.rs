@@ -1,6 +1,7 @@
 //! Whole texts through [`crate::parse`]: what is read from them, and what is said of them.
 
 mod defects;
+mod edits;
 mod endpoints;
 mod hostile;
 mod manual;

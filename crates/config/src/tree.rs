@@ -17,7 +17,7 @@ pub const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
 const DEPTH_MAX: usize = 32;
 /// Nodes of the tree with all aliases written out, so that a few nested aliases ("billion
 /// laughs") cannot fill the memory. At about 100 bytes each.
-const NODES_MAX: usize = 1_000_000;
+pub(crate) const NODES_MAX: usize = 1_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -97,18 +97,33 @@ pub fn read(text: &str, report: &Report<'_>) -> Option<Node> {
     read_at(text, 0, report)
 }
 
+/// A tree, and what could make one part of its text depend on another.
+pub(crate) struct Tree {
+    pub(crate) root: Node,
+    /// How many count towards [`NODES_MAX`].
+    pub(crate) nodes: usize,
+    /// No anchor, alias, merge (`<<`) or tag stands anywhere: each value means what it says where it
+    /// stands.
+    pub(crate) is_plain: bool,
+}
+
+/// As [`read`], with what else was seen.
+pub(crate) fn read_whole(text: &str, report: &Report<'_>) -> Option<Tree> {
+    read_with(text, 0, report, false)
+}
+
 /// The same of a text that the report holds beside its first: `base` is what
 /// [`Report::include`] answered.
 pub fn read_at(text: &str, base: u32, report: &Report<'_>) -> Option<Node> {
-    read_with(text, base, report, false)
+    read_with(text, base, report, false).map(|tree| tree.root)
 }
 
 /// The same of a text in which the tags `!reset` and `!override` mean something.
 pub fn read_tagged(text: &str, base: u32, report: &Report<'_>) -> Option<Node> {
-    read_with(text, base, report, true)
+    read_with(text, base, report, true).map(|tree| tree.root)
 }
 
-fn read_with(text: &str, base: u32, report: &Report<'_>, tagged: bool) -> Option<Node> {
+fn read_with(text: &str, base: u32, report: &Report<'_>, tagged: bool) -> Option<Tree> {
     let whole = Span { start: base, end: base };
     if text.len() > TEXT_BYTES_MAX {
         let limit = TEXT_BYTES_MAX / (1024 * 1024);
@@ -129,6 +144,7 @@ fn read_with(text: &str, base: u32, report: &Report<'_>, tagged: bool) -> Option
         root: None,
         anchors: BTreeMap::new(),
         nodes: 0,
+        is_plain: true,
     };
     for event in Parser::new_from_str_with_options(text, options) {
         let step =
@@ -150,7 +166,8 @@ fn read_with(text: &str, base: u32, report: &Report<'_>, tagged: bool) -> Option
              `services: { web: { endpoints: [ :5001 ] } }`",
         );
     }
-    builder.root
+    let Builder { root, nodes, is_plain, .. } = builder;
+    Some(Tree { root: root?, nodes, is_plain })
 }
 
 /// A defect was reported, and reading cannot go on.
@@ -165,6 +182,7 @@ struct Builder<'a> {
     /// Finished nodes that an alias can name, by the parser's number.
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
+    is_plain: bool,
 }
 
 /// A list or map that has begun and not ended.
@@ -182,6 +200,7 @@ enum Content {
 
 impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+        self.is_plain &= is_plain(&event);
         match event {
             Event::DocumentStart(..) if self.root.is_some() => {
                 self.report.error_help(
@@ -265,6 +284,7 @@ impl Builder<'_> {
         let value = match content {
             Content::List(items) => Value::List(items),
             Content::Map { mut entries, mut keys, merges, .. } => {
+                self.is_plain &= merges.is_empty();
                 for merge in merges {
                     self.merge(merge, &mut entries, &mut keys);
                 }
@@ -323,6 +343,17 @@ impl Builder<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Neither names something nor refers to it, and has no tag.
+fn is_plain(event: &Event<'_>) -> bool {
+    match event {
+        Event::Scalar(_, _, anchor, tag)
+        | Event::SequenceStart(_, anchor, tag)
+        | Event::MappingStart(_, anchor, tag) => *anchor == 0 && tag.is_none(),
+        Event::Alias(_) | Event::UnresolvedAlias(_) => false,
+        _ => true,
     }
 }
 

@@ -36,7 +36,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::agent::Agent;
 use acme::Acme;
-use config::Source;
 use discovery::names::NameServer;
 use model::ServiceName;
 use model::spec::Spec;
@@ -52,7 +51,7 @@ use tracing::{error, info, warn};
 
 use crate::failure::Failure;
 use crate::output::say;
-pub(crate) use files::parse;
+pub(crate) use files::Reader;
 
 use admin_server::AdminServer;
 use discovered::Discovery;
@@ -109,8 +108,10 @@ pub(crate) struct Origin {
     pub(crate) file: Option<PathBuf>,
     /// Where replicas start, unless they say otherwise.
     pub(crate) directory: PathBuf,
-    pub(crate) text: String,
+    pub(crate) text: Arc<str>,
     pub(crate) spec: Spec,
+    /// That read it, and reads what comes after it.
+    pub(crate) reader: Reader,
 }
 
 /// Runs until a signal ends it.
@@ -134,12 +135,12 @@ pub(crate) fn run(origin: Origin) -> Result<(), Failure> {
 async fn supervise(origin: Origin) -> Result<(), Failure> {
     let mut signals =
         Signals::catch().map_err(|error| Failure::Job(format!("cannot catch signals: {error}")))?;
-    let Origin { name, file, directory, text, spec } = origin;
+    let Origin { name, file, directory, text, spec, reader } = origin;
     let (changed, mut changes) = mpsc::channel(CHANGED_TEXTS);
     if let Some(file) = &file {
-        file_watch::start(file.clone(), text.clone(), changed);
+        file_watch::start(file.clone(), Arc::clone(&text), changed);
     }
-    let supervisor = Supervisor::start(name, directory, &spec)?;
+    let supervisor = Supervisor::start(name, directory, &spec, reader)?;
     if let Err(message) = supervisor.begin(spec, text).await {
         supervisor.stop().await;
         return Err(Failure::Job(message));
@@ -184,6 +185,8 @@ pub(crate) struct Supervisor {
     name: String,
     /// Where replicas start, unless they say otherwise.
     directory: PathBuf,
+    /// Of texts. Used only while `applying` is held.
+    reader: Arc<Mutex<Reader>>,
     /// Held while a configuration is applied: one after the other.
     applying: tokio::sync::Mutex<()>,
     /// Posted configurations that may wait for their turn.
@@ -206,7 +209,7 @@ struct State {
     spec: Arc<Spec>,
     /// Of it, what the text says.
     configured: Arc<Spec>,
-    text: String,
+    text: Arc<str>,
     discovery: Discovery,
     sources: Sources,
     services: BTreeMap<ServiceName, Running>,
@@ -231,7 +234,12 @@ impl State {
 
 impl Supervisor {
     /// Starts the workers. Nothing is listened to before [`Supervisor::begin`].
-    fn start(name: String, directory: PathBuf, spec: &Spec) -> Result<Arc<Self>, Failure> {
+    fn start(
+        name: String,
+        directory: PathBuf,
+        spec: &Spec,
+        reader: Reader,
+    ) -> Result<Arc<Self>, Failure> {
         let options = ProxyOptions {
             workers: spec.workers.unwrap_or(0),
             access_log: spec.access_log.clone(),
@@ -254,6 +262,7 @@ impl Supervisor {
             acme,
             name,
             directory,
+            reader: Arc::new(Mutex::new(reader)),
             posted: Arc::new(Semaphore::new(POSTED_TEXTS)),
             applying: tokio::sync::Mutex::new(()),
             state: Mutex::new(State { spec: Arc::new(begun_with), ..State::default() }),
@@ -265,7 +274,7 @@ impl Supervisor {
     }
 
     /// The first configuration.
-    async fn begin(self: &Arc<Self>, spec: Spec, text: String) -> Result<(), String> {
+    async fn begin(self: &Arc<Self>, spec: Spec, text: Arc<str>) -> Result<(), String> {
         let _turn = self.applying.lock().await;
         self.apply_configured(spec, text).await?;
         self.state().begun = true;
@@ -307,16 +316,16 @@ impl Supervisor {
 
     /// Checks `text` and puts it in force; says what changed, or why nothing did. `name` is what
     /// messages call the text.
-    async fn apply_text(self: Arc<Self>, name: String, text: String) -> Result<String, String> {
+    async fn apply_text(self: Arc<Self>, name: String, text: Arc<str>) -> Result<String, String> {
         // Held while it is checked, too: a text that is checked sooner must not overtake.
         let _turn = self.applying.lock().await;
         // Ten thousand routes take a while to check.
-        let directory = self.directory.clone();
-        let parsed = tokio::task::spawn_blocking(move || {
-            let checked = files::parse(&Source { name: &name, text: &text }, &directory);
-            (checked, text)
+        let (reader, read) = (Arc::clone(&self.reader), Arc::clone(&text));
+        let checked = tokio::task::spawn_blocking(move || {
+            // What a panic interrupted is nothing that the next text would be read by.
+            reader.lock().unwrap_or_else(PoisonError::into_inner).read(&name, &read)
         });
-        let (checked, text) = parsed.await.map_err(|error| error.to_string())?;
+        let checked = checked.await.map_err(|error| error.to_string())?;
         let checked = checked.map_err(|defects| defects.to_string())?;
         for warning in &checked.warnings {
             warn!("{warning}");
@@ -331,7 +340,7 @@ impl Supervisor {
             Ok(Ok(text)) => {
                 let proxy = self.proxy.clone();
                 self.acme.retry();
-                self.reload(text, "SIGHUP").await;
+                self.reload(text.into(), "SIGHUP").await;
                 let files = proxy.tls_files().into_iter().map(|(file, _)| file);
                 let files: Vec<PathBuf> = files.collect();
                 let again =
@@ -345,7 +354,7 @@ impl Supervisor {
         }
     }
 
-    async fn reload(self: Arc<Self>, text: String, why: &'static str) {
+    async fn reload(self: Arc<Self>, text: Arc<str>, why: &'static str) {
         let name = self.name.clone();
         match self.apply_text(name, text).await {
             Ok(summary) => info!("{why}: {summary}"),

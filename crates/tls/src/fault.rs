@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use model::spec::{ServerTlsSpec, Spec};
+use model::spec::{ListenerSpec, ServerTlsSpec, ServiceSpec};
 
 use crate::{Client, Server};
 
@@ -78,11 +78,14 @@ pub(crate) fn service_place(name: &str) -> Place {
     ["services", name, "tls"].map(str::to_owned).to_vec()
 }
 
-/// Reads every file that the TLS sections of `spec` name, and answers what is wrong with them.
+/// Reads every file that the TLS sections of these name, and answers what is wrong with them.
 /// Certificates for development are made only where they are used.
-pub fn check(spec: &Spec) -> Vec<Fault> {
+pub fn check<'a>(
+    listeners: impl IntoIterator<Item = &'a ListenerSpec>,
+    services: impl IntoIterator<Item = &'a Arc<ServiceSpec>>,
+) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for listener in spec.listeners.values() {
+    for listener in listeners {
         if let Some(tls) = &listener.tls {
             let tls = ServerTlsSpec { self_signed: Vec::new(), ..tls.clone() };
             let issued = Arc::default();
@@ -92,7 +95,7 @@ pub fn check(spec: &Spec) -> Vec<Fault> {
             }
         }
     }
-    for service in spec.services.values() {
+    for service in services {
         if let Some(tls) = &service.tls {
             match Client::new(service.name.as_str(), tls) {
                 Ok((_, warnings)) => faults.extend(warnings),

@@ -112,7 +112,8 @@ impl Control for Api {
 
     fn config(&self) -> String {
         // Who may look should not be able to write cookies for others.
-        config::redacted(&self.0.state().text)
+        let text = Arc::clone(&self.0.state().text);
+        config::redacted(&text)
     }
 
     fn apply(&self, text: String) -> BoxFuture<'_, Result<String, String>> {
@@ -124,7 +125,7 @@ impl Control for Api {
         let supervisor = Arc::clone(&self.0);
         let applied = tokio::spawn(async move {
             let _place = place;
-            supervisor.apply_text("posted".to_owned(), text).await
+            supervisor.apply_text("posted".to_owned(), text.into()).await
         });
         Box::pin(async move {
             let outcome = applied.await.map_err(|error| error.to_string())?;

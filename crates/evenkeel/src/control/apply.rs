@@ -47,7 +47,7 @@ impl Supervisor {
     pub(super) async fn apply_configured(
         self: &Arc<Self>,
         configured: Spec,
-        text: String,
+        text: Arc<str>,
     ) -> Result<String, String> {
         let before = Arc::clone(&self.state().configured);
         let merged = self.configure(&configured);
@@ -77,7 +77,7 @@ impl Supervisor {
     pub(super) async fn apply_spec(
         self: &Arc<Self>,
         new: Spec,
-        text: Option<String>,
+        text: Option<Arc<str>>,
         prove: bool,
     ) -> Result<String, String> {
         if *self.stopping.borrow() {

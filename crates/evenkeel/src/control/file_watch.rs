@@ -5,6 +5,7 @@
 //! these needs other watches; looking at the path is right for all of them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tls::Fingerprint;
@@ -17,7 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Sends each new text of the file from now on, in a thread of its own: a file system may hang.
 /// `text` is what was read before.
-pub(super) fn start(path: PathBuf, text: String, changed: Sender<String>) {
+pub(super) fn start(path: PathBuf, text: Arc<str>, changed: Sender<Arc<str>>) {
     let mut watch = FileWatch::new(path, text);
     let thread = std::thread::Builder::new().name("file-watch".into()).spawn(move || {
         loop {
@@ -37,7 +38,7 @@ pub(super) fn start(path: PathBuf, text: String, changed: Sender<String>) {
 struct FileWatch {
     path: PathBuf,
     /// Of the last text that was sent, or read at the start.
-    text: String,
+    text: Arc<str>,
     /// Whose text was compared; `None`: to be read.
     read: Option<Fingerprint>,
     /// Of the last look. A file is read once two looks find the same, so that a writer that is
@@ -47,12 +48,12 @@ struct FileWatch {
 }
 
 impl FileWatch {
-    fn new(path: PathBuf, text: String) -> Self {
+    fn new(path: PathBuf, text: Arc<str>) -> Self {
         Self { path, text, read: None, seen: None, warned: false }
     }
 
     /// The text, if it is another one than before.
-    fn look(&mut self) -> Option<String> {
+    fn look(&mut self) -> Option<Arc<str>> {
         let found = Fingerprint::of(&self.path);
         let settled = found == self.seen;
         self.seen = found;
@@ -81,11 +82,11 @@ impl FileWatch {
         };
         self.warned = false;
         self.read = found;
-        if text == self.text {
+        if *text == *self.text {
             return None;
         }
-        self.text.clone_from(&text);
-        Some(text)
+        self.text = text.into();
+        Some(Arc::clone(&self.text))
     }
 }
 
@@ -118,8 +119,8 @@ mod tests {
         fs::write(&path, "a: 1").unwrap();
         let mut watch = FileWatch::new(path.clone(), "a: 1".into());
         let mut expect = |what: &str, expected: Option<&str>| {
-            let found: Vec<String> = (0..3).filter_map(|_| watch.look()).collect();
-            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{what}");
+            let found: Vec<Arc<str>> = (0..3).filter_map(|_| watch.look()).collect();
+            assert_eq!(found, expected.into_iter().map(Arc::from).collect::<Vec<_>>(), "{what}");
         };
         expect("as it was read", None);
         fs::write(&path, "a: 2").unwrap();

@@ -1,10 +1,11 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anstream::eprintln;
-use config::{Checked, Source};
+use config::Checked;
 
 use super::Verb;
-use crate::control::{parse, read_file};
+use crate::control::{Reader, read_file};
 use crate::failure::Failure;
 use crate::output::say;
 
@@ -20,9 +21,9 @@ impl Verb for Check {
     const NAME: &'static str = "check";
 
     fn run(self) -> Result<(), Failure> {
-        let text = read_file(&self.config)?;
+        let text = read_file(&self.config)?.into();
         let name = self.config.to_string_lossy();
-        let checked = check(&self.config, &text)?;
+        let (checked, _) = check(&self.config, &text)?;
         for warning in &checked.warnings {
             eprintln!("{warning}");
         }
@@ -43,14 +44,17 @@ pub(super) fn directory(file: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// The checked configuration; otherwise its defects are printed.
-pub(super) fn check(file: &Path, text: &str) -> Result<Checked, Failure> {
-    let name = file.to_string_lossy();
-    let directory = directory(file)?;
-    parse(&Source { name: &name, text }, &directory).map_err(|defects| {
-        eprintln!("{defects}");
-        Failure::Said
-    })
+/// The checked configuration, and what reads those that come after it; otherwise its defects are
+/// printed.
+pub(super) fn check(file: &Path, text: &Arc<str>) -> Result<(Checked, Reader), Failure> {
+    let mut reader = Reader::new(directory(file)?);
+    match reader.read(&file.to_string_lossy(), text) {
+        Ok(checked) => Ok((checked, reader)),
+        Err(defects) => {
+            eprintln!("{defects}");
+            Err(Failure::Said)
+        }
+    }
 }
 
 fn counted(count: usize, word: &str) -> String {

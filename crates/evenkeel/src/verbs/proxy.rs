@@ -2,10 +2,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use config::{Source, parse_bind, parse_endpoint_address};
+use config::{parse_bind, parse_endpoint_address};
 
 use super::Verb;
-use crate::control::{self, Origin, vocabulary};
+use crate::control::{self, Origin, Reader};
 use crate::failure::Failure;
 use crate::log::{self, LogLevel};
 
@@ -45,16 +45,15 @@ impl Verb for Proxy {
 
     fn run(self) -> Result<(), Failure> {
         log::start(self.log);
-        let text = self.configuration();
+        let text = self.configuration().into();
         let name = "command line".to_owned();
-        let checked = config::parse(&Source { name: &name, text: &text }, &vocabulary()).map_err(
-            |defects| {
-                let messages: Vec<&str> = defects.iter().map(|d| &*d.message).collect();
-                Failure::Usage(messages.join("; "))
-            },
-        )?;
         let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-        control::run(Origin { name, file: None, directory, text, spec: checked.spec })
+        let mut reader = Reader::new(directory.clone());
+        let checked = reader.read(&name, &text).map_err(|defects| {
+            let messages: Vec<&str> = defects.iter().map(|d| &*d.message).collect();
+            Failure::Usage(messages.join("; "))
+        })?;
+        control::run(Origin { name, file: None, directory, text, spec: checked.spec, reader })
     }
 }
 
@@ -115,7 +114,10 @@ mod tests {
     use clap::{FromArgMatches, error::ErrorKind};
     use model::spec::{EndpointSource, HealthKind, Protocol, Spec};
 
+    use config::Source;
+
     use super::*;
+    use crate::control::vocabulary;
 
     fn parse(arguments: &str) -> Result<Proxy, clap::Error> {
         let command = <Proxy as clap::Args>::augment_args(clap::Command::new("proxy"));

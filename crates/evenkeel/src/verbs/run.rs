@@ -22,8 +22,8 @@ impl Verb for Run {
 
     fn run(self) -> Result<(), Failure> {
         log::start(self.log);
-        let text = read_file(&self.config)?;
-        let checked = check(&self.config, &text)?;
+        let text = read_file(&self.config)?.into();
+        let (checked, reader) = check(&self.config, &text)?;
         for warning in &checked.warnings {
             tracing::warn!("{warning}");
         }
@@ -34,6 +34,7 @@ impl Verb for Run {
             directory,
             text,
             spec: checked.spec,
+            reader,
         })
     }
 }

@@ -26,7 +26,7 @@ impl Own {
     /// The service of this name, or the only one.
     pub(super) fn read(file: &Path, name: Option<&str>) -> Result<Self, Failure> {
         let text = read_file(file)?;
-        Self::of(&check(file, &text)?.spec, name)
+        Self::of(&check(file, &text.into())?.0.spec, name)
     }
 
     fn of(spec: &Spec, name: Option<&str>) -> Result<Self, Failure> {
