@@ -30,7 +30,7 @@ mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::ServiceName;
 use model::spec::{
@@ -352,5 +352,6 @@ fn path_of(key: &str, (text, span): (&str, Span), report: &Report<'_>) -> Option
         report.error(span, format!("`{key}` must be a path, not {}", quoted(text)));
         return None;
     }
-    Some(PathBuf::from(text))
+    // What is equal is then the same: `ca.pem/` equals `ca.pem`, and opens something else.
+    Some(Path::new(text).components().collect())
 }

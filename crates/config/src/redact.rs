@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn keys_of_accounts_are_not_shown() {
         let text = "listeners:\n  web:\n    tls: { acme: { eab: { key_id: kid-1, hmac_key: zWNDZM6eQGHW } } }\n";
-        assert_eq!(redacted(text), text.replace("zWNDZM6eQGHW", "REDACTED"));
+        let shown = redacted(text);
+        assert_eq!(shown, text.replace("zWNDZM6eQGHW", "REDACTED"));
+        let refused = crate::tests::read(&shown).unwrap_err().to_string();
+        assert!(refused.contains("`hmac_key` is what is shown"), "{refused}");
     }
 
     #[test]

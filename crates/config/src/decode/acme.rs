@@ -11,7 +11,7 @@ use crate::keys;
 use crate::tree::quoted;
 
 use super::tls::is_name;
-use super::{Context, path_of};
+use super::{Context, path_of, secret};
 
 /// Let's Encrypt's directories.
 const PRODUCTION: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -197,6 +197,7 @@ fn domains(fields: &Fields<'_>, spec: &mut AcmeSpec, context: &Context<'_>) {
 fn eab(fields: &Fields<'_>, context: &Context<'_>) -> Option<EabSpec> {
     let key_id = fields.text("key_id").map(|(text, _)| text.to_owned());
     let (key, span) = fields.text("hmac_key")?;
+    secret::refuse_redacted("hmac_key", (key, span), context);
     // RFC 8555 section 7.3.4 leaves the form open; CAs give base64url, with padding or without.
     match BASE64_URL_SAFE_NO_PAD.decode(key.trim_end_matches('=')) {
         Ok(hmac_key) if !hmac_key.is_empty() => Some(EabSpec { key_id: key_id?, hmac_key }),

@@ -264,7 +264,7 @@ fn whatever_is_done_to_a_text_is_read_as_if_it_were_the_first() {
             let expected = outcome(parse(&Source { name, text: &text }, &VOCABULARY));
             let read = outcome(reader.read(name, &Arc::from(&*text)));
             assert!(
-                read == expected,
+                read == expected && format!("{read:?}") == format!("{expected:?}"),
                 "seed {seed}, turn {turn}:\n{text}\n{read:#?}\n{expected:#?}"
             );
             match &read {
@@ -371,6 +371,24 @@ fn a_change_costs_by_what_changes_and_the_rest_is_shared() {
             outcome(reader.read("b", &Arc::from(&*third))),
             outcome(parse(&Source { name: "b", text: &third }, &VOCABULARY))
         );
+    }
+}
+
+#[test]
+fn a_path_that_is_written_otherwise_is_the_same_or_another() {
+    let with = |path: &str| {
+        format!(
+            "listeners: {{ web: {{ bind: :8080, service: a }} }}\nservices:\n  \
+             a: {{ endpoints: [ :5001 ], tls: {{ ca: {path} }} }}\n"
+        )
+    };
+    let mut reader = Reader::new(VOCABULARY);
+    for path in ["ca.pem/", "ca.pem", "tls//ca.pem/.", "tls/ca.pem", "./ca.pem", "ca.pem"] {
+        let checked = reader.read("a", &Arc::from(with(path))).unwrap();
+        let tls = checked.spec.services.get("a").unwrap().tls.as_ref().unwrap();
+        // What a file is opened by.
+        let shown = tls.ca.as_ref().unwrap().to_str().unwrap();
+        assert_eq!(shown, path.trim_end_matches('.').trim_end_matches('/').replace("//", "/"));
     }
 }
 

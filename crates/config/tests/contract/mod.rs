@@ -36,6 +36,7 @@ fn read(reader: &mut Reader, text: &[u8]) -> bool {
     let whole = outcome(parse(&Source { name: "fuzz", text: &text }, &VOCABULARY));
     let read = outcome(reader.read("fuzz", &text));
     assert_eq!(read, whole, "{text:?}");
+    assert_eq!(format!("{read:?}"), format!("{whole:?}"), "{text:?}");
     whole.is_ok()
 }
 
