@@ -161,13 +161,17 @@ impl Buffer {
         if self.storage.len() < BLOCK_BYTES {
             let waiting = stream.waiting();
             // An idle connection holds nothing, and one with little in it goes on holding little.
-            if self.storage.is_empty() || waiting.is_none() {
-                ready!(stream.poll_readable(cx))?;
+            if (self.storage.is_empty() || waiting.is_none())
+                && stream.poll_readable(cx)?.is_pending()
+            {
+                self.release();
+                return Poll::Pending;
             }
             match waiting {
                 // What is known to be little needs no block, until there is more of it.
                 Some(count) if !self.is_empty() || (1..=self.storage.len()).contains(&count) => {}
                 Some(count) if count < BLOCK_BYTES / 2 => {
+                    self.release();
                     self.storage = vec![0; count.max(SMALL_BYTES)];
                 }
                 _ => self.exchange(self.blocks.take()),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -25,6 +25,16 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Connections that are kept while nobody asks: as many as a client of ours has questions at once.
 pub(crate) const IDLE_MAX: usize = 32;
+
+/// For so long: on the way there may be somebody who forgets connections on which nothing moves, and
+/// says nothing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Since when it has been idle.
+struct Idle {
+    since: Instant,
+    sender: SendRequest<Full<Bytes>>,
+}
 
 /// Where an interface is: `http://HOST:PORT`, `https://HOST:PORT`, or without the scheme, which is
 /// HTTP.
@@ -115,7 +125,7 @@ pub struct Client {
     headers: Mutex<HeaderMap>,
     tls: Arc<Dialler>,
     /// The one that was used last is the last.
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<Idle>>,
 }
 
 impl fmt::Debug for Client {
@@ -177,10 +187,11 @@ impl Client {
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
-            let mut idle = lock(&self.idle);
+            let mut idle = self.recent();
             if idle.len() < IDLE_MAX {
-                idle.push(sender);
+                idle.push(Idle { since: Instant::now(), sender });
             }
+            drop(idle);
             Ok(Reply { status: head.status, headers: head.headers, body })
         };
         let late = || format!("no answer within {:?}", ask.within);
@@ -222,11 +233,20 @@ impl Client {
     /// One that is still open, as far as can be seen.
     async fn idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         loop {
-            let mut sender = lock(&self.idle).pop()?;
+            let mut sender = self.recent().pop()?.sender;
             if sender.ready().await.is_ok() {
                 return Some(sender);
             }
         }
+    }
+
+    /// Those that are not idle for too long; the others are closed.
+    fn recent(&self) -> MutexGuard<'_, Vec<Idle>> {
+        let mut idle = lock(&self.idle);
+        // The oldest ones are in front.
+        let old = idle.partition_point(|one| one.since.elapsed() > IDLE_TIMEOUT);
+        idle.drain(..old);
+        idle
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {

@@ -249,9 +249,12 @@ impl Shared {
         Ok(found.map(unchanged))
     }
 
-    /// It left here. Answers what [`Shared::leave`] wants to know.
+    /// It left here, which the store is to be told: by [`Shared::leave`], which wants to know what is
+    /// answered here, or by the next sweep.
     pub(crate) fn left_here(&self, service: &str, id: &str, now: Instant) -> u64 {
-        self.state().order.left_here(service, id, now)
+        let of = self.state().order.left_here(service, id, now);
+        self.leave_later(service, id, of);
+        of
     }
 
     /// Writes a tombstone over what is there since `of`, or over nothing; now, or once the store
@@ -289,17 +292,18 @@ impl Shared {
     fn leave_later(&self, service: &str, id: &str, of: u64) {
         let mut state = self.state();
         let came_back = state.order.held_at(service, id) > of;
-        if !came_back && state.leaves.len() < LEAVES_MAX {
+        let key = (service.to_owned(), id.to_owned());
+        let is_noted = state.leaves.get(&key).is_some_and(|pending| pending.of == of);
+        if !came_back && !is_noted && state.leaves.len() < LEAVES_MAX {
             let until = std::time::Instant::now() + registry::TTL_MAX;
-            state.leaves.insert((service.to_owned(), id.to_owned()), Pending { of, until });
+            state.leaves.insert(key, Pending { of, until });
         }
     }
 
     /// Of one whose address another took: the next sweep tells the store.
     pub(crate) fn forget_later(&self, service: &str, id: &str, why: &str, now: Instant) {
         if why == registry::REPLACED {
-            let of = self.left_here(service, id, now);
-            self.leave_later(service, id, of);
+            self.left_here(service, id, now);
         }
     }
 

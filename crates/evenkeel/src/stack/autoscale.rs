@@ -106,9 +106,12 @@ impl Stack {
             let wakes = sample.replicas == 0 && settings.min == 0;
             // Somebody waits who is to be woken for, and a container that is there can be started
             // while another service is deployed; anything more takes a turn then.
-            let _turn = match self.claim(AUTOSCALE).await {
-                Ok(turn) => Some(turn),
-                Err(_) if wakes && self.deploys_another(name) => None,
+            let turn = match wakes {
+                true => self.turn_or_other_deploy(name).await,
+                false => self.claim(AUTOSCALE).await.map(Some),
+            };
+            let _turn = match turn {
+                Ok(turn) => turn,
                 Err(failure) => {
                     let failure = failure.to_string();
                     if refused.as_ref() != Some(&failure) {

@@ -123,6 +123,7 @@ impl Stack {
             }
             Err(why) => {
                 self.back(service, &own, &progress).await?;
+                self.discard_once_made(&record).await?;
                 self.forget_given().await;
                 self.end_journal();
                 let share = share(&progress);
@@ -170,9 +171,10 @@ impl Stack {
             taken.push(number);
             record.ask_for(labels::container_name(&self.project, service, number));
             self.write_journal(record).map_err(message)?;
-            let id = self.create(service, number, hash).await.map_err(message)?;
-            progress.new.push(id.clone());
+            let made = self.create(service, number, hash).await;
+            progress.new.extend(made.as_ref().ok().cloned());
             record.note(progress);
+            let id = made.map_err(message)?;
             self.write_journal(record).map_err(message)?;
             let before = self.count(service, &self.others(own, progress));
             self.start(&id).await.map_err(message)?;

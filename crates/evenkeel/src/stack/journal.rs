@@ -67,6 +67,11 @@ impl Record {
 }
 
 impl Stack {
+    /// A deploy of it was begun and has not ended.
+    pub(super) fn is_half_deployed(&self, service: &str) -> bool {
+        self.journal().is_some_and(|record| record.service == service)
+    }
+
     fn journal(&self) -> Option<Record> {
         serde_json::from_str(&self.balancer.read(JOURNAL)?).ok()
     }
@@ -90,9 +95,7 @@ impl Stack {
         let Some(record) = self.journal() else { return Ok(()) };
         let name = &record.service;
         eprintln!("a deploy of {name} was killed; it is taken back");
-        if let Some(asked_for) = &record.asked_for {
-            self.discard_once_made(asked_for, &record).await?;
-        }
+        self.discard_once_made(&record).await?;
         let containers = self.containers().await?;
         let found = |ids: &[String]| -> Vec<&Observed> {
             containers.iter().filter(|container| ids.contains(&container.id)).collect()
@@ -116,14 +119,16 @@ impl Stack {
         Ok(())
     }
 
-    /// The engine may be making it still: that its client is dead does not keep it from going on.
-    async fn discard_once_made(&self, name: &str, record: &Record) -> Result<(), Failure> {
+    /// What the engine was asked for and may be making still: that its client has gone does not keep
+    /// it from going on.
+    pub(super) async fn discard_once_made(&self, record: &Record) -> Result<(), Failure> {
+        let Some(name) = &record.asked_for else { return Ok(()) };
         let begun = Instant::now();
         while begun.elapsed() < MADE_MAX {
             let containers = self.containers().await?;
-            let is_it = |c: &&Observed| c.name == name && !record.own.contains(&c.id);
-            if let Some(made) = containers.iter().find(is_it) {
-                if !record.new.contains(&made.id) {
+            if let Some(made) = containers.iter().find(|container| container.name == *name) {
+                // It was never started; what runs is somebody else's.
+                if made.state == "created" {
                     self.discard(&made.id).await;
                 }
                 return Ok(());

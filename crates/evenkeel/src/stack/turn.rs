@@ -152,9 +152,20 @@ impl Stack {
         }
     }
 
-    /// Whether who has the turn deploys a service that is not this one, and touches nothing else.
-    pub(super) fn deploys_another(&self, service: &str) -> bool {
-        self.balancer.note().is_some_and(|note| note.deploys_another(service))
+    /// The autoscaler's turn; or none, while who has it deploys another service than this one, and
+    /// has nothing of this one's to take back first.
+    pub(super) async fn turn_or_other_deploy(
+        &self,
+        service: &str,
+    ) -> Result<Option<Rc<Turn>>, Failure> {
+        match self.claim(AUTOSCALE).await {
+            Ok(turn) => Ok(Some(turn)),
+            Err(failure) => {
+                let note = self.balancer.note();
+                let other = note.is_some_and(|note| note.deploys_another(service));
+                if other && !self.is_half_deployed(service) { Ok(None) } else { Err(failure) }
+            }
+        }
     }
 
     fn refusal(&self, note: Option<Note>) -> String {

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use super::act::together;
 use super::autoscale::{Scaling, changed};
 use super::images::Fresh;
+use super::turn::AUTOSCALE;
 use super::{Balancer, Stack};
 use crate::failure::Failure;
 
@@ -117,6 +118,7 @@ impl Stack {
         let own = self.own(service, leaving).await?;
         if let Some(running) = own.iter().find(|container| container.runs()) {
             // It may be one that was drained, by an autoscaler that ended before it was stopped.
+            let _turn = self.turn_or_other_deploy(&service.name).await?;
             self.undrain(service, &running.id);
             return Ok((running.id.clone(), Duration::ZERO));
         }
@@ -129,11 +131,13 @@ impl Stack {
         if let Some(stopped) = own.iter().find(current) {
             eprintln!("{}: start", stopped.name);
             let begun = Instant::now();
+            let _turn = self.turn_or_other_deploy(&service.name).await?;
             self.with_mounts(service, &stopped.hash)?;
             self.start(&stopped.id).await?;
             return Ok((stopped.id.clone(), begun.elapsed()));
         }
         // Made anew, with all that it needs. Whether it is well is looked at by who called.
+        let _turn = self.claim(AUTOSCALE).await?;
         let options = self.as_they_are(&service.name, 1 + leaving.len(), Duration::ZERO).await?;
         let begun = Instant::now();
         self.up(&options).await?;

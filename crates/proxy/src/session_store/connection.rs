@@ -162,6 +162,14 @@ async fn connect(address: &str, tls: &Dialler) -> io::Result<Box<dyn Socket>> {
     Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
 }
 
+/// Writes some of it; without any, what TLS has taken for which the socket had no room.
+async fn push(write: &mut WriteHalf<Box<dyn Socket>>, outbound: &[u8]) -> io::Result<usize> {
+    if outbound.is_empty() {
+        return write.flush().await.map(|()| 0);
+    }
+    write.write(outbound).await
+}
+
 impl Task {
     fn drop_command(&self, command: Command) {
         match command {
@@ -183,6 +191,7 @@ impl Task {
             write,
             inbound: Vec::new(),
             outbound: Vec::new(),
+            unflushed: false,
             pending: VecDeque::new(),
         };
         self.greet(&mut connection)?;
@@ -197,7 +206,7 @@ impl Task {
                     None => std::future::pending().await,
                 }
             };
-            let Connection { read, write, outbound, pending, .. } = &mut connection;
+            let Connection { read, write, outbound, unflushed, pending, .. } = &mut connection;
             tokio::select! {
                 command = self.commands.recv(), if *was_up && pending.len() < PENDING_MAX => {
                     let Some(command) = command else { return Ok(()) };
@@ -219,9 +228,10 @@ impl Task {
                         self.shared.set_down(None);
                     }
                 }
-                count = write.write(outbound), if !outbound.is_empty() => {
+                count = push(write, outbound), if !outbound.is_empty() || *unflushed => {
                     let count = count.map_err(|error| error.to_string())?;
                     outbound.drain(..count);
+                    *unflushed = count > 0;
                 }
                 () = overdue => self.give_up_overdue(&mut connection),
                 _ = ping.tick() => {
@@ -396,6 +406,8 @@ struct Connection {
     write: WriteHalf<Box<dyn Socket>>,
     inbound: Vec<u8>,
     outbound: Vec<u8>,
+    /// Of what was written something may not be on its way.
+    unflushed: bool,
     /// In the order in which replies come.
     pending: VecDeque<Pending>,
 }
