@@ -322,6 +322,17 @@ mod tests {
                 poll_fn(|cx| Poll::Ready(buffer.poll_fill(cx, &mut stream, BOUND).is_pending()));
             assert!(waits.await);
             assert_eq!(buffer.storage.len() == SMALL_BYTES, is_small, "nothing more is here");
+            if is_small {
+                // With nothing in it, it waits without storage.
+                let mut idle = Buffer::new(&buffer.blocks);
+                idle.push(buffer.bytes());
+                idle.settle();
+                idle.consume(expected.len());
+                idle.storage = vec![0; SMALL_BYTES];
+                let waits =
+                    poll_fn(|cx| Poll::Ready(idle.poll_fill(cx, &mut stream, BOUND).is_pending()));
+                assert!(waits.await && idle.storage.is_empty());
+            }
         }
     }
 

@@ -68,6 +68,29 @@ async fn a_registration_that_fails_leaves_the_one_before_to_be_taken_out() {
     assert_eq!(leaves(&store), 1);
 }
 
+/// The store never answers, and who asks is gone before we have given it up.
+#[tokio::test]
+async fn that_somebody_left_outlives_who_said_so() {
+    let url = serve(|path, _| async move {
+        if ["/v3/watch", "/v3/kv/txn"].contains(&&*path) {
+            std::future::pending::<()>().await;
+        }
+        plain(&path)
+    })
+    .await;
+    let registrar = registrar(&url).await;
+    let keeper = registrar.keeper();
+    let store = keeper.store.as_ref().unwrap();
+    until(|| store.lost().is_none()).await;
+    let instance = Instance::new("web", Registration::on(80), "a", [10, 0, 0, 1].into()).unwrap();
+    keeper.registry().hold(instance, keeper.now()).unwrap();
+    let asked = keeper.deregister("web", "a");
+    // Polled once, and then dropped, as that of a client that closes its connection is.
+    assert!(timeout(Duration::ZERO, asked).await.is_err());
+    assert!(keeper.registry().find("web", "a", keeper.now()).is_none());
+    assert_eq!(store.state().leaves.len(), 1);
+}
+
 /// The store answers none of them before it was told of both.
 #[tokio::test]
 async fn those_that_left_are_told_at_once() {
