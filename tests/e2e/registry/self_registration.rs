@@ -6,7 +6,7 @@ use super::until_timed;
 use crate::e2e::harness::pki::Pki;
 use crate::e2e::harness::program::{BINARY, Folder, free_port, pids_with_env, signal};
 use crate::e2e::harness::registrar::{
-    Registrant, Registry, are_healthy, balancer, balancing, list, local, states,
+    Registrant, Registry, are_healthy, ask, balancer, balancing, list, local, states,
 };
 use crate::e2e::harness::{Client, Evenkeel, LOAD_SECONDS, Wrk, until, within};
 
@@ -170,8 +170,13 @@ fn the_balancer_that_is_the_registry_restarts_without_sending_to_the_dead() {
     // What was registered is on disk a moment later.
     until("it is kept", || program.api("/v1/registry")["registry"]["durable"] == true);
     let data = program.folder.join("evenkeel-registry.redb");
-    let written = || std::fs::metadata(&data).unwrap().modified().unwrap().elapsed().unwrap();
-    until("it is written", || written() > Duration::from_millis(300));
+    let written = || std::fs::metadata(&data).unwrap().modified().unwrap();
+    // What comes after them is written with them, or after.
+    let known = std::time::SystemTime::now();
+    ask(address, "PUT", "/v1/services/later/instances/one", r#"{"port": 1, "ttl_ms": 60000}"#);
+    until("it is written", || {
+        written() > known && written().elapsed().unwrap() > Duration::from_millis(300)
+    });
 
     program.signal("KILL");
     program.wait_exit();
@@ -189,7 +194,7 @@ fn the_balancer_that_is_the_registry_restarts_without_sending_to_the_dead() {
     until_timed("the dead has left", || are_healthy(&program, &["web-1", "web-2"]));
     load.stop().assert_perfect("after the restart of registry and balancer");
     let log = program.log();
-    assert!(log.contains("3 instances are known from before, and must prove themselves"), "{log}");
+    assert!(log.contains("4 instances are known from before, and must prove themselves"), "{log}");
     drop((one, two));
 }
 

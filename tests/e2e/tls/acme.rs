@@ -135,7 +135,7 @@ fn both_challenges_bring_a_certificate_that_outlives_restarts() {
         assert_eq!((&shown["source"], &shown["listener"]), (&"acme".into(), &"web".into()));
         assert_eq!(shown["acme"]["failures"], 0);
         let (_, status) = site.program.verb(&["status"]);
-        assert!(status.contains("in 89 days") && status.contains("renewed in 6"), "{status}");
+        assert!(status.contains("in 90 days") && status.contains("renewed in 6"), "{status}");
         let ends = site.metric("evenkeel_certificate_not_after_seconds", "a.test").unwrap();
         assert_eq!(ends, shown["not_after_unix"].as_f64().unwrap());
         assert_eq!(site.metric("evenkeel_acme_issued_total", "a.test"), Some(1.0));

@@ -73,7 +73,7 @@ fn the_one_of_a_ca_gets_its_certificate() {
     let program = Evenkeel::run(&text);
     let status = || program.verb(&["status"]).1;
     within(std::time::Duration::from_secs(60), "the certificate", || {
-        status().contains("shop.example.com  acme    in 89 days")
+        status().contains("shop.example.com  acme    in 90 days")
     });
     let root = pebble.root().display().to_string();
     let said = curl(&root, "shop.example.com", web, "/", &[]).unwrap();

@@ -191,12 +191,14 @@ fn certificate_state(certificate: &CertificateStatus, now: i64) -> String {
     }
 }
 
+/// To the nearest of its unit: what was made for 396 days has 396 days a second later, too.
 fn span(seconds: i64) -> String {
+    let whole = |unit: i64| seconds.saturating_add(unit / 2) / unit;
     match seconds {
         ..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        120..7200 => format!("{} min", whole(60)),
+        7200..172_800 => format!("{} h", whole(3600)),
+        _ => format!("{} days", whole(86_400)),
     }
 }
 
