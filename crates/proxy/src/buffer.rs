@@ -1,9 +1,9 @@
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::io::Stream;
+use crate::spares::Spares;
 use crate::splice::Splice;
 
 /// Bytes of one storage block: holds the usual request or response with its head in one read.
@@ -22,55 +22,46 @@ const SPARE_SMALL_MAX: usize = 1024;
 const SPARE_PIPES_MAX: usize = 32;
 
 /// The storage blocks and pipes that a worker's connections share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Blocks {
-    spare: RefCell<Vec<Vec<u8>>>,
-    spare_small: RefCell<Vec<Vec<u8>>>,
-    pipes: RefCell<Vec<Splice>>,
-    /// The fewest spare pipes since the last [`Blocks::trim`]: so many were not needed.
-    pipes_unused: Cell<usize>,
+    spare: Spares<Vec<u8>>,
+    spare_small: Spares<Vec<u8>>,
+    pipes: Spares<Splice>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            spare: Spares::new(SPARE_BLOCKS_MAX),
+            spare_small: Spares::new(SPARE_SMALL_MAX),
+            pipes: Spares::new(SPARE_PIPES_MAX),
+        }
+    }
 }
 
 impl Blocks {
     fn take(&self) -> Vec<u8> {
-        self.spare.borrow_mut().pop().unwrap_or_else(|| vec![0; BLOCK_BYTES])
+        self.spare.take().unwrap_or_else(|| vec![0; BLOCK_BYTES])
     }
 
     fn take_small(&self) -> Vec<u8> {
-        self.spare_small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL_BYTES])
+        self.spare_small.take().unwrap_or_else(|| vec![0; SMALL_BYTES])
     }
 
     fn take_pipe(&self) -> Option<Splice> {
-        let mut pipes = self.pipes.borrow_mut();
-        let pipe = pipes.pop();
-        self.pipes_unused.set(self.pipes_unused.get().min(pipes.len()));
-        pipe.or_else(|| Splice::new().ok())
-    }
-
-    fn put_pipe(&self, pipe: Splice) {
-        let mut pipes = self.pipes.borrow_mut();
-        if pipes.len() < SPARE_PIPES_MAX {
-            pipes.push(pipe);
-        }
+        self.pipes.take().or_else(|| Splice::new().ok())
     }
 
     /// Closes the pipes that nobody took since the last time.
     pub(crate) fn trim(&self) {
-        let mut pipes = self.pipes.borrow_mut();
-        let keep = pipes.len() - self.pipes_unused.get().min(pipes.len());
-        pipes.truncate(keep);
-        self.pipes_unused.set(keep);
+        self.pipes.trim();
     }
 
     fn put(&self, block: Vec<u8>) {
-        let (spare, most) = match block.len() {
-            BLOCK_BYTES => (&self.spare, SPARE_BLOCKS_MAX),
-            SMALL_BYTES => (&self.spare_small, SPARE_SMALL_MAX),
-            _ => return,
-        };
-        let mut spare = spare.borrow_mut();
-        if spare.len() < most {
-            spare.push(block);
+        match block.len() {
+            BLOCK_BYTES => self.spare.put(block),
+            SMALL_BYTES => self.spare_small.put(block),
+            _ => {}
         }
     }
 }
@@ -140,7 +131,7 @@ impl Buffer {
 
     /// Gives an empty pipe back.
     pub(crate) fn put_pipe(&self, pipe: Splice) {
-        self.blocks.put_pipe(pipe);
+        self.blocks.pipes.put(pipe);
     }
 
     pub(crate) fn clear(&mut self) {
@@ -261,16 +252,16 @@ mod tests {
     fn pipes_that_nobody_takes_are_closed() {
         let blocks = Blocks::default();
         let (first, second) = (blocks.take_pipe().unwrap(), blocks.take_pipe().unwrap());
-        blocks.put_pipe(first);
-        blocks.put_pipe(second);
+        blocks.pipes.put(first);
+        blocks.pipes.put(second);
         blocks.trim();
-        assert_eq!(blocks.pipes.borrow().len(), 2, "both were in use since the last time");
+        assert_eq!(blocks.pipes.len(), 2, "both were in use since the last time");
         let first = blocks.take_pipe().unwrap();
-        blocks.put_pipe(first);
+        blocks.pipes.put(first);
         blocks.trim();
-        assert_eq!(blocks.pipes.borrow().len(), 1, "one was enough");
+        assert_eq!(blocks.pipes.len(), 1, "one was enough");
         blocks.trim();
-        assert!(blocks.pipes.borrow().is_empty());
+        assert!(blocks.pipes.len() == 0);
     }
 
     #[test]
@@ -289,11 +280,11 @@ mod tests {
         buffer.consume(1);
         buffer.settle();
         assert_eq!((buffer.storage.len(), buffer.bytes()), (SMALL_BYTES, &b"ello"[..]));
-        let spare = blocks.spare.borrow().len();
+        let spare = blocks.spare.len();
         assert_eq!(spare, 2, "the next one reads into the same block");
         buffer.consume(4);
         buffer.release();
-        assert_eq!(blocks.spare_small.borrow().len(), 1);
+        assert_eq!(blocks.spare_small.len(), 1);
     }
 
     #[tokio::test]
@@ -346,7 +337,7 @@ mod tests {
         buffer.consume(100);
         assert!(buffer.is_empty());
         buffer.release();
-        assert_eq!(blocks.spare.borrow().len(), 1);
+        assert_eq!(blocks.spare.len(), 1);
         assert_eq!(blocks.take().len(), BLOCK_BYTES);
     }
 }

@@ -33,6 +33,7 @@ mod relay;
 mod retirement;
 mod session;
 mod session_store;
+mod spares;
 mod splice;
 mod tcp;
 mod tracked;

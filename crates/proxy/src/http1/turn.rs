@@ -4,8 +4,7 @@
 //! worker. So ten thousand idle connections cost none, and a request allocates nothing: the machine
 //! is not made for a request, but goes round, and takes up one client after another.
 
-use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use wire::http1::{RequestHead, ResponseHead};
 use crate::http1::connection::{Client, Next};
 use crate::http1::grpc::Call;
 use crate::http1::record::Record;
+use crate::spares::Spares;
 
 /// Turns that a worker keeps for the next taker: some KiB each, for as long as so many are needed.
 const TURNS_MAX: usize = 4096;
@@ -75,23 +75,19 @@ async fn run(seat: Rc<Seat>) {
 }
 
 /// One worker's unused turns.
-#[derive(Default)]
-pub(crate) struct Turns {
-    spare: RefCell<Vec<Turn>>,
-    /// The fewest spare ones since the last [`Turns::trim`]: so many were not needed.
-    unused: Cell<usize>,
-}
+#[derive(Debug)]
+pub(crate) struct Turns(Spares<Turn>);
 
-impl fmt::Debug for Turns {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Turns").field(&self.spare.borrow().len()).finish()
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Spares::new(TURNS_MAX))
     }
 }
 
 impl Turns {
     /// Serves the client's next request, whose first bytes are here.
     pub(super) async fn serve(&self, client: Box<Client>) -> (Box<Client>, Next) {
-        let mut turn = self.take();
+        let mut turn = self.0.take().unwrap_or_else(Turn::new);
         turn.seat.comes.set(Some(client));
         let served = poll_fn(|cx| {
             // Pending both when it waits for a socket and when it waits for the next client.
@@ -99,51 +95,19 @@ impl Turns {
             turn.seat.goes.take().map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        self.put(turn);
+        self.0.put(turn);
         served
-    }
-
-    fn take(&self) -> Turn {
-        let mut spare = self.spare.borrow_mut();
-        let turn = spare.pop();
-        self.unused.set(self.unused.get().min(spare.len()));
-        turn.unwrap_or_else(Turn::new)
-    }
-
-    fn put(&self, turn: Turn) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < TURNS_MAX {
-            spare.push(turn);
-        }
     }
 
     /// Drops those that nobody took since the last time.
     pub(crate) fn trim(&self) {
-        let mut spare = self.spare.borrow_mut();
-        let keep = spare.len() - self.unused.get().min(spare.len());
-        spare.truncate(keep);
-        self.unused.set(keep);
+        self.0.trim();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn turns_that_nobody_takes_are_dropped() {
-        let turns = Turns::default();
-        let under_way: Vec<Turn> = (0..3).map(|_| turns.take()).collect();
-        under_way.into_iter().for_each(|turn| turns.put(turn));
-        turns.trim();
-        assert_eq!(turns.spare.borrow().len(), 3, "all were in use since the last time");
-        let turn = turns.take();
-        turns.put(turn);
-        turns.trim();
-        assert_eq!(turns.spare.borrow().len(), 1, "one was enough");
-        turns.trim();
-        assert!(turns.spare.borrow().is_empty());
-    }
 
     #[test]
     fn a_turn_that_waits_is_pending() {
