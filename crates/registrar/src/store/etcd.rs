@@ -1,7 +1,8 @@
 //! etcd's version 3 API through its JSON gateway (etcd documentation, "gRPC gateway"): keys and
 //! values in base64, 64-bit numbers as text.
 
-use std::path::{Path, PathBuf};
+mod member;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,20 +11,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use hyper::Method;
-use hyper::header::{AUTHORIZATION, HeaderValue};
-use model::spec::StoreUser;
 use registry::Instance;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use tls::Dialler;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
+use self::member::{Failure, Member};
 use super::{All, Event, Leave, PATIENCE, Value, Write, parse_key, parse_value};
-use crate::client::{Ask, Authority, Client};
+use crate::client::Ask;
 
-/// Where etcd listens for clients.
-const PORT: u16 = 2379;
+pub(crate) use self::member::User;
+
 /// For one answer of a member while there are others to ask: three fit in `PATIENCE`.
 const MEMBER_PATIENCE: Duration = Duration::from_millis(900);
 /// How often the member that is watched is asked whether it is there: a partition sends no sign.
@@ -39,33 +39,6 @@ pub(crate) struct Etcd {
     user: Option<User>,
 }
 
-struct Member {
-    client: Client,
-    /// Where tokens are asked for, and none is shown: etcd refuses one that is over there, too.
-    door: Client,
-    /// Held by who asks it for a token.
-    letting_in: tokio::sync::Mutex<()>,
-}
-
-/// Who we are to etcd.
-pub(crate) struct User {
-    user: StoreUser,
-    directory: PathBuf,
-}
-
-impl User {
-    /// A password's path counts from `directory`.
-    pub(crate) fn new(user: StoreUser, directory: &Path) -> Result<Self, String> {
-        let user = Self { user, directory: directory.to_owned() };
-        user.password().map(|_| user)
-    }
-
-    /// Read again each time it is used: a file may have another since.
-    fn password(&self) -> Result<String, String> {
-        tls::read_secret(&self.user.password, &self.directory)
-    }
-}
-
 impl Etcd {
     pub(crate) fn new(
         endpoints: &[String],
@@ -73,13 +46,8 @@ impl Etcd {
         tls: &Arc<Dialler>,
         user: Option<User>,
     ) -> Result<Self, String> {
-        let member = |text: &String| {
-            let authority = Authority::parse(text, PORT)?;
-            let client = || Client::new(authority.clone()).with_tls(tls);
-            let (client, door) = (client()?, client()?);
-            Ok::<_, String>(Member { client, door, letting_in: tokio::sync::Mutex::default() })
-        };
-        let members = endpoints.iter().map(member).collect::<Result<Vec<_>, _>>()?;
+        let members = endpoints.iter().map(|text| Member::new(text, tls));
+        let members = members.collect::<Result<Vec<_>, _>>()?;
         if members.is_empty() {
             return Err("`etcd.endpoints` is empty".into());
         }
@@ -93,7 +61,7 @@ impl Etcd {
         for (index, member) in self.in_turn() {
             others -= 1;
             let within = if others > 0 { MEMBER_PATIENCE } else { PATIENCE };
-            match self.ask_member(member, path, body, within).await {
+            match member.ask(self.user.as_ref(), path, body, within).await {
                 Ok(answer) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(answer);
@@ -109,30 +77,6 @@ impl Etcd {
             }
         }
         Err(last)
-    }
-
-    /// As one that etcd let in, where it wants to know who asks.
-    async fn ask_member(
-        &self,
-        member: &Member,
-        path: &str,
-        body: &Json,
-        within: Duration,
-    ) -> Result<Json, Failure> {
-        let client = &member.client;
-        let Some(user) = &self.user else { return ask(client, path, body, within).await };
-        if client.header(&AUTHORIZATION).is_none() {
-            member.authenticate(user, None, within).await?;
-        }
-        let shown = client.header(&AUTHORIZATION);
-        match ask(client, path, body, within).await {
-            // Tokens end after a while, with a restart, and with each change of users and roles.
-            Err(Failure::Refused(why)) if is_token_over(&why) => {
-                member.authenticate(user, shown, within).await?;
-                ask(client, path, body, within).await
-            }
-            answer => answer,
-        }
     }
 
     /// Each member once, from the preferred one on.
@@ -226,7 +170,7 @@ impl Etcd {
     ) -> Result<(), String> {
         let range = json!({ "key": STANDARD.encode(&self.prefix), "range_end": self.range_end(),
                             "sort_target": "MOD", "sort_order": "ASCEND" });
-        let all = self.ask_member(member, "/v3/kv/range", &range, PATIENCE).await?;
+        let all = member.ask(self.user.as_ref(), "/v3/kv/range", &range, PATIENCE).await?;
         let revision = revision(&all)?;
         let pairs = all["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
         let (mut held, mut left) = (Vec::new(), Vec::new());
@@ -270,7 +214,7 @@ impl Etcd {
                 // Also keeps what is known from looking fresh when the member hangs.
                 _ = ping.tick() => {
                     let count = json!({ "key": STANDARD.encode(&self.prefix), "count_only": true });
-                    self.ask_member(member, "/v3/kv/range", &count, PATIENCE).await?;
+                    member.ask(self.user.as_ref(), "/v3/kv/range", &count, PATIENCE).await?;
                     events.send(Event::Alive).await.map_err(|_| "nobody listens".to_owned())?;
                 }
             }
@@ -364,64 +308,6 @@ struct Pair {
     value: Option<Value>,
 }
 
-/// Why a member did not do what it was asked.
-enum Failure {
-    /// It says that it is not to be done: the others would say the same.
-    Refused(String),
-    /// It does not answer, or cannot do anything.
-    Away(String),
-}
-
-impl From<Failure> for String {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(why) | Failure::Away(why) => why,
-        }
-    }
-}
-
-impl Member {
-    /// Gets a token, which further requests show (etcd documentation, "Authentication"), in place
-    /// of `over`; unless another question has got one meanwhile.
-    async fn authenticate(
-        &self,
-        user: &User,
-        over: Option<HeaderValue>,
-        within: Duration,
-    ) -> Result<(), Failure> {
-        let late = |_| Failure::Away(format!("{} lets nobody in", self.client.authority()));
-        let _alone = timeout(within, self.letting_in.lock()).await.map_err(late)?;
-        if self.client.header(&AUTHORIZATION) != over {
-            return Ok(());
-        }
-        let password = user.password().map_err(Failure::Refused)?;
-        let who = json!({ "name": user.user.name, "password": password });
-        let answer = ask(&self.door, "/v3/auth/authenticate", &who, within).await?;
-        let token = answer["token"].as_str().unwrap_or_default();
-        self.client.set_header(AUTHORIZATION, token).map_err(Failure::Refused)
-    }
-}
-
-/// What etcd says of a token that it does not know or no longer believes.
-fn is_token_over(why: &str) -> bool {
-    ["invalid auth token", "revision of auth store is old"].iter().any(|said| why.contains(said))
-}
-
-async fn ask(member: &Client, path: &str, body: &Json, within: Duration) -> Result<Json, Failure> {
-    let body = body.to_string().into_bytes();
-    let ask = Ask { method: Method::POST, path, body, within };
-    let reply = member.ask(&ask).await.map_err(Failure::Away)?;
-    if reply.status.is_client_error() {
-        return Err(Failure::Refused(reply.refusal()));
-    }
-    if !reply.status.is_success() {
-        return Err(Failure::Away(reply.refusal()));
-    }
-    // A stream of one message, as the gateway answers `keepalive`, ends with a line break.
-    let not_its = |error| format!("what {} answered is not etcd's: {error}", member.authority());
-    serde_json::from_slice(&reply.body).map_err(|error| Failure::Away(not_its(error)))
-}
-
 /// The lease of an instance: a number that every balancer finds for itself, so that whoever hears
 /// the instance can renew it. With the TTL in it, since that of a lease cannot be changed.
 fn lease(service: &str, id: &str, ttl: Duration) -> String {
@@ -455,10 +341,11 @@ fn number(value: &Json) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Instant;
 
     use hyper::StatusCode;
-    use model::spec::SecretSpec;
+    use model::spec::{SecretSpec, StoreUser};
     use registry::Registration;
     use tokio::sync::Barrier;
     use tokio::task::JoinSet;

@@ -2,6 +2,7 @@ use model::spec::{EmbeddedRegistrySpec, RegistryDataSpec};
 use registry::Registration;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
+use tokio::time::sleep;
 
 use super::fake_etcd::{member, plain, serve};
 use super::*;
@@ -36,6 +37,14 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 
 fn pending(of: u64) -> Pending {
     Pending { of, until: std::time::Instant::now() + registry::TTL_MAX }
+}
+
+/// One whose store has answered.
+async fn answered(url: &str) -> Registrar {
+    let registrar = registrar(url).await;
+    let keeper = registrar.keeper();
+    until(|| keeper.store.as_ref().unwrap().lost().is_none()).await;
+    registrar
 }
 
 #[tokio::test]
@@ -78,10 +87,9 @@ async fn that_somebody_left_outlives_who_said_so() {
         plain(&path)
     })
     .await;
-    let registrar = registrar(&url).await;
+    let registrar = answered(&url).await;
     let keeper = registrar.keeper();
     let store = keeper.store.as_ref().unwrap();
-    until(|| store.lost().is_none()).await;
     let instance = Instance::new("web", Registration::on(80), "a", [10, 0, 0, 1].into()).unwrap();
     keeper.registry().hold(instance, keeper.now()).unwrap();
     let asked = keeper.deregister("web", "a");
@@ -109,10 +117,9 @@ async fn those_that_left_are_told_at_once() {
         }
     })
     .await;
-    let registrar = registrar(&url).await;
+    let registrar = answered(&url).await;
     let keeper = registrar.keeper();
     let store = keeper.store.as_ref().unwrap();
-    until(|| store.lost().is_none()).await;
     for id in ["a", "b"] {
         store.state().leaves.insert(("web".into(), id.into()), pending(5));
     }
