@@ -13,7 +13,8 @@ mod e2e {
     mod agent;
     mod bulk;
     mod command_line;
-    mod compose;
+    pub mod compose;
+    mod compose_deploy;
     mod compose_interoperation;
     mod compose_registry;
     mod compose_zero;

@@ -195,9 +195,11 @@ impl Stack {
         scaling: &Scaling,
     ) -> Result<(), Failure> {
         let _turn = scaling.acting.lock().await;
-        let options = self.as_they_are(name, replicas, WITHIN).await?;
-        let up = timeout(SCALE_MAX, self.up(&options)).await;
-        up.map_err(|_| Failure::Job("the engine takes too long".into()))?.map(drop)
+        let up = timeout(SCALE_MAX, async {
+            let options = self.as_they_are(name, replicas, WITHIN).await?;
+            self.up(&options).await
+        });
+        up.await.map_err(|_| Failure::Job("the engine takes too long".into()))?.map(drop)
     }
 
     /// So many of one service, and of the others what there is. Of who has the turn.

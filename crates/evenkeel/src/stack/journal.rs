@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::Stack;
 use super::deployment::Progress;
+use super::drain::POLL;
 use crate::failure::Failure;
 
 /// Its name in the project's folder.
@@ -20,8 +21,6 @@ const JOURNAL: &str = "deploy";
 
 /// How long the engine may take to make a container for a client that is dead.
 const MADE_MAX: Duration = Duration::from_secs(5);
-
-const POLL: Duration = Duration::from_millis(50);
 
 /// Of one service at a time: two rollouts of one project would not know of each other's weights.
 #[derive(Debug, Serialize, Deserialize)]
