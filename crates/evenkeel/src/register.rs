@@ -4,10 +4,14 @@
 //! What it promises: nothing is sent to the command before it works, nor, if it is told to stop,
 //! while it stops; a command that hangs sends no heartbeats and leaves after its TTL; a registry
 //! that is away, or has forgotten us, gets the registration again.
+//!
+//! A registration that is under way when it is to end is waited for: what a registry takes after
+//! that could be taken out by nobody.
 
 mod command;
 mod connections;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use discovery::Backoff;
@@ -16,6 +20,7 @@ use registrar::client::{Ask, Client, Reply};
 use registry::{Check, Instance, Registration};
 use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -76,15 +81,29 @@ async fn keep(plan: Plan) -> Result<i32, Failure> {
         heartbeat: plan.checked.heartbeat(),
         plan: &plan,
     };
-    let ended = tokio::select! {
-        code = exit_of(&mut command) => Ended::Exited(code),
-        () = signals.next() => Ended::Told,
-        failed = registrant.keep_registered() => {
-            let Err(failure) = failed;
-            if let Some(command) = &mut command {
-                command.stop(plan.grace).await;
+    let (end, is_over) = watch::channel(false);
+    let ended = {
+        let mut keeping = pin!(registrant.keep_registered(Until(is_over)));
+        let ended = tokio::select! {
+            code = exit_of(&mut command) => Ended::Exited(code),
+            () = signals.next() => Ended::Told,
+            kept = &mut keeping => {
+                if let (Some(command), Err(_)) = (&mut command, &kept) {
+                    command.stop(plan.grace).await;
+                }
+                return kept.map(|()| 0);
             }
-            return Err(failure);
+        };
+        end.send_replace(true);
+        tokio::select! {
+            _ = &mut keeping => ended,
+            // A second signal ends it at once.
+            () = signals.next() => {
+                return Ok(match ended {
+                    Ended::Exited(code) => code,
+                    Ended::Told => 1,
+                });
+            }
         }
     };
     match ended {
@@ -149,6 +168,20 @@ async fn drained(plan: &Plan) {
     }
 }
 
+/// Until it is over.
+struct Until(watch::Receiver<bool>);
+
+impl Until {
+    /// `None`: it was over before that was done.
+    async fn unless<T>(&mut self, done: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            _ = self.0.wait_for(|over| *over) => None,
+            done = done => Some(done),
+        }
+    }
+}
+
 /// Who registers, and stays registered.
 struct Registrant<'a> {
     plan: &'a Plan,
@@ -161,13 +194,14 @@ struct Registrant<'a> {
 }
 
 impl Registrant<'_> {
-    /// Until it is dropped; fails if the command does not work in its time, or will never be taken.
-    async fn keep_registered(&mut self) -> Result<std::convert::Infallible, Failure> {
-        self.until_it_works().await?;
+    /// Fails if the command does not work in its time, or will never be taken.
+    async fn keep_registered(&mut self, mut until: Until) -> Result<(), Failure> {
+        let Some(worked) = until.unless(self.until_it_works()).await else { return Ok(()) };
+        worked?;
         let mut backoff = Backoff::new(self.seed);
         let (mut registered, mut ever, mut away, mut ill) = (false, false, false, false);
         loop {
-            let works = self.works().await;
+            let Some(works) = until.unless(self.works()).await else { return Ok(()) };
             if works == ill {
                 ill = !works;
                 match ill {
@@ -176,25 +210,27 @@ impl Registrant<'_> {
                 }
             }
             if ill {
-                sleep(LOOK.max(self.heartbeat / 10)).await;
+                until.unless(sleep(LOOK.max(self.heartbeat / 10))).await;
                 continue;
             }
             let told = match registered {
-                true => self.beat().await,
-                false => self.register().await,
+                true => until.unless(self.beat()).await,
+                false => Some(self.register().await),
             };
-            match told {
+            let Some(told) = told else { return Ok(()) };
+            let wait = match told {
                 Ok(true) => {
                     (registered, ever) = (true, true);
                     if std::mem::take(&mut away) {
                         info!("the registry answers again");
                     }
                     backoff.reset();
-                    sleep(self.heartbeat).await;
+                    self.heartbeat
                 }
                 Ok(false) => {
                     info!("the registry does not know us any more; we register again");
                     registered = false;
+                    continue;
                 }
                 // Refused for good at first, it would never serve. Later it does serve, and is not
                 // stopped because a registry was given another token.
@@ -205,9 +241,10 @@ impl Registrant<'_> {
                     if !std::mem::replace(&mut away, true) {
                         warn!("the registry does not take it: {why}; tried again and again");
                     }
-                    sleep(backoff.wait()).await;
+                    backoff.wait()
                 }
-            }
+            };
+            until.unless(sleep(wait)).await;
         }
     }
 

@@ -1,5 +1,8 @@
 //! `evenkeel register`: three processes come, die, hang and return, and no request fails.
 
+use std::io::Read;
+use std::process::Command;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use super::until_timed;
@@ -8,7 +11,9 @@ use crate::e2e::harness::program::{BINARY, Folder, free_port, pids_with_env, sig
 use crate::e2e::harness::registrar::{
     Registrant, Registry, are_healthy, ask, balancer, balancing, list, local, states,
 };
-use crate::e2e::harness::{Client, Evenkeel, LOAD_SECONDS, Wrk, until, within};
+use crate::e2e::harness::replica::ok;
+use crate::e2e::harness::wait::PATIENCE;
+use crate::e2e::harness::{Client, Evenkeel, LOAD_SECONDS, Replica, Wrk, until, within};
 
 const TTL: [&str; 2] = ["--ttl", "1500ms"];
 
@@ -256,9 +261,9 @@ fn what_is_wrong_ends_it_with_a_reason() {
 #[test]
 fn something_that_runs_already_is_registered_for_as_long_as_asked() {
     let registry = Registry::start("data: off");
-    let replica = crate::e2e::harness::Replica::named("here before");
+    let replica = Replica::named("here before");
     let port = replica.port().to_string();
-    let mut command = std::process::Command::new(crate::e2e::harness::program::BINARY);
+    let mut command = Command::new(BINARY);
     command.args(["register", "--service", "web", "--port", &port, "--registry", &registry.url()]);
     command.args(["--weight", "7", "--zone", "a", "--meta", "version=2"]);
     let mut registrant = Evenkeel::start(command, registry.address, Folder::new());
@@ -274,13 +279,49 @@ fn something_that_runs_already_is_registered_for_as_long_as_asked() {
     assert_eq!(Client::get(replica.address, "/").status, 200, "and was not stopped");
 }
 
+/// A registry (fake: it answers when it is told to) has taken a registration, and its answer comes
+/// after the end was asked for.
+#[test]
+fn what_a_registry_took_at_the_last_moment_is_taken_out() {
+    let (asked_in, asked) = mpsc::channel();
+    let (told_in, told) = mpsc::channel::<()>();
+    let told = Mutex::new(told);
+    let registry = Replica::raw(move |connection| {
+        while let Some(seen) = connection.request() {
+            asked_in.send(seen.line().to_owned()).unwrap();
+            if seen.line().starts_with("POST") {
+                told.lock().unwrap().recv().unwrap();
+                // Who gives it up does so now.
+                let patience = Some(Duration::from_millis(300));
+                connection.stream.set_read_timeout(patience).unwrap();
+                let read = connection.stream.read(&mut [0]);
+                assert!(!matches!(read, Ok(0)), "it did not wait for the answer");
+                connection.stream.set_read_timeout(None).unwrap();
+            }
+            let body = r#"{"instance": {"id": "web-7"}, "heartbeat_ms": 5000}"#;
+            connection.send(ok(body)).unwrap();
+        }
+    });
+    let replica = Replica::named("here before");
+    let mut command = Command::new(BINARY);
+    let (port, url) = (replica.port().to_string(), format!("http://{}", registry.address));
+    command.args(["register", "--service", "web", "--port", &port, "--registry", &url]);
+    let mut registrant = Evenkeel::start(command, registry.address, Folder::new());
+    let next = || asked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(next(), "POST /v1/services/web/instances HTTP/1.1");
+    registrant.signal("INT");
+    told_in.send(()).unwrap();
+    assert_eq!(next(), "DELETE /v1/services/web/instances/web-7 HTTP/1.1");
+    assert_eq!(registrant.wait_exit(), Some(0));
+}
+
 /// Weight, zone and address follow; the balancer's own status tells of the registry.
 #[test]
 fn what_is_registered_is_followed() {
     let (address, bind) = (local(), local());
     let config = format!("registry: {{ bind: {address} }}\n{}", balancing(bind));
     let program = Evenkeel::run(&config);
-    let [a, b] = ["a", "b"].map(crate::e2e::harness::Replica::named);
+    let [a, b] = ["a", "b"].map(Replica::named);
     let put = |id: &str, port: u16, more: &str| {
         let body = format!(r#"{{"port": {port}, "ttl_ms": 60000 {more}}}"#);
         let path = format!("/v1/services/web/instances/{id}");
