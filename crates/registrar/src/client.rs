@@ -70,6 +70,11 @@ impl Authority {
         Ok(Self { at, is_secure })
     }
 
+    /// As it is written.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.is_secure { "https" } else { "http" }, self.at)
+    }
+
     /// Without the port and the brackets of an address.
     fn host(&self) -> &str {
         let host = self.at.rsplit_once(':').map_or(&*self.at, |(host, _)| host);

@@ -49,7 +49,7 @@ impl Source for Registered {
     fn place(&self) -> String {
         match &self.place {
             Place::Here(_) => format!("here, {}", self.service),
-            Place::There(client) => format!("http://{}, {}", client.authority(), self.service),
+            Place::There(client) => format!("{}, {}", client.authority().url(), self.service),
         }
     }
 

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use model::Instant;
-use model::spec::{ClientTlsSpec, RegistryStoreSpec};
+use model::spec::RegistryStoreSpec;
 use registry::{Instance, Listed, Refusal, Registered, Registry, is_id, is_service_name};
 use tls::Dialler;
 use tokio::sync::mpsc;
@@ -165,12 +165,12 @@ impl Shared {
     pub(crate) fn new(spec: &RegistryStoreSpec, directory: &Path) -> Result<Self, String> {
         let kind = match spec {
             RegistryStoreSpec::Etcd { endpoints, prefix, tls, user } => {
-                let tls = Arc::new(Dialler::new(tls_from(tls, directory)));
+                let tls = Arc::new(Dialler::new(tls.clone().placed(directory)));
                 let user = user.clone().map(|user| etcd::User::new(user, directory)).transpose()?;
                 Kind::Etcd(etcd::Etcd::new(endpoints, prefix, &tls, user)?)
             }
             RegistryStoreSpec::Consul { url, token, prefix, tls } => {
-                let tls = Arc::new(Dialler::new(tls_from(tls, directory)));
+                let tls = Arc::new(Dialler::new(tls.clone().placed(directory)));
                 let read = |token| tls::read_secret(token, directory);
                 let token = token.as_ref().map(read).transpose()?;
                 Kind::Consul(Box::new(consul::Consul::new(url, token.as_deref(), prefix, &tls)?))
@@ -301,16 +301,6 @@ impl Shared {
         // Only ever locked for a moment, and no half-made state is left.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Its paths count from `directory`.
-fn tls_from(spec: &ClientTlsSpec, directory: &Path) -> ClientTlsSpec {
-    let mut spec = spec.clone();
-    let files = spec.certificate.iter_mut();
-    for path in files.flat_map(|f| [&mut f.certificate, &mut f.key]).chain(&mut spec.ca) {
-        *path = directory.join(&*path);
-    }
-    spec
 }
 
 async fn in_time<T>(asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {

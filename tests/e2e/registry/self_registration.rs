@@ -42,6 +42,23 @@ fn it_registers_over_tls_where_it_trusts_who_answers() {
     until("one is listed", || is_listed(&registry, "known"));
     until("the other is told why not", || stranger.program.log().contains("certificate"));
     assert!(!is_listed(&registry, "stranger"));
+
+    let look_with = |ca: &str| {
+        let (ca, bind) = (at(ca), local());
+        let there = format!("registry: {{ url: 'https://{front}', tls: {{ ca: {ca} }} }}\n");
+        let program = Evenkeel::spawn(&(there + &balancing(bind)));
+        until("it answers", || Client::try_get(program.admin, "/healthz").is_some());
+        (program, bind)
+    };
+    let (finds, bind) = look_with("ca.pem");
+    let (refuses, _) = look_with("others.pem");
+    until("it is an endpoint", || are_healthy(&finds, &["known"]));
+    assert_eq!(Client::get(bind, "/").status, 200);
+    assert!(finds.verb(&["status"]).1.contains(&format!("https://{front}, web")));
+    until("it says why it finds nobody", || refuses.verb(&["status"]).1.contains("certificate"));
+    assert!(states(&refuses).is_empty());
+    assert!(registry.ask("DELETE", "/v1/services/web/instances/known", "").status < 300);
+    until("that it left is heard of", || !are_healthy(&finds, &["known"]));
 }
 
 fn is_listed(registry: &Registry, id: &str) -> bool {

@@ -25,9 +25,18 @@ pub(super) fn registry(file: &Fields<'_>, context: &Context<'_>) -> Option<Regis
     let url = fields.text("url");
     let token = token(&fields, context);
     let embedded = embedded(&fields, token.clone(), url.is_none(), context);
+    let tls = tls::of_store(&fields, context);
+    if tls.is_some() && !url.is_some_and(|(url, _)| url.starts_with("https://")) {
+        context.report.error_help(
+            fields.key_span("tls"),
+            "`tls` is how a registry at `https://` is asked, and `url` names none",
+            "write `url: https://HOST:PORT`, or remove `tls`",
+        );
+    }
     let Some((url, span)) = url else { return Some(RegistrySpec::Embedded(Box::new(embedded))) };
-    check_url(url, span, &["http"], context);
-    for entry in keys::REGISTRY.keys.iter().filter(|key| !["url", "token"].contains(&key.name)) {
+    check_url(url, span, context);
+    let of_both = ["url", "token", "tls"];
+    for entry in keys::REGISTRY.keys.iter().filter(|key| !of_both.contains(&key.name)) {
         if fields.has(entry.name) {
             context.report.error_help(
                 fields.key_span(entry.name),
@@ -39,7 +48,8 @@ pub(super) fn registry(file: &Fields<'_>, context: &Context<'_>) -> Option<Regis
             );
         }
     }
-    Some(RegistrySpec::Remote(RemoteRegistrySpec { url: url.to_owned(), token }))
+    let (url, tls) = (url.to_owned(), tls.unwrap_or_default());
+    Some(RegistrySpec::Remote(RemoteRegistrySpec { url, token, tls }))
 }
 
 fn embedded(
@@ -118,7 +128,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
         for node in etcd.list("endpoints").unwrap_or_default() {
             match scalar(node) {
                 Some(url) => {
-                    check_url(url, node.span, &["http", "https"], context);
+                    check_url(url, node.span, context);
                     endpoints.push((url.to_owned(), node.span));
                 }
                 None => wrong(
@@ -147,7 +157,7 @@ fn store(fields: &Fields<'_>, context: &Context<'_>) -> Option<RegistryStoreSpec
     let consul = store.section("consul", &keys::CONSUL).map(|consul| {
         let url = consul.text("url");
         if let Some((url, span)) = url {
-            check_url(url, span, &["http", "https"], context);
+            check_url(url, span, context);
         }
         // As an agent of Consul listens where nothing else is said.
         let default = match consul.has("tls") {
@@ -239,15 +249,15 @@ fn prefix(fields: &Fields<'_>, context: &Context<'_>) -> String {
     prefix.to_owned()
 }
 
-/// As the client reads it: `http://HOST:PORT`, with one of these schemes.
-fn check_url(url: &str, span: Span, schemes: &[&str], context: &Context<'_>) {
-    let help = format!("write {}://HOST:PORT", schemes.join("://HOST:PORT or "));
+/// As the client reads it.
+fn check_url(url: &str, span: Span, context: &Context<'_>) {
+    let help = "write http://HOST:PORT or https://HOST:PORT";
     let bare = match url.split_once("://") {
         None => url,
-        Some((scheme, rest)) if schemes.contains(&scheme) => rest.strip_suffix('/').unwrap_or(rest),
+        Some(("http" | "https", rest)) => rest.strip_suffix('/').unwrap_or(rest),
         Some((scheme, _)) => {
-            let spoken = schemes.join("` and `");
-            let message = format!("only `{spoken}` is spoken here, not {}", quoted(scheme));
+            let message =
+                format!("only `http` and `https` are spoken here, not {}", quoted(scheme));
             context.report.error_help(span, message, help);
             return;
         }

@@ -21,8 +21,9 @@ pub(crate) static REGISTRY: Section = Section {
             "url",
             scalar("an address", "http://10.0.0.7:9910"),
             Means("the registry is in this process"),
-            "The registry of another process, which is asked over HTTP.",
+            "The registry of another process, which is asked over HTTP; over HTTPS where something in front of it speaks TLS.",
         ),
+        key("tls", In(&SERVICE_TLS), Means("the defaults"), STORE_TLS),
         key(
             "token",
             TOKEN,

@@ -110,10 +110,6 @@ fn place(spec: &mut Spec, directory: &Path) {
 /// A service with its paths; itself if it has none.
 fn placed(service: &Arc<ServiceSpec>, directory: &Path) -> Arc<ServiceSpec> {
     let from_here = |path: &mut PathBuf| *path = directory.join(&*path);
-    let both = |files: &mut CertificateFiles| {
-        from_here(&mut files.certificate);
-        from_here(&mut files.key);
-    };
     let names_files = service.tls.is_some()
         || service.affinity.is_some()
         || matches!(
@@ -127,13 +123,11 @@ fn placed(service: &Arc<ServiceSpec>, directory: &Path) -> Arc<ServiceSpec> {
     }
     let mut service = (**service).clone();
     if let Some(tls) = &mut service.tls {
-        tls.certificate.iter_mut().for_each(both);
-        tls.ca.iter_mut().for_each(from_here);
+        *tls = std::mem::take(tls).placed(directory);
     }
     let table = service.affinity.as_mut().and_then(|affinity| affinity.table_mut());
     if let Some(store) = table.and_then(|table| table.store.as_mut()) {
-        store.tls.certificate.iter_mut().for_each(both);
-        store.tls.ca.iter_mut().for_each(from_here);
+        store.tls = std::mem::take(&mut store.tls).placed(directory);
         if let Some(SecretSpec::File(path)) = &mut store.password {
             from_here(path);
         }
@@ -143,8 +137,7 @@ fn placed(service: &Arc<ServiceSpec>, directory: &Path) -> Arc<ServiceSpec> {
         EndpointSource::Discover(DiscoverSpec::Dns(dns)) => from_here(&mut dns.resolv_conf),
         EndpointSource::Discover(DiscoverSpec::Http(http)) => {
             if let Some(tls) = &mut http.tls {
-                tls.certificate.iter_mut().for_each(both);
-                tls.ca.iter_mut().for_each(from_here);
+                *tls = std::mem::take(tls).placed(directory);
             }
         }
         _ => {}

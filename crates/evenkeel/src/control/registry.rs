@@ -15,7 +15,7 @@ use model::{Endpoint, ServiceName};
 use registrar::Registrar;
 use registrar::client::{Authority, Client};
 use registrar::source::{Place, Registered};
-use tls::read_secret;
+use tls::{Dialler, read_secret};
 use tracing::warn;
 
 use super::bind_check::explain;
@@ -36,6 +36,7 @@ pub(super) enum RegistryInUse {
     There {
         authority: Authority,
         token: Option<String>,
+        tls: Arc<Dialler>,
     },
 }
 
@@ -71,10 +72,12 @@ impl Supervisor {
             (None, _) => RegistryInUse::None,
             (Some(RegistrySpec::Remote(remote)), _) => {
                 let token = remote.token.as_ref();
-                RegistryInUse::There {
-                    authority: Authority::parse(&remote.url, PORT)?,
-                    token: token.map(|token| read_secret(token, &self.directory)).transpose()?,
-                }
+                let authority = Authority::parse(&remote.url, PORT)?;
+                let token = token.map(|token| read_secret(token, &self.directory)).transpose()?;
+                let tls = Arc::new(Dialler::new(remote.tls.clone().placed(&self.directory)));
+                // What is wrong with its files is told now.
+                Client::new(authority.clone()).with_tls(&tls)?;
+                RegistryInUse::There { authority, token, tls }
             }
             (Some(RegistrySpec::Embedded(new)), Some(RegistrySpec::Embedded(old))) => {
                 self.change_registry(old, new)?;
@@ -150,8 +153,9 @@ impl Supervisor {
         let place = match &state.registry {
             RegistryInUse::None => return None,
             RegistryInUse::Here { registrar, .. } => Place::Here(registrar.keeper()),
-            RegistryInUse::There { authority, token } => {
-                match Client::new(authority.clone()).with_token(token.as_deref()) {
+            RegistryInUse::There { authority, token, tls } => {
+                let client = Client::new(authority.clone()).with_tls(tls);
+                match client.and_then(|client| client.with_token(token.as_deref())) {
                     Ok(client) => Place::There(client),
                     Err(why) => {
                         warn!("service {service}: {why}");

@@ -112,6 +112,9 @@ impl Register {
             (None, Some(file)) => Some(read_secret(&SecretSpec::File(file), ".".as_ref())?),
             (None, None) => None,
         };
+        if self.ca.is_some() && !self.registry.iter().any(|url| url.starts_with("https://")) {
+            return Err("--ca is for a --registry at https://, and none is".into());
+        }
         let tls = Arc::new(Dialler::new(ClientTlsSpec { ca: self.ca, ..ClientTlsSpec::default() }));
         let client = |url: &String| {
             let client = Client::new(Authority::parse(url, 9910)?).with_tls(&tls)?;

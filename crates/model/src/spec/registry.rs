@@ -84,9 +84,11 @@ pub enum RegistryDataSpec {
 /// A registry in another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteRegistrySpec {
-    /// `http://HOST:PORT`
+    /// `http://HOST:PORT`, or `https://HOST:PORT` of what speaks TLS in front of it.
     pub url: String,
     pub token: Option<SecretSpec>,
+    /// Where the URL begins with `https://`.
+    pub tls: ClientTlsSpec,
 }
 
 /// A store that several balancers share.

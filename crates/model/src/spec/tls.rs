@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// TLS towards clients: `listeners.NAME.tls`.
@@ -143,6 +143,15 @@ pub struct ClientTlsSpec {
 }
 
 impl ClientTlsSpec {
+    /// The same, its relative paths counted from `directory`.
+    pub fn placed(mut self, directory: &Path) -> Self {
+        let files = self.certificate.iter_mut();
+        for path in files.flat_map(|f| [&mut f.certificate, &mut f.key]).chain(&mut self.ca) {
+            *path = directory.join(&*path);
+        }
+        self
+    }
+
     /// All that it names.
     pub fn files(&self) -> Vec<PathBuf> {
         let certificate = self.certificate.iter();

@@ -1,4 +1,4 @@
-use model::spec::{EmbeddedRegistrySpec, RegistryDataSpec};
+use model::spec::{ClientTlsSpec, EmbeddedRegistrySpec, RegistryDataSpec};
 use registry::Registration;
 use tokio::net::TcpListener;
 use tokio::sync::Barrier;
