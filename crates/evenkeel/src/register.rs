@@ -5,12 +5,13 @@
 //! while it stops; a command that hangs sends no heartbeats and leaves after its TTL; a registry
 //! that is away, or has forgotten us, gets the registration again.
 //!
-//! A registration that is under way when it is to end is waited for: what a registry takes after
-//! that could be taken out by nobody.
+//! A registration that is under way when it is to end is waited for, as long as an answer may take:
+//! what a registry took after it was told that we leave could be taken out by nobody.
 
 mod command;
 mod connections;
 
+use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use discovery::Backoff;
 use hyper::{Method, StatusCode};
 use registrar::client::{Ask, Client, Reply};
 use registry::{Check, Instance, Registration};
-use serde_json::Value;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -77,7 +77,8 @@ async fn keep(plan: Plan) -> Result<i32, Failure> {
     let mut registrant = Registrant {
         seed: u64::from(std::process::id()),
         current: 0,
-        id: plan.registration.id.clone(),
+        id: plan.registration.id.clone().unwrap_or_else(|| new_id(&plan.service)),
+        asked: false,
         heartbeat: plan.checked.heartbeat(),
         plan: &plan,
     };
@@ -95,16 +96,15 @@ async fn keep(plan: Plan) -> Result<i32, Failure> {
             }
         };
         end.send_replace(true);
-        tokio::select! {
-            _ = &mut keeping => ended,
-            // A second signal ends it at once.
-            () = signals.next() => {
-                return Ok(match ended {
-                    Ended::Exited(code) => code,
-                    Ended::Told => 1,
-                });
-            }
+        match ended {
+            Ended::Exited(_) => _ = keeping.await,
+            Ended::Told => tokio::select! {
+                _ = keeping => {}
+                // A second signal ends it at once.
+                () = signals.next() => return Ok(1),
+            },
         }
+        ended
     };
     match ended {
         Ended::Exited(code) => {
@@ -188,8 +188,10 @@ struct Registrant<'a> {
     seed: u64,
     /// Of the registries, the one that answered last.
     current: usize,
-    /// Once we have one, it stays ours.
-    id: Option<String>,
+    /// Ours from the beginning, so that whatever a registry took can be taken out.
+    id: String,
+    /// A registry was asked to take us.
+    asked: bool,
     heartbeat: Duration,
 }
 
@@ -271,29 +273,22 @@ impl Registrant<'_> {
 
     /// Answers true.
     async fn register(&mut self) -> Result<bool, Refused> {
-        let instances = format!("/v1/services/{}/instances", self.plan.service);
+        self.asked = true;
         let registration = Registration { id: None, ..self.plan.registration.clone() };
         // Text, numbers, and maps with text as keys: this cannot fail.
         let body = serde_json::to_vec(&registration).unwrap_or_default();
-        let reply = match &self.id {
-            Some(id) => self.ask(Method::PUT, &format!("{instances}/{id}"), body).await?,
-            None => self.ask(Method::POST, &instances, body).await?,
-        };
-        let answer = reply.json();
-        let (id, beat) = (&answer["instance"]["id"], &answer["heartbeat_ms"]);
-        let (Value::String(id), Some(beat)) = (id, beat.as_u64()) else {
+        let answer = self.ask(Method::PUT, &self.path(), body).await?.json();
+        let Some(beat) = answer["heartbeat_ms"].as_u64() else {
             return Err(Refused::Later("what it answered is no registration".into()));
         };
-        info!("registered as {id} for {}", self.plan.service);
-        self.id = Some(id.clone());
+        info!("registered as {} for {}", self.id, self.plan.service);
         self.heartbeat = Duration::from_millis(beat.max(1));
         Ok(true)
     }
 
     /// Whether we are known there.
     async fn beat(&mut self) -> Result<bool, Refused> {
-        let Some(path) = self.path() else { return Ok(false) };
-        match self.ask(Method::POST, &format!("{path}/heartbeat"), Vec::new()).await {
+        match self.ask(Method::POST, &format!("{}/heartbeat", self.path()), Vec::new()).await {
             Ok(_) => Ok(true),
             Err(Refused::Never(why)) if why.starts_with("404") => Ok(false),
             Err(refused) => Err(refused),
@@ -303,7 +298,10 @@ impl Registrant<'_> {
     /// Whether there was anything to take out. Tried as often as there are registries, and not
     /// longer: what is left ends with its TTL.
     async fn deregister(&mut self) -> bool {
-        let Some(path) = self.path() else { return false };
+        if !self.asked {
+            return false; // who is known by this id is another
+        }
+        let path = self.path();
         for _ in 0..self.plan.registries.len() {
             match self.ask(Method::DELETE, &path, Vec::new()).await {
                 Ok(_) => {
@@ -316,9 +314,8 @@ impl Registrant<'_> {
         true
     }
 
-    fn path(&self) -> Option<String> {
-        let id = self.id.as_ref()?;
-        Some(format!("/v1/services/{}/instances/{id}", self.plan.service))
+    fn path(&self) -> String {
+        format!("/v1/services/{}/instances/{}", self.plan.service, self.id)
     }
 
     async fn ask(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Reply, Refused> {
@@ -346,6 +343,12 @@ impl Registrant<'_> {
             }
         }
     }
+}
+
+/// As a registry makes them up.
+fn new_id(service: &str) -> String {
+    let number = RandomState::new().hash_one(service);
+    format!("{service:.80}-{:012x}", number & 0xffff_ffff_ffff)
 }
 
 enum Refused {

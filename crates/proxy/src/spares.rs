@@ -25,10 +25,10 @@ impl<T> Spares<T> {
         taken
     }
 
-    pub(crate) fn put(&self, unused: T) {
+    pub(crate) fn put(&self, one: T) {
         let mut spare = self.spare.borrow_mut();
         if spare.len() < self.most {
-            spare.push(unused);
+            spare.push(one);
         }
     }
 

@@ -171,7 +171,12 @@ impl Client {
         if self.authority.is_secure {
             tls.dial(self.authority.host())?;
         }
-        Ok(Self { tls: Arc::clone(tls), ..self })
+        Ok(self.over(tls))
+    }
+
+    /// The same, and what is wrong with the files is found out by each question.
+    pub fn over(self, tls: &Arc<Dialler>) -> Self {
+        Self { tls: Arc::clone(tls), ..self }
     }
 
     pub fn with_token(self, token: Option<&str>) -> Result<Self, String> {

@@ -345,8 +345,8 @@ impl Keeper {
         Ok(instance)
     }
 
-    /// What the store is to be told is noted before it is told: who asked may be gone by then, and this
-    /// future with it.
+    /// What the store is to be told is noted before it is told: who asked may be gone by then, and
+    /// this future with it.
     pub(crate) async fn deregister(&self, service: &str, id: &str) -> Result<u64, Failed> {
         let (change, of) = {
             let mut registry = self.registry();

@@ -1,4 +1,4 @@
-//! A registry as a source of endpoints: the one in this process, or another over HTTP.
+//! A registry as a source of endpoints: the one in this process, or another over HTTP or HTTPS.
 //!
 //! An instance's id is the endpoint's identity. One that is known from before a restart only
 //! (`restored`) is an endpoint where the service checks health, for it gets traffic after its first

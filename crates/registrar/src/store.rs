@@ -246,8 +246,8 @@ impl Shared {
         Ok(found.map(unchanged))
     }
 
-    /// It left here, which the store is to be told: by [`Shared::leave`], which wants to know what is
-    /// answered here, or by the next sweep, which is why it is noted before anybody is told.
+    /// It left here, which the store is to be told: by [`Shared::leave`], which wants to know what
+    /// is answered here, or by the next sweep, which is why it is noted before anybody is told.
     pub(crate) fn left_here(&self, service: &str, id: &str, now: Instant) -> u64 {
         let mut state = self.state();
         let of = state.order.left_here(service, id, now);

@@ -17,6 +17,8 @@ use crate::e2e::harness::{Client, Evenkeel, LOAD_SECONDS, Replica, Wrk, until, w
 
 const TTL: [&str; 2] = ["--ttl", "1500ms"];
 
+const UNAVAILABLE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+
 /// In front of the registry, which speaks HTTP, a listener that speaks TLS.
 #[test]
 fn it_registers_over_tls_where_it_trusts_who_answers() {
@@ -38,7 +40,7 @@ fn it_registers_over_tls_where_it_trusts_who_answers() {
         Registrant::start_at(&url, front, free_port(), id, &["--ca", &ca])
     };
     let stranger = start("stranger", "others.pem");
-    let _known = start("known", "ca.pem");
+    let known = start("known", "ca.pem");
     until("one is listed", || is_listed(&registry, "known"));
     until("the other is told why not", || stranger.program.log().contains("certificate"));
     assert!(!is_listed(&registry, "stranger"));
@@ -46,18 +48,27 @@ fn it_registers_over_tls_where_it_trusts_who_answers() {
     let look_with = |ca: &str| {
         let (ca, bind) = (at(ca), local());
         let there = format!("registry: {{ url: 'https://{front}', tls: {{ ca: {ca} }} }}\n");
-        let program = Evenkeel::spawn(&(there + &balancing(bind)));
+        let config = there + &balancing(bind);
+        let program = Evenkeel::spawn(&config);
         until("it answers", || Client::try_get(program.admin, "/healthz").is_some());
-        (program, bind)
+        (program, bind, config)
     };
-    let (finds, bind) = look_with("ca.pem");
-    let (refuses, _) = look_with("others.pem");
+    let (finds, bind, config) = look_with("ca.pem");
+    let (refuses, ..) = look_with("others.pem");
     until("it is an endpoint", || are_healthy(&finds, &["known"]));
     assert_eq!(Client::get(bind, "/").status, 200);
     assert!(finds.verb(&["status"]).1.contains(&format!("https://{front}, web")));
     until("it says why it finds nobody", || refuses.verb(&["status"]).1.contains("certificate"));
     assert!(states(&refuses).is_empty());
-    assert!(registry.ask("DELETE", "/v1/services/web/instances/known", "").status < 300);
+    // A service that comes while the file is not there finds it once it is.
+    let (there, away) = (at("ca.pem"), at("away.pem"));
+    std::fs::rename(&there, &away).unwrap();
+    let more = "services:\n  more: { discover: { registry: { service: web } } }\n";
+    finds.reconfigure(&config.replace("services:\n", more));
+    until("it is told", || finds.verb(&["status"]).1.contains("ca.pem"));
+    std::fs::rename(&away, &there).unwrap();
+    until("it is found", || finds.endpoint("more", "known").is_object());
+    known.program.signal("TERM");
     until("that it left is heard of", || !are_healthy(&finds, &["known"]));
 }
 
@@ -306,16 +317,16 @@ fn what_a_registry_took_at_the_last_moment_is_taken_out() {
     let registry = Replica::raw(move |connection| {
         while let Some(seen) = connection.request() {
             asked_in.send(seen.line().to_owned()).unwrap();
-            if seen.line().starts_with("POST") {
+            if seen.line().starts_with("PUT") {
                 told.lock().unwrap().recv().unwrap();
                 // Who gives it up does so now.
-                let patience = Some(Duration::from_millis(300));
+                let patience = Some(Duration::from_millis(100));
                 connection.stream.set_read_timeout(patience).unwrap();
                 let read = connection.stream.read(&mut [0]);
                 assert!(!matches!(read, Ok(0)), "it did not wait for the answer");
                 connection.stream.set_read_timeout(None).unwrap();
             }
-            let body = r#"{"instance": {"id": "web-7"}, "heartbeat_ms": 5000}"#;
+            let body = r#"{"heartbeat_ms": 5000}"#;
             connection.send(ok(body)).unwrap();
         }
     });
@@ -325,11 +336,30 @@ fn what_a_registry_took_at_the_last_moment_is_taken_out() {
     command.args(["register", "--service", "web", "--port", &port, "--registry", &url]);
     let mut registrant = Evenkeel::start(command, registry.address, Folder::new());
     let next = || asked.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(next(), "POST /v1/services/web/instances HTTP/1.1");
+    let put = next();
+    assert!(put.starts_with("PUT /v1/services/web/instances/web-"), "{put}");
     registrant.signal("INT");
     told_in.send(()).unwrap();
-    assert_eq!(next(), "DELETE /v1/services/web/instances/web-7 HTTP/1.1");
+    assert_eq!(next(), put.replace("PUT", "DELETE"));
     assert_eq!(registrant.wait_exit(), Some(0));
+}
+
+/// Its successor is told to end before it ever worked.
+#[test]
+fn who_never_registered_takes_out_nobody() {
+    let registry = Registry::start("data: off");
+    let (replica, ill) = (Replica::named("serves"), Replica::http(|_| UNAVAILABLE.into()));
+    let body = format!(r#"{{"port": {}, "ttl_ms": 60000}}"#, replica.port());
+    registry.ask("PUT", "/v1/services/web/instances/web-1", &body);
+    let mut command = Command::new(BINARY);
+    let (port, url) = (ill.port().to_string(), registry.url());
+    command.args(["register", "--service", "web", "--id", "web-1", "--port", &port]);
+    command.args(["--check", "http:/healthz", "--registry", &url]);
+    let mut successor = Evenkeel::start(command, registry.address, Folder::new());
+    until("it was looked whether it works", || ill.connections() > 0);
+    successor.signal("INT");
+    assert_eq!(successor.wait_exit(), Some(0));
+    assert_eq!(registry.list("web")[0]["id"], "web-1");
 }
 
 /// Weight, zone and address follow; the balancer's own status tells of the registry.

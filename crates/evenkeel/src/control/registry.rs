@@ -75,8 +75,9 @@ impl Supervisor {
                 let authority = Authority::parse(&remote.url, PORT)?;
                 let token = token.map(|token| read_secret(token, &self.directory)).transpose()?;
                 let tls = Arc::new(Dialler::new(remote.tls.clone().placed(&self.directory)));
-                // What is wrong with its files is told now.
-                Client::new(authority.clone()).with_tls(&tls)?;
+                // What is wrong with its files or the token is told now.
+                let client = Client::new(authority.clone()).with_tls(&tls)?;
+                client.with_token(token.as_deref())?;
                 RegistryInUse::There { authority, token, tls }
             }
             (Some(RegistrySpec::Embedded(new)), Some(RegistrySpec::Embedded(old))) => {
@@ -154,8 +155,9 @@ impl Supervisor {
             RegistryInUse::None => return None,
             RegistryInUse::Here { registrar, .. } => Place::Here(registrar.keeper()),
             RegistryInUse::There { authority, token, tls } => {
-                let client = Client::new(authority.clone()).with_tls(tls);
-                match client.and_then(|client| client.with_token(token.as_deref())) {
+                // Whether its files are there now is for the source to find out, again and again.
+                let client = Client::new(authority.clone()).over(tls);
+                match client.with_token(token.as_deref()) {
                     Ok(client) => Place::There(client),
                     Err(why) => {
                         warn!("service {service}: {why}");
