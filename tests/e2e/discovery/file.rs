@@ -63,7 +63,7 @@ fn a_file_changes_under_load() {
     until("all is well again", || program.count("web", "healthy") == 2);
     let load = load.stop();
     assert!(load.requests > 0, "{load:?}");
-    assert_eq!((load.socket_errors, load.bad_status), (0, 0), "{load:?}");
+    assert!(load.is_perfect(), "{load:?}");
     eprintln!("a file under load: {load:?}");
 
     let metrics = Client::get(program.admin, "/metrics").text();

@@ -11,8 +11,8 @@ pub struct Wrk(Option<Child>);
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Load {
     pub requests: u64,
-    /// Refused connections, broken reads and writes, time-outs.
-    pub socket_errors: u64,
+    /// Refused connections, broken reads and writes, and what took longer than 10 s.
+    pub socket_errors: [u64; 4],
     /// Answers that were not 2xx or 3xx.
     pub bad_status: u64,
     pub rate: f64,
@@ -69,7 +69,8 @@ impl Wrk {
         for line in text.lines().map(str::trim) {
             if let Some(errors) = line.strip_prefix("Socket errors:") {
                 let numbers = errors.split(|c: char| !c.is_ascii_digit());
-                load.socket_errors = numbers.filter_map(|n| n.parse::<u64>().ok()).sum();
+                let numbers: Vec<u64> = numbers.filter_map(|n| n.parse().ok()).collect();
+                load.socket_errors = numbers.try_into().expect("connect, read, write, timeout");
             } else if let Some(count) = line.strip_prefix("Non-2xx or 3xx responses:") {
                 load.bad_status = count.trim().parse().unwrap();
             } else if let Some((count, _)) = line.split_once(" requests in ") {
@@ -93,9 +94,13 @@ impl Drop for Wrk {
 }
 
 impl Load {
+    pub fn is_perfect(&self) -> bool {
+        self.socket_errors == [0; 4] && self.bad_status == 0
+    }
+
     /// Not one request failed.
     pub fn assert_perfect(&self, what: &str) {
-        assert!(self.socket_errors == 0 && self.bad_status == 0, "{what}: {self:?}");
+        assert!(self.is_perfect(), "{what}: {self:?}");
         eprintln!("{what}: {} requests, 0 failed ({:.0}/s)", self.requests, self.rate);
     }
 }
