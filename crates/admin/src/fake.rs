@@ -85,6 +85,8 @@ pub(crate) fn endpoint(id: &str) -> EndpointStatus {
         requests: 100,
         failures: 5,
         latency_us: Some(1500),
+        measured: 95,
+        latency_sum_us: 150_000,
         resting: false,
         utilization: None,
     }

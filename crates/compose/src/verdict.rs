@@ -4,8 +4,9 @@
 //! Both versions serve at the same time, so that both see the same load. A new one is worse if
 //! - it failed at least [`FAILURES_MIN`] times, and its share of failures is more than twice that
 //!   of the old one and one percent; or
-//! - both answered at least [`REQUESTS_MIN`] requests, and its latency (the balancer's moving
-//!   mean) is more than three times that of the old one and 20 ms.
+//! - both answered at least [`REQUESTS_MIN`] requests, and the mean of its latencies is more than
+//!   three times that of the old one and 20 ms. The mean of all answers: the moving mean of the
+//!   balancer is that of the last few, and one of them may have met a busy moment.
 //!
 //! What counts as a failure is the balancer's `failures`: answers of status 500 and above, refused
 //! and broken connections, and time-outs.
@@ -26,13 +27,21 @@ const LATENCY_MORE_US: f64 = 20_000.0;
 pub struct Counted {
     pub requests: u64,
     pub failures: u64,
-    /// Microseconds; `None`: nothing was measured.
-    pub latency_us: Option<f64>,
+    /// Answers whose latency was measured.
+    pub measured: u64,
+    /// Of all of these together, in microseconds.
+    pub latency_sum_us: u64,
 }
 
 impl Counted {
     fn share(&self) -> f64 {
         if self.requests == 0 { 0.0 } else { self.failures as f64 / self.requests as f64 }
+    }
+
+    /// In microseconds; `None`: too few were measured.
+    fn latency_us(&self) -> Option<f64> {
+        let is_enough = self.measured >= REQUESTS_MIN;
+        is_enough.then(|| self.latency_sum_us as f64 / self.measured as f64)
     }
 }
 
@@ -47,9 +56,8 @@ pub fn worse(old: &Counted, new: &Counted) -> Option<String> {
             old.share() * 100.0
         ));
     }
-    let (old_latency, new_latency) = (old.latency_us?, new.latency_us?);
-    let measured = old.requests >= REQUESTS_MIN && new.requests >= REQUESTS_MIN;
-    if measured && new_latency > old_latency * LATENCY_FACTOR + LATENCY_MORE_US {
+    let (old_latency, new_latency) = (old.latency_us()?, new.latency_us()?);
+    if new_latency > old_latency * LATENCY_FACTOR + LATENCY_MORE_US {
         return Some(format!(
             "the new version takes {:.1} ms, the old one {:.1} ms",
             new_latency / 1e3,
@@ -68,7 +76,8 @@ mod tests {
         let counted = |requests, failures, latency_us: f64| Counted {
             requests,
             failures,
-            latency_us: (latency_us > 0.0).then_some(latency_us),
+            measured: requests - failures,
+            latency_sum_us: (latency_us * (requests - failures) as f64) as u64,
         };
         for (what, old, new, is_worse) in [
             ("nothing measured", counted(0, 0, 0.0), counted(0, 0, 0.0), false),

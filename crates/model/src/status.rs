@@ -41,6 +41,12 @@ pub struct EndpointStatus {
     pub failures: u64,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub latency_us: Option<u64>,
+    /// Answers whose latency was measured since it was first seen.
+    #[serde(default)]
+    pub measured: u64,
+    /// Of all of these together, in microseconds: for the mean between two looks.
+    #[serde(default)]
+    pub latency_sum_us: u64,
     /// It asked to be left alone (`Retry-After`), and the time is not over.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub resting: bool,

@@ -148,6 +148,7 @@ impl Member {
             reason.push_str("; used in panic");
         }
         let load = &self.handle.load;
+        let tally = load.tally();
         EndpointStatus {
             id: self.endpoint.id.to_string(),
             address: self.endpoint.address,
@@ -162,6 +163,8 @@ impl Member {
             requests: load.picks(),
             failures: load.failures(),
             latency_us: load.latency().map(|mean| mean.as_micros() as u64),
+            measured: tally.measured,
+            latency_sum_us: tally.latency_sum_us,
             resting: load.is_resting(now),
             utilization: load.utilization().map(|(utilization, _)| told(utilization)),
         }

@@ -281,20 +281,15 @@ impl Stack {
     /// What the balancer counted for these containers, together.
     fn counted(&self, service: &Service, ids: &[String]) -> Counted {
         let mut sum = Counted::default();
-        let mut weighted = 0.0;
-        let mut measured = 0.0;
         for id in ids {
             for endpoint in self.endpoints(service, id) {
-                let requests = endpoint["requests"].as_u64().unwrap_or(0);
-                sum.requests += requests;
-                sum.failures += endpoint["failures"].as_u64().unwrap_or(0);
-                if let Some(latency) = endpoint["latency_us"].as_f64() {
-                    weighted += latency * requests as f64;
-                    measured += requests as f64;
-                }
+                let number = |name: &str| endpoint[name].as_u64().unwrap_or(0);
+                sum.requests += number("requests");
+                sum.failures += number("failures");
+                sum.measured += number("measured");
+                sum.latency_sum_us += number("latency_sum_us");
             }
         }
-        sum.latency_us = (measured > 0.0).then(|| weighted / measured);
         sum
     }
 
@@ -361,7 +356,8 @@ fn since(before: &Counted, now: &Counted) -> Counted {
     Counted {
         requests: now.requests.saturating_sub(before.requests),
         failures: now.failures.saturating_sub(before.failures),
-        latency_us: now.latency_us,
+        measured: now.measured.saturating_sub(before.measured),
+        latency_sum_us: now.latency_sum_us.saturating_sub(before.latency_sum_us),
     }
 }
 
