@@ -54,8 +54,11 @@ fn compose_up_scale_and_deploy_fail_no_request() {
     let two = site.ids("flask");
     assert!(two.iter().all(|id| !before.contains(id)));
     // Versions that are never well get nothing, and the old ones stay.
-    for (image, why) in [("app:deaf", "connection refused"), ("app:ends", "ended with status")] {
-        let said = site.try_run(&["deploy", "flask", "--image", image, "--timeout", "3s"]);
+    // The first is waited for as long as that takes, which must be long enough to find out why.
+    for (image, within, why) in
+        [("app:deaf", "10s", "connection refused"), ("app:ends", "60s", "ended with status")]
+    {
+        let said = site.try_run(&["deploy", "flask", "--image", image, "--timeout", within]);
         assert!(!said.ok && said.err.contains(why), "{said:?}");
         assert_eq!(site.ids("flask"), two, "{image}");
     }
@@ -114,7 +117,7 @@ fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
     };
     let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
     // While the canary is watched, and when an old container has been stopped for a new one.
-    for (watch, stopped) in [("60s", 0), ("15s", 1)] {
+    for (watch, stopped) in [("60s", 0), ("30s", 1)] {
         let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", watch]);
         let mut deploy = deploy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         until("the canary, and what was stopped", || {
@@ -148,7 +151,7 @@ fn compose_of_two_verbs_at_once_one_is_refused() {
     let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
     // At the same moment; one of them gets the turn, and the other one says whose it is.
     let deploy = || {
-        let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", "10s"]);
+        let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", "20s"]);
         deploy.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let both = [deploy(), deploy()];
