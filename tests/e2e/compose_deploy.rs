@@ -117,7 +117,7 @@ fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
     };
     let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
     // While the canary is watched, and when an old container has been stopped for a new one.
-    for (watch, stopped) in [("60s", 0), ("30s", 1)] {
+    for (watch, stopped) in [("60s", 0), ("15s", 1)] {
         let mut deploy = site.command(&["deploy", "flask", "--image", "app:2", "--watch", watch]);
         let mut deploy = deploy.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         until("the canary, and what was stopped", || {
