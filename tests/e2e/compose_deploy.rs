@@ -32,6 +32,14 @@ fn import_versions(engine: &Engine) {
     fs::remove_dir_all(root).unwrap();
 }
 
+/// The example with so many containers, and images of other versions beside it.
+fn site_with(engine: &Engine, scale: &str) -> Site {
+    import_versions(engine);
+    let site = Site::new(engine, CLASSIC);
+    site.run(&["up", "-d", "--scale", scale]);
+    site
+}
+
 #[test]
 fn compose_up_scale_and_deploy_fail_no_request() {
     let Some(engine) = Engine::start() else { return };
@@ -77,9 +85,7 @@ fn compose_up_scale_and_deploy_fail_no_request() {
 #[test]
 fn compose_deploy_of_a_broken_version_is_taken_back() {
     let Some(engine) = Engine::start() else { return };
-    import_versions(&engine);
-    let site = Site::new(&engine, CLASSIC);
-    site.run(&["up", "-d", "--scale", "flask=3"]);
+    let site = site_with(&engine, "flask=3");
     let before = site.ids("flask");
     let load = Wrk::start(site.address, "/", 8, LOAD_SECONDS);
     let said = site.try_run(&["deploy", "flask", "--image", "app:broken", "--watch", "10s"]);
@@ -104,9 +110,7 @@ fn compose_deploy_of_a_broken_version_is_taken_back() {
 #[test]
 fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
     let Some(engine) = Engine::start() else { return };
-    import_versions(&engine);
-    let site = Site::new(&engine, CLASSIC);
-    site.run(&["up", "-d", "--scale", "flask=2"]);
+    let site = site_with(&engine, "flask=2");
     let before = site.ids("flask");
     let admin: std::net::SocketAddr = site.admin().parse().unwrap();
     let weights = || -> Vec<u64> {
@@ -144,9 +148,7 @@ fn compose_a_killed_deploy_is_taken_back_by_the_next_verb() {
 #[test]
 fn compose_of_two_verbs_at_once_one_is_refused() {
     let Some(engine) = Engine::start() else { return };
-    import_versions(&engine);
-    let site = Site::new(&engine, CLASSIC);
-    site.run(&["up", "-d", "--scale", "flask=2"]);
+    let site = site_with(&engine, "flask=2");
     let before = site.ids("flask");
     let load = Wrk::start(site.address, "/", 4, LOAD_SECONDS);
     // At the same moment; one of them gets the turn, and the other one says whose it is.

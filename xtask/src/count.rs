@@ -88,9 +88,9 @@ fn count(bench: &Path, name: &str, rounds: u64) -> Result<Count, String> {
 fn page(counts: &[Count], compiler: &str) -> String {
     let mut page = format!(
         "# What a request costs in instructions\n\n\
-         Counted by callgrind, the least of three, with `cargo xtask count`, which fails where anything costs 5 % more \
-         than this page says; `UPDATE=1 cargo xtask count` writes it again. Compiler: {compiler}; \
-         with another one, 25 % are allowed. What runs is `bench/src/count.rs` and \
+         Counted by callgrind, the least of three, with `cargo xtask count`, which fails where \
+         anything costs 5 % more than this page says; `UPDATE=1 cargo xtask count` writes it again. \
+         Compiler: {compiler}; with another one, 25 % are allowed. What runs is `bench/src/count.rs` and \
          `bench/src/forward.rs`; `forward` and those after it are whole requests through a worker, \
          with the client and the replica in the same process, so a part of each is theirs. \
          `tls-record` is one record encrypted and decrypted, and `http2-stream` both sides of a \

@@ -26,8 +26,8 @@ pub(super) fn registry(file: &Fields<'_>, context: &Context<'_>) -> Option<Regis
     let token = token(&fields, context);
     let embedded = embedded(&fields, token.clone(), url.is_none(), context);
     let tls = tls::of_store(&fields, context);
-    let is_wrong = fields.has("url") && url.is_none(); // and that was told
-    if tls.is_some() && !is_wrong && !url.is_some_and(|(url, _)| url.starts_with("https://")) {
+    let was_refused = fields.has("url") && url.is_none();
+    if tls.is_some() && !was_refused && !url.is_some_and(|(url, _)| url.starts_with("https://")) {
         context.report.error_help(
             fields.key_span("tls"),
             "`tls` is how a registry at `https://` is asked, and `url` names none",
