@@ -98,7 +98,7 @@ pub(crate) fn serve(door: Door, arrival: Arrival) -> impl Future<Output = ()> {
         ticket,
         client,
         local,
-        client_text: client.ip().to_string(),
+        client_text: request_head::text_of(client.ip()),
         secured: secured.map(Rc::new),
         continued: false,
         finished_at: accepted_at,

@@ -28,6 +28,24 @@ pub(crate) struct Sender<'a> {
     pub(crate) identity: Option<&'a Identity>,
 }
 
+/// An address as text, once for each connection: by the standard library's formatting it would
+/// be 4 % of what a connection with one request costs us.
+pub(crate) fn text_of(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (position, octet) in address.octets().into_iter().enumerate() {
+        if position > 0 {
+            text.push('.');
+        }
+        for (unit, least) in [(100, 100), (10, 10), (1, 0)] {
+            if octet >= least {
+                text.push(char::from(b'0' + octet / unit % 10));
+            }
+        }
+    }
+    text
+}
+
 impl Sender<'_> {
     fn scheme(&self) -> &'static [u8] {
         if self.https { b"https" } else { b"http" }
@@ -301,5 +319,20 @@ pub(crate) fn write_edits(out: &mut Vec<u8>, edits: &[HeaderEdit]) {
             }
             HeaderEdit::Remove(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        for octet in 0..=255 {
+            let address = IpAddr::from([octet, 0, 255 - octet, 10]);
+            assert_eq!(text_of(address), address.to_string());
+        }
+        let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(text_of(address), "2001:db8::1");
     }
 }

@@ -95,7 +95,7 @@ impl HeaderKind {
         };
         // Most names are none of these, and differ in the first letter already.
         let first = name.first().map_or(0, u8::to_ascii_lowercase);
-        let is = |known: &[u8]| known.first() == Some(&first) && name.eq_ignore_ascii_case(known);
+        let is = |known: &[u8]| known.first() == Some(&first) && is_same(name, known);
         let same = candidates.iter().find(|(_, known)| is(known));
         same.map_or(Other, |(kind, _)| *kind)
     }
@@ -116,9 +116,48 @@ impl HeaderKind {
     }
 }
 
+/// Whether `name` is `known` in any letter case. Both are as long, and `known` has small letters,
+/// digits and dashes: eight of them are compared at a time.
+fn is_same(name: &[u8], known: &[u8]) -> bool {
+    let (Some(name_end), Some(known_end)) = (name.last_chunk::<8>(), known.last_chunk::<8>())
+    else {
+        return name.eq_ignore_ascii_case(known);
+    };
+    // The last eight may overlap those before them.
+    let (names, knowns) = (name.as_chunks::<8>().0, known.as_chunks::<8>().0);
+    names.iter().zip(knowns).all(|(name, known)| are_same(*name, *known))
+        && are_same(*name_end, *known_end)
+}
+
+/// A capital letter differs from its small one by the bit 0x20, which digits and dashes have as
+/// well: set in all of them, what is the same is equal. Of other bytes only controls would become
+/// one of these; they have neither this bit nor the next.
+fn are_same(name: [u8; 8], known: [u8; 8]) -> bool {
+    const BITS: u64 = 0x2020_2020_2020_2020;
+    let (name, known) = (u64::from_le_bytes(name), u64::from_le_bytes(known));
+    let no_control = (name | name >> 1) & BITS == BITS;
+    no_control && name | BITS == known
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_at_a_time_are_compared_as_one_at_a_time() {
+        for known in [&b"http2-settings"[..], b"x-client-cert-sha256", b"endpoint-load-metrics-bin"]
+        {
+            assert!(is_same(&known.to_ascii_uppercase(), known));
+            for position in 0..known.len() {
+                for byte in 0..=255 {
+                    let mut name = known.to_vec();
+                    name[position] = byte;
+                    let expected = name.eq_ignore_ascii_case(known);
+                    assert_eq!(is_same(&name, known), expected, "{}", name.escape_ascii());
+                }
+            }
+        }
+    }
 
     #[test]
     fn every_kind_is_found_in_any_case() {
