@@ -9,6 +9,7 @@
 mod bench;
 mod callgrind;
 mod count;
+mod dist;
 mod growth;
 mod pick_cost;
 mod soak;
@@ -39,6 +40,11 @@ static VERBS: &[Verb] = &[
         name: "count",
         summary: "instructions of a request and its parts, against docs/instruction-counts.md",
         run: count::run,
+    },
+    Verb {
+        name: "dist",
+        summary: "the program as it is shipped, laid out by how it runs: target/dist/evenkeel",
+        run: dist::run,
     },
     Verb {
         name: "growth",

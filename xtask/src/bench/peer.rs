@@ -17,7 +17,7 @@ use super::scenario::{Kind, Scenario};
 pub(super) struct Peer {
     pub(super) name: &'static str,
     /// The text of its configuration, and the command that takes it from a file.
-    configure: fn(&Ports, &str, Setup) -> (String, Vec<String>),
+    configure: fn(&Ports, &str, Setup<'_>) -> (String, Vec<String>),
     /// As it says itself.
     version: &'static [&'static str],
     /// Where it can be asked.
@@ -36,7 +36,9 @@ pub(super) enum Door {
 
 /// How a peer is set up for a scenario.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Setup {
+pub(super) struct Setup<'a> {
+    /// The path of our program: which build of it is compared.
+    pub(super) ours: &'a str,
     pub(super) workers: u32,
     /// With an access log.
     pub(super) logs: bool,
@@ -47,7 +49,7 @@ use Door::{Http, Http2, Https, Tcp};
 pub(super) static OURS: Peer = Peer {
     name: "evenkeel",
     configure: evenkeel,
-    version: &[EVENKEEL, "--version"],
+    version: &[OURS_HERE, "--version"],
     doors: &[Http, Https, Http2, Tcp],
 };
 
@@ -84,7 +86,8 @@ pub(super) static PEERS: &[&Peer] = &[
     &Peer { name: "relay-uring", configure: relay_uring, version: &[], doors: &[Http] },
 ];
 
-const EVENKEEL: &str = "target/release/evenkeel";
+/// Stands for [`Setup::ours`], which a table cannot know.
+const OURS_HERE: &str = "OURS";
 pub(super) const BENCH: &str = "target/release/bench";
 const ENVOY: &str = "target/bench/venv/bin/envoy";
 const CADDY: &str = "target/bench/venv/bin/caddy";
@@ -121,15 +124,14 @@ impl Ports {
     }
 }
 
-/// Everything that is compared, as it should be: ours in release, theirs installed.
+/// The relays and the load are built, the peers and the programs of the load are installed.
 pub(super) fn prepare(work: &Path) -> Result<(), String> {
     let run = |command: &mut Command| match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{command:?}: {status}")),
         Err(e) => Err(format!("{command:?}: {e}")),
     };
-    let ours = ["--package", "evenkeel", "--package", "bench"];
-    run(Command::new("cargo").args(["build", "--locked", "--release"]).args(ours))?;
+    run(Command::new("cargo").args(["build", "--locked", "--release", "--package", "bench"]))?;
     let missing: Vec<&str> = PACKAGES.iter().copied().filter(|name| !is_installed(name)).collect();
     if !missing.is_empty() {
         run(Command::new("apt-get")
@@ -185,10 +187,11 @@ impl Peer {
     }
 
     /// The line that names its version.
-    pub(super) fn version(&self) -> String {
+    pub(super) fn version(&self, ours: &str) -> String {
         let [program, arguments @ ..] = self.version else {
             return format!("`bench {}`", self.name);
         };
+        let program = if *program == OURS_HERE { ours } else { program };
         let Ok(output) = Command::new(path_of(program)).args(arguments).output() else {
             return "not to be had".into();
         };
@@ -220,7 +223,7 @@ impl Running {
         peer: &Peer,
         origin: &Origin,
         work: &Path,
-        setup: Setup,
+        setup: Setup<'_>,
     ) -> Result<Self, String> {
         let host = next_host();
         let at = |port| SocketAddr::from((host, port));
@@ -272,15 +275,15 @@ fn words(command: &str) -> Vec<String> {
     command.split(' ').map(str::to_owned).collect()
 }
 
-fn relay(ports: &Ports, _: &str, _: Setup) -> (String, Vec<String>) {
+fn relay(ports: &Ports, _: &str, _: Setup<'_>) -> (String, Vec<String>) {
     (String::new(), words(&format!("{BENCH} relay {} {}", ports.http, ports.origin)))
 }
 
-fn relay_uring(ports: &Ports, _: &str, _: Setup) -> (String, Vec<String>) {
+fn relay_uring(ports: &Ports, _: &str, _: Setup<'_>) -> (String, Vec<String>) {
     (String::new(), words(&format!("{BENCH} relay-uring {} {}", ports.http, ports.origin)))
 }
 
-fn evenkeel(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
+fn evenkeel(ports: &Ports, folder: &str, setup: Setup<'_>) -> (String, Vec<String>) {
     let Ports { http, https, http2, tcp, origin } = ports;
     let workers = setup.workers;
     let log = if setup.logs {
@@ -304,10 +307,10 @@ services:
   web: {{ endpoints: [ {origin} ] }}
 "
     );
-    (text, words(&format!("{EVENKEEL} run -c CONFIG")))
+    (text, words(&format!("{} run -c CONFIG", setup.ours)))
 }
 
-fn haproxy(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
+fn haproxy(ports: &Ports, folder: &str, setup: Setup<'_>) -> (String, Vec<String>) {
     let Ports { http, https, http2, tcp, origin } = ports;
     // It writes no files; its output is one.
     let log = if setup.logs { "log stdout format raw local0\n  option httplog" } else { "" };
@@ -343,7 +346,7 @@ listen tcp
     (text, words("haproxy -db -f CONFIG"))
 }
 
-fn nginx(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
+fn nginx(ports: &Ports, folder: &str, setup: Setup<'_>) -> (String, Vec<String>) {
     let Ports { http, https, http2, tcp, origin } = ports;
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     // With a buffer, as ours has one.
@@ -384,7 +387,7 @@ stream {{
     (text, words("nginx -c CONFIG"))
 }
 
-fn envoy(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
+fn envoy(ports: &Ports, folder: &str, setup: Setup<'_>) -> (String, Vec<String>) {
     let address = |address: &SocketAddr| {
         format!(
             "{{ socket_address: {{ address: {}, port_value: {} }} }}",
@@ -462,7 +465,7 @@ fn envoy(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
     )
 }
 
-fn caddy(ports: &Ports, folder: &str, setup: Setup) -> (String, Vec<String>) {
+fn caddy(ports: &Ports, folder: &str, setup: Setup<'_>) -> (String, Vec<String>) {
     let Ports { http, https, http2, origin, .. } = ports;
     let log = match setup.logs {
         true => format!("log {{\n    output file {folder}/access.log\n  }}"),

@@ -32,6 +32,15 @@ impl Process {
         Ok(Self { child })
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn finish(&mut self) -> Result<(), String> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or("it has no number")?;
+        rustix::process::kill_process(pid, Signal::TERM).map_err(|e| e.to_string())?;
+        let status = self.child.wait().map_err(|e| e.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
