@@ -197,8 +197,16 @@ fn docker_an_address_that_changes_hands_takes_no_request_along() {
     };
     let run = |service: &str, address: &str| {
         let labels = labels(service);
-        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        engine.run_with(service, &labels, &["--network", "small", "--ip", address]);
+        let [one, two] = labels.each_ref().map(String::as_str);
+        let options = ["--network", "small", "--ip", address];
+        // A busy engine gives a name and an address back some time after it said so.
+        until(&format!("{service} runs at {address}"), || {
+            let ran = engine.try_run_with(service, &[one, two], &options);
+            let Err(error) = ran else { return true };
+            eprintln!("docker run {service}: {error}");
+            let _ = engine.try_docker(&["rm", "-f", service]);
+            false
+        });
     };
     let [one, two] = [2, 3].map(|last| format!("{prefix}{last}"));
     run("aa", &one);
@@ -216,12 +224,16 @@ fn docker_an_address_that_changes_hands_takes_no_request_along() {
                     let host = format!("{service}.example");
                     let request =
                         format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-                    let Ok(response) = Client::exchange(address, request) else { continue };
-                    let who = match response.status {
-                        200 => response.text().split(' ').next().unwrap().to_owned(),
-                        // Nobody serves it at this moment.
-                        404 | 502 | 503 | 504 => continue,
-                        status => panic!("{status}"),
+                    let response = Client::exchange(address, request);
+                    let who = match response.as_ref().map(|response| response.status) {
+                        Ok(200) => response.unwrap().text().split(' ').next().unwrap().to_owned(),
+                        // Nobody serves it at this moment. Asked without a pause, connections of
+                        // which nothing comes keep the kernel from making those of a container.
+                        Ok(404 | 502 | 503 | 504) | Err(_) => {
+                            pause();
+                            continue;
+                        }
+                        Ok(status) => panic!("{status}"),
                     };
                     *answers.entry(format!("{service}<-{who}")).or_default() += 1;
                 }

@@ -234,6 +234,16 @@ impl Engine {
 
     /// The same with further options, the last of which may be another image.
     pub fn run_with(&self, name: &str, labels: &[&str], options: &[&str]) -> String {
+        self.try_run_with(name, labels, options)
+            .unwrap_or_else(|error| panic!("docker run {name} {options:?}: {error}"))
+    }
+
+    pub fn try_run_with(
+        &self,
+        name: &str,
+        labels: &[&str],
+        options: &[&str],
+    ) -> Result<String, String> {
         let replica = format!("REPLICA={name}");
         let mut arguments = vec!["run", "-d", "--name", name, "-e", &replica];
         arguments.extend(labels.iter().flat_map(|label| ["-l", label]));
@@ -241,7 +251,7 @@ impl Engine {
         if !options.iter().any(|option| option.starts_with(ECHO)) {
             arguments.push(ECHO);
         }
-        self.docker(&arguments)
+        self.try_docker(&arguments)
     }
 
     fn import_echo(&self) {
