@@ -13,6 +13,9 @@ use std::time::Duration;
 use crate::bench;
 use crate::callgrind::output;
 
+/// In the folder of a build: as old as the first one with this profile.
+const OF_PROFILE: &str = "of-profile";
+
 /// Of each scenario while the program is watched.
 const LENGTH: Duration = Duration::from_secs(3);
 
@@ -37,7 +40,15 @@ pub(crate) fn build() -> Result<PathBuf, String> {
         toolchain.merge(&told, &profile)?;
     }
     let used = format!("-Cprofile-use={}", profile.display());
-    let built = toolchain.build(&root, &folder.join("built"), &used)?;
+    let built = folder.join("built");
+    // Cargo goes by the flags, which name the same file whatever is in it.
+    if !is_newer(&built.join(OF_PROFILE), &profile) {
+        let _ = fs::remove_dir_all(&built);
+        fs::create_dir_all(&built).map_err(|e| format!("{}: {e}", built.display()))?;
+        let mark = built.join(OF_PROFILE);
+        fs::write(&mark, "").map_err(|e| format!("{}: {e}", mark.display()))?;
+    }
+    let built = toolchain.build(&root, &built, &used)?;
     let program = folder.join("evenkeel");
     fs::copy(&built, &program).map_err(|e| format!("{}: {e}", program.display()))?;
     Ok(program)

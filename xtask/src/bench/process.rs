@@ -32,12 +32,21 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks it to end, and waits until it has, for a minute at most.
     pub(crate) fn finish(&mut self) -> Result<(), String> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or("it has no number")?;
         rustix::process::kill_process(pid, Signal::TERM).map_err(|e| e.to_string())?;
-        let status = self.child.wait().map_err(|e| e.to_string())?;
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().map_err(|e| e.to_string())? {
+                break status;
+            }
+            if start.elapsed() > Duration::from_secs(60) {
+                return Err("it was asked to end a minute ago, and has not".into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
         if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
     }
 

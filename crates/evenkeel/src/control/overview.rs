@@ -81,6 +81,9 @@ fn agent(status: &AgentStatus) -> Vec<(&'static str, String)> {
     places
 }
 
+/// Services that are named in one line, or what stands for the rest of them.
+const NAMES_MAX: usize = 8;
+
 fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
     let mut services: BTreeSet<&ServiceName> = listener.service.iter().collect();
     for route in listener.all_routes() {
@@ -99,18 +102,24 @@ fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
         _ if healthy < all => YELLOW,
         _ => GREEN,
     };
-    let names: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
-    let plural = if names.len() == 1 { "" } else { "s" };
+    let count = services.len();
+    let plural = if count == 1 { "" } else { "s" };
     let routes = match listener.all_routes().count() {
         0 | 1 => String::new(),
         count => format!("{count} routes, "),
     };
-    if names.is_empty() {
+    if count == 0 {
         return format!("{routes}no service");
     }
+    let named = if count > NAMES_MAX { NAMES_MAX - 1 } else { count };
+    let names: Vec<&str> = services.iter().take(named).map(|service| service.as_str()).collect();
+    let names = names.join(", ");
+    let more = match count - named {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     format!(
-        "{routes}service{plural} {} ({colour}{healthy} of {all} endpoints healthy{RESET})",
-        names.join(", ")
+        "{routes}service{plural} {names}{more} ({colour}{healthy} of {all} endpoints healthy{RESET})"
     )
 }
 
@@ -176,6 +185,43 @@ web     http  http://127.0.0.1:8080 -> service web (3 of 3 endpoints healthy)
 agent   http  http://127.0.0.1:9901 -> 2 services, as callers ask
 agent   lars  127.0.0.1:8888-8890   -> 2 services, as callers ask
 admin   http  http://127.0.0.1:9900 -> admin API, /metrics"
+        );
+    }
+    #[test]
+    fn of_many_services_the_first_are_named() {
+        let line = |count: usize| {
+            let names = (0..count).map(|n| format!("s{n:04}"));
+            let routes: String =
+                names.clone().map(|s| format!("{{ path: /{s}, service: {s} }}, ")).collect();
+            let services: String =
+                names.map(|s| format!("  {s}: {{ endpoints: [ ':5001' ] }}\n")).collect();
+            let text = format!(
+                "listeners:\n  web: {{ bind: ':80', protocol: http, routes: [ {routes}] }}\n\
+                 services:\n{services}"
+            );
+            let spec = config::parse(&Source { name: "test", text: &text }, &vocabulary())
+                .unwrap_or_else(|defects| panic!("{defects}"))
+                .spec;
+            let overview = Overview {
+                spec: &spec,
+                listeners: &[],
+                admin: None,
+                registry: None,
+                agent: None,
+                healthy: &|_| (1, 1),
+            };
+            let plain = anstream::adapter::strip_str(&super::text(&overview)).to_string();
+            plain.split_once("-> ").unwrap().1.to_owned()
+        };
+        assert_eq!(
+            line(8),
+            "8 routes, services s0000, s0001, s0002, s0003, s0004, s0005, s0006, s0007 \
+             (8 of 8 endpoints healthy)"
+        );
+        assert_eq!(
+            line(1000),
+            "1000 routes, services s0000, s0001, s0002, s0003, s0004, s0005, s0006 \
+             and 993 more (1000 of 1000 endpoints healthy)"
         );
     }
 }
