@@ -197,11 +197,11 @@ fn docker_an_address_that_changes_hands_takes_no_request_along() {
     };
     let run = |service: &str, address: &str| {
         let labels = labels(service);
-        let [one, two] = labels.each_ref().map(String::as_str);
+        let labels = labels.each_ref().map(String::as_str);
         let options = ["--network", "small", "--ip", address];
         // A busy engine gives a name and an address back some time after it said so.
         until(&format!("{service} runs at {address}"), || {
-            let ran = engine.try_run_with(service, &[one, two], &options);
+            let ran = engine.try_run_with(service, &labels, &options);
             let Err(error) = ran else { return true };
             eprintln!("docker run {service}: {error}");
             let _ = engine.try_docker(&["rm", "-f", service]);

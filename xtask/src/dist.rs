@@ -13,7 +13,8 @@ use std::time::Duration;
 use crate::bench;
 use crate::callgrind::output;
 
-/// In the folder of a build: as old as the first one with this profile.
+/// An empty file in the folder of the shipped build, written when that was begun: newer than the
+/// profile it is built with.
 const OF_PROFILE: &str = "of-profile";
 
 /// Of each scenario while the program is watched.

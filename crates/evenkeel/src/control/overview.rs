@@ -81,7 +81,7 @@ fn agent(status: &AgentStatus) -> Vec<(&'static str, String)> {
     places
 }
 
-/// Services that are named in one line, or what stands for the rest of them.
+/// Of more services than this a listener's line names one less, and says how many more there are.
 const NAMES_MAX: usize = 8;
 
 fn targets(listener: &ListenerSpec, overview: &Overview<'_>) -> String {
@@ -187,6 +187,7 @@ agent   lars  127.0.0.1:8888-8890   -> 2 services, as callers ask
 admin   http  http://127.0.0.1:9900 -> admin API, /metrics"
         );
     }
+
     #[test]
     fn of_many_services_the_first_are_named() {
         let line = |count: usize| {
