@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 
-use super::harness::measure::{open_files, raise_file_limit};
+use super::harness::measure::{many_files, open_files, raise_file_limit};
 use super::harness::peer::{find, skip};
 use super::harness::program::{BINARY, Folder, pid_with_env};
 use super::harness::{Beside, Client, Evenkeel, Memory, Replica, free_port, until, within};
@@ -126,6 +126,7 @@ fn five_hundred_clients_that_trickle_their_head_get_408() {
 #[test]
 fn ten_thousand_idle_connections_cost_a_few_kib_each() {
     const COUNT: u64 = 10_000;
+    let _one = many_files();
     if raise_file_limit() < COUNT + 500 {
         return skip("10,000 idle connections", "the hard limit of open files is too low");
     }

@@ -1,8 +1,8 @@
 //! What the program costs: memory, processor time, open files.
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -57,6 +57,13 @@ pub fn cpu_seconds(pid: u32) -> f64 {
 
 pub fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Held by a test that has some ten thousand connections open: one such at a time, as a process may
+/// have no more than twenty thousand files on some machines.
+pub fn many_files() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Raises this process's own limit of open files as far as it may; answers how many.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http2::{Config, StreamKey};
 
 use super::client::{self, Client};
+use crate::e2e::harness::measure::many_files;
 use crate::e2e::harness::program::Folder;
 use crate::e2e::harness::{Evenkeel, Memory, Pki, Secure, free_port, until, wait};
 
@@ -179,9 +180,21 @@ impl Site {
         })
     }
 
-    /// All of them are given up in time, and what they held is free for others.
-    fn assert_timed_out(&self) {
-        until("all clients timed out", || self.open() == 0);
+    /// All who are connected hold no more than so much each, in KiB, once nothing moves any more.
+    fn assert_holds(&self, memory: &Memory, most_kib: u64, who: &str) {
+        self.wait_until_still();
+        let each = memory.growth_kib() / CLIENTS as u64;
+        eprintln!("{each} KiB for each {who}");
+        assert!(each <= most_kib, "{each} KiB each");
+    }
+
+    fn wait_until_asked(&self, requests: usize) {
+        until("all requests at the endpoint", || self.bulk.asked() == requests);
+    }
+
+    /// Nobody is connected any more, and what they held is free for others.
+    fn wait_until_free(&self) {
+        until("no client left", || self.open() == 0);
         until("all endpoints free", || self.in_flight() == 0);
     }
 }
@@ -194,8 +207,18 @@ fn small(address: SocketAddr) -> TcpStream {
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
-/// Longer than it takes until all have stopped.
-const IDLE: &str = "timeouts: { idle: 12s, keep_alive: 2s }";
+/// Nobody is given up while others stop.
+const LONG: &str = "timeouts: { idle: 10m, keep_alive: 2s }";
+const SHORT: &str = "timeouts: { idle: 3s, keep_alive: 2s }";
+
+/// Those who stop are given up in time. `stop` makes such a client, of
+/// so many requests; it gets its number.
+fn assert_given_up<C>(site: &Site, requests: usize, stop: impl Fn(&Site, usize) -> C) {
+    let clients: Vec<C> = (0..20).map(|number| stop(site, number)).collect();
+    site.wait_until_asked(clients.len() * requests);
+    site.wait_until_free();
+    drop(clients);
+}
 
 /// What a stopped client of HTTP/1.1 may hold, in KiB: one block that was read from its endpoint,
 /// the state of its request, and over TLS what was encrypted of it.
@@ -204,40 +227,38 @@ const HTTP1_TLS_KIB: u64 = 72;
 
 #[test]
 fn a_thousand_clients_of_http_1_that_stop_reading_hold_little() {
-    let site = Site::start(false, true, &[], IDLE);
-    let memory = Memory::watch(site.program.child.id());
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
+    let stop = |site: &Site, _| {
         let mut socket = small(site.web);
         socket.write_all(GET).unwrap();
-        clients.push(socket);
-    }
+        socket
+    };
+    let site = Site::start(false, true, &[], LONG);
+    let memory = Memory::watch(site.program.child.id());
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|number| stop(&site, number)).collect();
     clients.iter_mut().for_each(|socket| socket.read_exact(&mut [0; 100]).unwrap());
-    until("all requests at the endpoint", || site.bulk.asked() == CLIENTS);
-    site.wait_until_still();
-    let each = memory.growth_kib() / CLIENTS as u64;
-    eprintln!("{each} KiB for each client of HTTP/1.1 that stopped reading");
-    assert!(each <= HTTP1_KIB, "{each} KiB each");
-    site.assert_timed_out();
+    site.wait_until_asked(CLIENTS);
+    site.assert_holds(&memory, HTTP1_KIB, "client of HTTP/1.1 that stopped reading");
+    drop(clients);
+    site.wait_until_free();
+    assert_given_up(&Site::start(false, true, &[], SHORT), 1, stop);
 }
 
 #[test]
 fn a_thousand_clients_of_http_1_over_tls_that_stop_reading_hold_little() {
-    let site = Site::start(true, true, &[b"http/1.1"], IDLE);
-    let memory = Memory::watch(site.program.child.id());
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
+    let stop = |site: &Site, _| {
         let mut stream = site.secure.over(small(site.web));
         stream.write_all(GET).unwrap();
-        clients.push(stream);
-    }
+        stream
+    };
+    let site = Site::start(true, true, &[b"http/1.1"], LONG);
+    let memory = Memory::watch(site.program.child.id());
+    let mut clients: Vec<_> = (0..CLIENTS).map(|number| stop(&site, number)).collect();
     clients.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 100]).unwrap());
-    until("all requests at the endpoint", || site.bulk.asked() == CLIENTS);
-    site.wait_until_still();
-    let each = memory.growth_kib() / CLIENTS as u64;
-    eprintln!("{each} KiB for each client of HTTP/1.1 over TLS that stopped reading");
-    assert!(each <= HTTP1_TLS_KIB, "{each} KiB each");
-    site.assert_timed_out();
+    site.wait_until_asked(CLIENTS);
+    site.assert_holds(&memory, HTTP1_TLS_KIB, "client of HTTP/1.1 over TLS that stopped reading");
+    drop(clients);
+    site.wait_until_free();
+    assert_given_up(&Site::start(true, true, &[b"http/1.1"], SHORT), 1, stop);
 }
 
 /// What a stopped client of HTTP/2 over TLS may hold, in KiB: twice `output_bytes`, since what waits
@@ -246,30 +267,31 @@ const HTTP2_KIB: u64 = 2 * 64 + STREAMS as u64 * 16;
 
 #[test]
 fn a_thousand_clients_of_http_2_that_stop_reading_hold_what_is_configured() {
-    let site = Site::start(true, true, &[b"h2"], IDLE);
-    let memory = Memory::watch(site.program.child.id());
-    let mut clients: Vec<(Client, Vec<StreamKey>)> = Vec::new();
-    for number in 0..CLIENTS {
+    let _one = many_files();
+    let stop = |site: &Site, number: usize| {
         // One half stops reading the socket, the other gives no more window.
         let window = if number.is_multiple_of(2) { 1 << 30 } else { Config::WINDOW_MIN };
         let config = Config { stream_window: window, connection_window: window, ..client::CONFIG };
         let mut client = Client::over_tls(small(site.web), &site.secure, config);
         let keys = client.requests(STREAMS, "/");
-        clients.push((client, keys));
-    }
+        (client, keys)
+    };
+    let site = Site::start(true, true, &[b"h2"], LONG);
+    let memory = Memory::watch(site.program.child.id());
+    let mut clients: Vec<(Client, Vec<StreamKey>)> =
+        (0..CLIENTS).map(|number| stop(&site, number)).collect();
     // In the middle of their responses.
     clients.iter_mut().for_each(|(client, keys)| assert_eq!(client.status(keys[0]), 200));
-    until("all requests at the endpoint", || site.bulk.asked() == CLIENTS * STREAMS);
-    site.wait_until_still();
-    let each = memory.growth_kib() / CLIENTS as u64;
-    eprintln!("{each} KiB for each client of HTTP/2 with {STREAMS} streams that stopped reading");
-    assert!(each <= HTTP2_KIB, "{each} KiB each");
+    site.wait_until_asked(CLIENTS * STREAMS);
+    let who = format!("client of HTTP/2 with {STREAMS} streams that stopped reading");
+    site.assert_holds(&memory, HTTP2_KIB, &who);
     // Others are served meanwhile.
     let mut other = Client::connect_tls(site.web, &site.secure);
     let key = other.request("GET", "/", true, &[]);
     assert_eq!(other.status(key), 200);
-    drop(other);
-    site.assert_timed_out();
+    drop((other, clients));
+    site.wait_until_free();
+    assert_given_up(&Site::start(true, true, &[b"h2"], SHORT), STREAMS, stop);
 }
 
 /// What a client may send ahead is `connection_window`, whatever its streams; what stands around it
@@ -278,27 +300,30 @@ const UPLOAD_KIB: u64 = 64 + STREAMS as u64 * 16;
 
 #[test]
 fn a_thousand_uploads_that_no_endpoint_takes_hold_what_is_configured() {
-    let listener =
-        format!("{IDLE}\n    http2: {{ stream_window: 64KiB, connection_window: 64KiB }}");
-    let site = Site::start(true, false, &[b"h2"], &listener);
-    let memory = Memory::watch(site.program.child.id());
-    let mut clients = Vec::new();
+    let _one = many_files();
     let body = vec![b'x'; 300_000];
-    for _ in 0..CLIENTS {
+    let stop = |site: &Site, _| {
         let socket = TcpStream::connect(site.web).unwrap();
         let mut client = Client::over_tls(socket, &site.secure, client::CONFIG);
         for _ in 0..STREAMS {
             let key = client.request("POST", "/", false, &[]);
             client.data_within_window(key, &body);
         }
-        clients.push(client);
-    }
-    until("all requests at the endpoint", || site.bulk.asked() == CLIENTS * STREAMS);
-    site.wait_until_still();
-    let each = memory.growth_kib() / CLIENTS as u64;
-    eprintln!("{each} KiB for each client of HTTP/2 whose {STREAMS} uploads nobody takes");
-    assert!(each <= UPLOAD_KIB, "{each} KiB each");
-    site.assert_timed_out();
+        client
+    };
+    let start = |timeouts: &str| {
+        let windows = "http2: { stream_window: 64KiB, connection_window: 64KiB }";
+        Site::start(true, false, &[b"h2"], &format!("{timeouts}\n    {windows}"))
+    };
+    let site = start(LONG);
+    let memory = Memory::watch(site.program.child.id());
+    let clients: Vec<Client> = (0..CLIENTS).map(|number| stop(&site, number)).collect();
+    site.wait_until_asked(CLIENTS * STREAMS);
+    let who = format!("client of HTTP/2 whose {STREAMS} uploads nobody takes");
+    site.assert_holds(&memory, UPLOAD_KIB, &who);
+    drop(clients);
+    site.wait_until_free();
+    assert_given_up(&start(SHORT), STREAMS, stop);
 }
 
 /// A client that stops in the middle of its upload is told so, and its endpoint is free again; the
