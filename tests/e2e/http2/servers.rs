@@ -182,7 +182,8 @@ fn servers_of_node_and_python() {
         let address = local();
         peers.push(Peer::start(
             Command::new("python3")
-                .args(["-m", "hypercorn", "--bind", &address.to_string(), "app:app"])
+                // No process of its own for the work, which would outlive this one.
+                .args(["-m", "hypercorn", "-w", "0", "--bind", &address.to_string(), "app:app"])
                 .current_dir(&folder.0),
         ));
         endpoints.push(address);
