@@ -211,8 +211,8 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const LONG: &str = "timeouts: { idle: 10m, keep_alive: 2s }";
 const SHORT: &str = "timeouts: { idle: 3s, keep_alive: 2s }";
 
-/// Those who stop are given up in time. `stop` makes such a client, of
-/// so many requests; it gets its number.
+/// Those who stop are given up in time. `stop` makes the client of that number, which sends so many
+/// `requests`.
 fn assert_given_up<C>(site: &Site, requests: usize, stop: impl Fn(&Site, usize) -> C) {
     let clients: Vec<C> = (0..20).map(|number| stop(site, number)).collect();
     site.wait_until_asked(clients.len() * requests);
