@@ -4,7 +4,7 @@ use super::name::{self, Name};
 use super::{CLASS_IN, Data, Edns, Header, Message, Question, Record, Soa, Srv, kind};
 
 /// Bytes of the header.
-const HEADER_BYTES: usize = 12;
+pub(super) const HEADER_BYTES: usize = 12;
 
 /// Records of one message that are read: as many addresses as fit into the longest one.
 const RECORDS_MAX: usize = 4096;

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use super::message::HEADER_BYTES;
+
 /// Bytes of a name as it is sent, its lengths and its end included (RFC 1035, section 2.3.4).
 const NAME_BYTES_MAX: usize = 255;
 /// Bytes between two dots.
@@ -170,7 +172,8 @@ impl fmt::Debug for Name {
 }
 
 /// Reads a name at `at` of a message; answers it and where the bytes after it begin. Pointers
-/// (RFC 1035, section 4.1.4) only lead backwards, so that none leads in a circle.
+/// (RFC 1035, section 4.1.4) only lead backwards, so that none leads in a circle, and never into the
+/// header, where no name can be.
 pub(super) fn read(message: &[u8], at: usize) -> Option<(Name, usize)> {
     let mut wire = Vec::with_capacity(32);
     let (mut at, mut end, mut first) = (at, None, at);
@@ -193,7 +196,7 @@ pub(super) fn read(message: &[u8], at: usize) -> Option<(Name, usize)> {
             0xc0.. => {
                 let to = usize::from(length & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
                 end = end.or(Some(at + 2));
-                if to >= first {
+                if !(HEADER_BYTES..first).contains(&to) {
                     return None;
                 }
                 (at, first) = (to, to);

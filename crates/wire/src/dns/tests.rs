@@ -195,6 +195,11 @@ fn hostile_messages_are_refused() {
             malformed.clone(),
         ),
         (
+            "a pointer into the header",
+            "0001 8180 0001 0000 0000 0000 01 61 c005 0001 0001".into(),
+            malformed.clone(),
+        ),
+        (
             "a circle",
             "0001 8180 0001 0000 0000 0000 01 61 c00c 0001 0001".into(),
             malformed.clone(),
