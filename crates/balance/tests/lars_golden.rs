@@ -596,6 +596,9 @@ fn several_workers_at_once_keep_the_lists_whole() {
     // What it was found to be outlives the picker.
     real.reports('c', FAILED, 15);
     real.set(names);
+    // Where in its eleven picks it stands is by chance: another worker may have picked after the
+    // probe that brought the last one back.
+    assert!((0..11).any(|_| real.picks(1) == "c"));
     assert!(!real.picks(10).contains('c'));
     assert_eq!(real.picks(1), "c");
 }

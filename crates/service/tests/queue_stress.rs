@@ -1,4 +1,5 @@
 //! Threads that wait for each other's room: nobody is forgotten, nobody is too many.
+//! They go on until what changes beside them has had its turns, too, however seldom.
 #![allow(clippy::disallowed_methods, reason = "the tests are about threads")]
 
 use std::future::Future;
@@ -74,14 +75,16 @@ fn nobody_who_waits_is_forgotten() {
                 Service::new(&spec(limit, queue), Arc::new(NoEvents), Instant::ZERO, seed);
             let (served, waited, gone) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
             let in_use: [AtomicU32; 5] = Default::default();
-            let done = AtomicBool::new(false);
+            let (done, changes) = (AtomicBool::new(false), AtomicU64::new(0));
             thread::scope(|scope| {
                 let worker = |number: u64| {
-                    let (service, in_use) = (&service, &in_use);
+                    let (service, in_use, changes) = (&service, &in_use, &changes);
                     let (served, waited, gone) = (&served, &waited, &gone);
                     move || {
                         let mut rng = Rng::from_seed(seed << 32 | number);
-                        for round in 0..5_000 {
+                        let mut round = 0;
+                        while round < 5_000 || changes.load(Relaxed) <= 10 {
+                            round += 1;
                             let now = Instant::from_nanos(round * 1000);
                             let all = service.eligible();
                             let tried = [all[rng.below(all.len() as u64) as usize].key];
@@ -122,9 +125,8 @@ fn nobody_who_waits_is_forgotten() {
                 let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
                 let control = scope.spawn(|| {
                     let mut rng = Rng::from_seed(seed);
-                    let mut round = 0;
                     while !done.load(Relaxed) {
-                        round += 1;
+                        let round = changes.fetch_add(1, Relaxed);
                         let now = Instant::from_nanos(round * 1000);
                         // The first one always stays.
                         service.set_endpoints(endpoints(2 + rng.below(2) as u16), now);
@@ -132,11 +134,10 @@ fn nobody_who_waits_is_forgotten() {
                         thread::yield_now();
                         let _ = service.undrain("127.0.0.1:2", now);
                     }
-                    round
                 });
                 let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
                 done.store(true, Relaxed);
-                assert!(control.join().unwrap() > 10);
+                control.join().unwrap();
                 ended.into_iter().for_each(|end| end.unwrap());
             });
             let (served, waited) = (served.load(Relaxed), waited.load(Relaxed));
@@ -165,13 +166,15 @@ fn nobody_is_turned_away_when_limits_come_and_go() {
     let limited = spec(1, QueueSpec { max: 1000, ..QueueSpec::default() });
     let free = ServiceSpec { limits: ServiceLimitSpec::default(), queue: None, ..limited.clone() };
     let service = Service::new(&limited, Arc::new(NoEvents), Instant::ZERO, 1);
-    let done = AtomicBool::new(false);
+    let (done, changes) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let worker = |number: u64| {
-            let service = &service;
+            let (service, changes) = (&service, &changes);
             move || {
                 let mut rng = Rng::from_seed(number);
-                for _ in 0..200_000 {
+                let mut asked = 0;
+                while asked < 200_000 || changes.load(Relaxed) <= 10 {
+                    asked += 1;
                     let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
                     match service.acquire(&request, 5, &mut rng) {
                         Acquired::Picked(pick) => drop(pick),
@@ -187,17 +190,15 @@ fn nobody_is_turned_away_when_limits_come_and_go() {
         };
         let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
         let control = scope.spawn(|| {
-            let mut rounds = 0;
             while !done.load(Relaxed) {
-                rounds += 1;
+                changes.fetch_add(1, Relaxed);
                 service.update(&free, Instant::ZERO);
                 service.update(&limited, Instant::ZERO);
             }
-            rounds
         });
         let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         done.store(true, Relaxed);
-        assert!(control.join().unwrap() > 10);
+        control.join().unwrap();
         ended.into_iter().for_each(|end| end.unwrap());
     });
     assert_eq!(service.queued(), 0);
@@ -228,12 +229,15 @@ fn nobody_is_turned_away_by_a_service_that_sleeps_and_wakes() {
         let asked = Arc::new(Asked::default());
         let service = Service::new(&sleeper, asked.clone(), Instant::ZERO, 1);
         let (done, waited) = (AtomicBool::new(false), AtomicU64::new(0));
+        let starts = AtomicU64::new(0);
         thread::scope(|scope| {
             let worker = |number: u64| {
-                let (service, waited) = (&service, &waited);
+                let (service, waited, starts) = (&service, &waited, &starts);
                 move || {
                     let mut rng = Rng::from_seed(number);
-                    for _ in 0..50_000 {
+                    let mut asked = 0;
+                    while asked < 50_000 || starts.load(Relaxed) <= 10 {
+                        asked += 1;
                         let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
                         match service.acquire(&request, 5, &mut rng) {
                             Acquired::Picked(pick) => drop(pick),
@@ -249,26 +253,23 @@ fn nobody_is_turned_away_by_a_service_that_sleeps_and_wakes() {
             let workers: Vec<_> = (0..8).map(|number| scope.spawn(worker(number))).collect();
             // Starts one when it is told to, and only then; ends it whenever it likes.
             let runner = scope.spawn(|| {
-                let mut starts = 0;
                 while !done.load(Relaxed) {
                     if asked.0.swap(false, SeqCst) {
-                        starts += 1;
+                        let before = starts.fetch_add(1, Relaxed);
                         service.set_endpoints(endpoints(1), Instant::ZERO);
                         thread::yield_now();
-                        match starts % 2 {
-                            0 => service.retire("127.0.0.1:1", Instant::ZERO).unwrap(),
+                        match before % 2 {
+                            1 => service.retire("127.0.0.1:1", Instant::ZERO).unwrap(),
                             _ => service.set_endpoints(Vec::new(), Instant::ZERO),
                         }
                         service.set_endpoints(Vec::new(), Instant::ZERO);
                     }
                     thread::yield_now();
                 }
-                starts
             });
             let ended: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
             done.store(true, Relaxed);
-            let starts = runner.join().unwrap();
-            assert!(starts > 10, "{limits:?}: {starts} starts");
+            runner.join().unwrap();
             ended.into_iter().for_each(|end| end.unwrap());
         });
         assert!(waited.load(Relaxed) > 10, "{limits:?}");
