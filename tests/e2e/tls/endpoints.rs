@@ -37,6 +37,7 @@ impl Chain {
             Client::try_get(program.admin, "/healthz").is_some()
                 && program.listener("inner") != serde_json::Value::Null
         });
+        until("the mirror", || program.count("web", "healthy") == 1);
         Chain { program, front, _mirror: mirror }
     }
 
@@ -83,7 +84,8 @@ fn who_cannot_be_verified_gets_no_traffic() {
         );
         if healthy {
             until(tls, || chain.program.count("secure", "healthy") == 1);
-            assert_eq!(chain.status(), 200, "{tls}");
+            // A check that this machine was too slow for makes it 503 for a moment.
+            until(tls, || chain.status() == 200);
         } else {
             until(tls, || {
                 let service = chain.program.service("secure").to_string();
@@ -92,7 +94,11 @@ fn who_cannot_be_verified_gets_no_traffic() {
             assert_eq!(chain.status(), 503, "{tls}");
         }
         let unchecked = Chain::start("", &format!("tls: {tls}, health: off"));
-        assert_eq!(unchecked.status(), if healthy { 200 } else { 502 }, "{tls}");
+        if healthy {
+            until(tls, || unchecked.status() == 200);
+        } else {
+            assert_eq!(unchecked.status(), 502, "{tls}");
+        }
     }
 }
 
