@@ -172,9 +172,9 @@ fn nobody_is_turned_away_when_limits_come_and_go() {
             let (service, changes) = (&service, &changes);
             move || {
                 let mut rng = Rng::from_seed(number);
-                let mut asked = 0;
-                while asked < 200_000 || changes.load(Relaxed) <= 10 {
-                    asked += 1;
+                let mut requests = 0;
+                while requests < 200_000 || changes.load(Relaxed) <= 10 {
+                    requests += 1;
                     let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
                     match service.acquire(&request, 5, &mut rng) {
                         Acquired::Picked(pick) => drop(pick),
@@ -235,9 +235,9 @@ fn nobody_is_turned_away_by_a_service_that_sleeps_and_wakes() {
                 let (service, waited, starts) = (&service, &waited, &starts);
                 move || {
                     let mut rng = Rng::from_seed(number);
-                    let mut asked = 0;
-                    while asked < 50_000 || starts.load(Relaxed) <= 10 {
-                        asked += 1;
+                    let mut requests = 0;
+                    while requests < 50_000 || starts.load(Relaxed) <= 10 {
+                        requests += 1;
                         let request = Request { now: Instant::ZERO, key: None, exclude: &[] };
                         match service.acquire(&request, 5, &mut rng) {
                             Acquired::Picked(pick) => drop(pick),
@@ -255,12 +255,13 @@ fn nobody_is_turned_away_by_a_service_that_sleeps_and_wakes() {
             let runner = scope.spawn(|| {
                 while !done.load(Relaxed) {
                     if asked.0.swap(false, SeqCst) {
-                        let before = starts.fetch_add(1, Relaxed);
+                        let is_odd = starts.fetch_add(1, Relaxed).is_multiple_of(2);
                         service.set_endpoints(endpoints(1), Instant::ZERO);
                         thread::yield_now();
-                        match before % 2 {
-                            1 => service.retire("127.0.0.1:1", Instant::ZERO).unwrap(),
-                            _ => service.set_endpoints(Vec::new(), Instant::ZERO),
+                        if is_odd {
+                            service.set_endpoints(Vec::new(), Instant::ZERO);
+                        } else {
+                            service.retire("127.0.0.1:1", Instant::ZERO).unwrap();
                         }
                         service.set_endpoints(Vec::new(), Instant::ZERO);
                     }
